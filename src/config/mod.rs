@@ -1,0 +1,164 @@
+//! The configuration, resolved: every value parsed, every default filled in, every secret read.
+//!
+//! Owns what the program runs with. Nothing downstream sees the file as written.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+
+/// Everything that `serve` runs with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The name in the SMTP greeting and in Received headers.
+    pub hostname: String,
+    pub smtp: Smtp,
+    pub tls: Tls,
+    pub spool: Spool,
+    pub rules: Rules,
+    pub signl4: Signl4,
+    pub relay: Option<Relay>,
+    pub retry: Retry,
+    pub web: Web,
+    /// Never empty.
+    pub teams: Vec<Team>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Smtp {
+    pub listen: Vec<SocketAddr>,
+    /// Implicit TLS (RFC 8314).
+    pub listen_tls: Vec<SocketAddr>,
+    /// Peers that may send without AUTH.
+    pub allow: Vec<IpNet>,
+    pub users: Vec<User>,
+    pub require_tls: bool,
+    pub size_bytes_max: u64,
+    pub connections_max: usize,
+    pub connections_max_per_peer: usize,
+    pub recipients_max: usize,
+    pub idle_timeout: Duration,
+    /// A whole mail, however slowly it drips.
+    pub transaction_timeout: Duration,
+}
+
+/// Who may authenticate, and with what.
+#[derive(Debug, Clone)]
+pub struct User {
+    pub name: String,
+    pub password: Password,
+}
+
+#[derive(Debug, Clone)]
+pub enum Password {
+    Plain(SecretString),
+    /// A PHC string, such as `$argon2id$…`.
+    Hash(SecretString),
+}
+
+/// Where certificate and key are looked for; both files missing means no TLS.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Debug, Clone)]
+pub struct Spool {
+    pub store: Store,
+    /// How long finished mails are kept.
+    pub retention: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// `sqlite:PATH`
+    Sqlite(PathBuf),
+}
+
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// `None`: the rule files inside the program.
+    pub directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Signl4 {
+    /// Ends with what stands before the secret; the team's secret is appended.
+    pub url: String,
+    pub timeout: Duration,
+    pub pace: Pace,
+    pub proxy: Option<String>,
+    /// PEM certificates trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Whose limits the sender keeps under (FORMATS.md 1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    Free,
+    Commercial,
+    Off,
+}
+
+#[derive(Debug, Clone)]
+pub struct Relay {
+    /// lettre's URL form; may hold a password, so it is a secret as a whole.
+    pub url: SecretString,
+    /// The reverse-path and From of what the gateway writes itself.
+    pub from: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Retry {
+    pub first: Duration,
+    pub max: Duration,
+    pub give_up: Duration,
+    /// The first transport failing that long: the second carries the same alert.
+    pub second_transport_after: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Web {
+    pub listen: SocketAddr,
+    pub password: Option<SecretString>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Team {
+    pub name: String,
+    /// Forward-paths: `local@domain` or `*@domain`, in lower case.
+    pub addresses: Vec<String>,
+    pub webhook_secret: Option<SecretString>,
+    pub relay_to: Option<String>,
+    pub relay_form: RelayForm,
+    /// First, then second. Never empty, no transport twice.
+    pub transports: Vec<TransportKind>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TransportKind {
+    Webhook,
+    Relay,
+}
+
+impl TransportKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TransportKind::Webhook => "webhook",
+            TransportKind::Relay => "relay",
+        }
+    }
+}
+
+/// What the relay sends to the team's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayForm {
+    /// Plain-text `Key: Value` lines, which SIGNL4's mail endpoint reads (FORMATS.md 1.5), so
+    /// that external id and status survive.
+    Alert,
+    /// The mail as it came, attachments kept.
+    Original,
+}

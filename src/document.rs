@@ -1,0 +1,239 @@
+//! A TOML text to a typed value, with every problem found on the way, each at its place.
+//!
+//! Owns the recovery: an entry that does not fit is reported, taken out, and reading goes on,
+//! so that an administrator sees all mistakes at once. Must not know what the keys mean.
+
+use std::ops::Range;
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue, Deserializer};
+
+use crate::diagnostic::{Diagnostic, SourceText, suggestion};
+use crate::limits;
+
+/// A TOML text whose syntax is right.
+#[derive(Debug, Clone)]
+pub struct Document<'a> {
+    pub source: &'a SourceText,
+    pub root: Spanned<DeTable<'a>>,
+}
+
+impl<'a> Document<'a> {
+    /// Every syntax error of the text, or the document.
+    pub fn parse(source: &'a SourceText) -> Result<Document<'a>, Vec<Diagnostic>> {
+        let (root, errors) = DeTable::parse_recoverable(&source.text);
+        if !errors.is_empty() {
+            return Err(errors
+                .iter()
+                .take(limits::DIAGNOSTICS_MAX)
+                .map(|error| from_error(source, error, String::new()))
+                .collect());
+        }
+        Ok(Document { source, root })
+    }
+
+    /// What could be read, and every entry that could not. The value is missing only when
+    /// nothing could be made of the document even without those entries.
+    pub fn read<T: DeserializeOwned>(&self) -> (Option<T>, Vec<Diagnostic>) {
+        let mut root = self.root.clone();
+        let mut problems = Vec::new();
+        while problems.len() < limits::DIAGNOSTICS_MAX {
+            let error = match T::deserialize(Deserializer::from(root.clone())) {
+                Ok(value) => return (Some(value), problems),
+                Err(error) => error,
+            };
+            let path = error
+                .span()
+                .and_then(|span| locate(root.get_ref(), &span))
+                .unwrap_or_default();
+            let key = dotted(&path);
+            problems.push(from_error(self.source, &error, key));
+            if path.is_empty() || !remove(root.get_mut(), &path) {
+                break;
+            }
+        }
+        (None, problems)
+    }
+}
+
+/// One step from a table or an array to what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// `team[1].addresses`
+pub fn dotted(path: &[Step]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Key(key) if text.is_empty() => text.push_str(key),
+            Step::Key(key) => {
+                text.push('.');
+                text.push_str(key);
+            }
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
+        }
+    }
+    text
+}
+
+fn from_error(source: &SourceText, error: &toml::de::Error, key: String) -> Diagnostic {
+    let message = error.message().trim().replace('\n', ", ");
+    let diagnostic = match error.span() {
+        Some(span) => Diagnostic::at(source, span, ""),
+        None => Diagnostic::of_file(source, ""),
+    };
+    // serde words it "unknown field `x`, expected one of `a`, `b`" (serde::de::Error).
+    let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let hint = match (message.starts_with("unknown field"), names.split_first()) {
+        (true, Some((unknown, known))) => Some(match suggestion(unknown, known.iter().copied()) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("the keys here are: {}", known.join(", ")),
+        }),
+        _ => None,
+    };
+    let message = match (&hint, names.first()) {
+        (Some(_), Some(unknown)) => format!("unknown key `{unknown}`"),
+        _ => message.replace("missing field", "missing key"),
+    };
+    Diagnostic {
+        message,
+        hint,
+        ..diagnostic.key(key)
+    }
+}
+
+/// The way to the smallest entry that covers `wanted`. A `[table]`'s span is its header only,
+/// so every entry is looked at, not only those inside a covering one.
+fn locate(table: &DeTable<'_>, wanted: &Range<usize>) -> Option<Vec<Step>> {
+    let mut best: Option<(usize, Vec<Step>)> = None;
+    walk_table(table, &mut Vec::new(), &mut |path, span| {
+        let covers = span.start <= wanted.start && wanted.end <= span.end;
+        let length = span.end - span.start;
+        // On a tie the deeper entry wins: it is the one that can be taken out alone.
+        if covers && best.as_ref().is_none_or(|(shortest, _)| length <= *shortest) {
+            best = Some((length, path.to_vec()));
+        }
+    });
+    best.map(|(_, path)| path)
+}
+
+fn walk_table(
+    table: &DeTable<'_>,
+    path: &mut Vec<Step>,
+    visit: &mut impl FnMut(&[Step], Range<usize>),
+) {
+    for (key, value) in table {
+        path.push(Step::Key(key.get_ref().to_string()));
+        visit(path, key.span());
+        walk_value(value, path, visit);
+        path.pop();
+    }
+}
+
+fn walk_value(
+    value: &Spanned<DeValue<'_>>,
+    path: &mut Vec<Step>,
+    visit: &mut impl FnMut(&[Step], Range<usize>),
+) {
+    visit(path, value.span());
+    match value.get_ref() {
+        DeValue::Table(table) => walk_table(table, path, visit),
+        DeValue::Array(array) => {
+            for (index, item) in array.iter().enumerate() {
+                path.push(Step::Index(index));
+                walk_value(item, path, visit);
+                path.pop();
+            }
+        }
+        _ => {}
+    }
+}
+
+fn remove(table: &mut DeTable<'_>, path: &[Step]) -> bool {
+    let Some((Step::Key(key), rest)) = path.split_first() else {
+        return false;
+    };
+    if rest.is_empty() {
+        return table.remove(key.as_str()).is_some();
+    }
+    table
+        .get_mut(key.as_str())
+        .is_some_and(|value| remove_value(value.get_mut(), rest))
+}
+
+fn remove_value(value: &mut DeValue<'_>, path: &[Step]) -> bool {
+    match (value, path.split_first()) {
+        (DeValue::Table(table), Some((Step::Key(_), _))) => remove(table, path),
+        (DeValue::Array(array), Some((Step::Index(index), rest))) if *index < array.len() => {
+            if rest.is_empty() {
+                *array = std::mem::replace(array, DeArray::new())
+                    .into_iter()
+                    .enumerate()
+                    .filter_map(|(at, item)| (at != *index).then_some(item))
+                    .collect();
+                return true;
+            }
+            array
+                .get_mut(*index)
+                .is_some_and(|item| remove_value(item.get_mut(), rest))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Root {
+        listen: Option<Vec<String>>,
+        size: Option<u32>,
+        #[serde(default)]
+        team: Vec<Team>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Team {
+        name: String,
+        addresses: Option<Vec<String>>,
+    }
+
+    #[test]
+    fn every_problem_is_found_at_its_place() {
+        let source = SourceText::new(
+            "x.toml",
+            "lisen = ['a']\nsize = 'big'\n[[team]]\nname = 'a'\nadresses = []\n[[team]]\naddresses = [1, 'b']\n",
+        );
+        let (value, problems) = Document::parse(&source).unwrap().read::<Root>();
+        let found: Vec<_> = problems.iter().map(|p| (p.position(), p.key.as_str())).collect();
+        assert_eq!(
+            found,
+            [
+                ((1, 1), "lisen"),
+                ((2, 8), "size"),
+                ((5, 1), "team[0].adresses"),
+                ((7, 14), "team[1].addresses[0]"),
+                ((6, 1), "team[1]"),
+            ]
+        );
+        assert_eq!(problems[0].hint.as_deref(), Some("did you mean `listen`?"));
+        assert_eq!(value.unwrap().team.len(), 1);
+    }
+
+    #[test]
+    fn syntax_errors_come_all_at_once() {
+        let source = SourceText::new("x.toml", "a = \nb = ]\n");
+        assert!(Document::parse(&source).unwrap_err().len() >= 2);
+    }
+}

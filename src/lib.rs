@@ -1,0 +1,8 @@
+#![forbid(unsafe_code)]
+
+pub mod alert;
+pub mod config;
+pub mod diagnostic;
+pub mod document;
+pub mod limits;
+pub mod message;
