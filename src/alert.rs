@@ -139,7 +139,14 @@ impl Scenario {
 pub const TITLE_NAMES: [&str; 6] = ["Title", "Subject", "Job", "Task", "Case", "Incident"];
 
 /// Names that SIGNL4 itself reads as the alert's text, `Text` before `Message` (FORMATS.md 1.3).
-pub const TEXT_NAMES: [&str; 6] = ["Text", "Message", "MessageText", "Description", "Body", "Content"];
+pub const TEXT_NAMES: [&str; 6] = [
+    "Text",
+    "Message",
+    "MessageText",
+    "Description",
+    "Body",
+    "Content",
+];
 
 /// One event of one ticket, as SIGNL4 understands it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,7 +188,10 @@ impl Alert {
             ("X-S4-SourceSystem", text(&self.source_system)),
             ("X-S4-Service", text(&self.service)),
             ("X-S4-Location", text(&self.location)),
-            ("X-S4-AlertingScenario", self.scenario.map(|s| Value::from(s.as_str()))),
+            (
+                "X-S4-AlertingScenario",
+                self.scenario.map(|s| Value::from(s.as_str())),
+            ),
             ("X-S4-Filtering", self.filtering.map(Value::from)),
         ];
         entries.extend(

@@ -26,9 +26,16 @@ impl SourceText {
 
     /// Line and column, both from 1, column in characters, of a byte offset.
     pub fn position(&self, offset: usize) -> (usize, usize) {
-        let before = self.text.get(..offset.min(self.text.len())).unwrap_or(&self.text);
+        let before = self
+            .text
+            .get(..offset.min(self.text.len()))
+            .unwrap_or(&self.text);
         let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |tail| tail.chars().count()) + 1;
+        let column = before
+            .rsplit('\n')
+            .next()
+            .map_or(0, |tail| tail.chars().count())
+            + 1;
         (line, column)
     }
 }
@@ -78,7 +85,8 @@ impl Diagnostic {
 
     /// Line and column, both from 1; (1, 1) for the file as a whole.
     pub fn position(&self) -> (usize, usize) {
-        self.source.position(self.span.as_ref().map_or(0, |span| span.start))
+        self.source
+            .position(self.span.as_ref().map_or(0, |span| span.start))
     }
 
     fn snippet(&self) -> Option<String> {

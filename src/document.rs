@@ -114,7 +114,11 @@ fn locate(table: &DeTable<'_>, wanted: &Range<usize>) -> Option<Vec<Step>> {
         let covers = span.start <= wanted.start && wanted.end <= span.end;
         let length = span.end - span.start;
         // On a tie the deeper entry wins: it is the one that can be taken out alone.
-        if covers && best.as_ref().is_none_or(|(shortest, _)| length <= *shortest) {
+        if covers
+            && best
+                .as_ref()
+                .is_none_or(|(shortest, _)| length <= *shortest)
+        {
             best = Some((length, path.to_vec()));
         }
     });
@@ -216,7 +220,10 @@ mod tests {
             "lisen = ['a']\nsize = 'big'\n[[team]]\nname = 'a'\nadresses = []\n[[team]]\naddresses = [1, 'b']\n",
         );
         let (value, problems) = Document::parse(&source).unwrap().read::<Root>();
-        let found: Vec<_> = problems.iter().map(|p| (p.position(), p.key.as_str())).collect();
+        let found: Vec<_> = problems
+            .iter()
+            .map(|p| (p.position(), p.key.as_str()))
+            .collect();
         assert_eq!(
             found,
             [

@@ -6,3 +6,5 @@ pub mod diagnostic;
 pub mod document;
 pub mod limits;
 pub mod message;
+pub mod rules;
+pub mod smtp;
