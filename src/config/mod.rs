@@ -2,12 +2,21 @@
 //!
 //! Owns what the program runs with. Nothing downstream sees the file as written.
 
+mod environment;
+mod load;
+mod resolve;
+mod secrets;
+mod values;
+mod written;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
+
+pub use load::{Loaded, load, locate, schema};
 
 /// Everything that `serve` runs with.
 #[derive(Debug, Clone)]
@@ -42,6 +51,8 @@ pub struct Smtp {
     pub idle_timeout: Duration,
     /// A whole mail, however slowly it drips.
     pub transaction_timeout: Duration,
+    /// Take what real desks send although the RFCs forbid it.
+    pub lenient: bool,
 }
 
 /// Who may authenticate, and with what.
