@@ -8,3 +8,6 @@ pub const SECRET_FILE_BYTES_MAX: u64 = 4096;
 
 /// Bytes of a configuration or rule file.
 pub const TOML_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Bytes of a mail named on the command line: what the largest configured door would take.
+pub const MAIL_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
