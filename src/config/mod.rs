@@ -74,6 +74,8 @@ pub enum Password {
 pub struct Tls {
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// PEM; a peer with a certificate of one of these may send.
+    pub client_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -142,6 +144,10 @@ pub struct Team {
     pub name: String,
     /// Forward-paths: `local@domain` or `*@domain`, in lower case.
     pub addresses: Vec<String>,
+    /// Peers that may send to this team. With `users` empty too: whoever may send at all.
+    pub allow: Vec<IpNet>,
+    /// Authenticated users that may send to this team, from any peer.
+    pub users: Vec<String>,
     pub webhook_secret: Option<SecretString>,
     pub relay_to: Option<String>,
     pub relay_form: RelayForm,

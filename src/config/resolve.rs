@@ -233,6 +233,10 @@ impl<'a> Resolver<'a> {
         Tls {
             certificate: path(&tls.certificate, "tls.certificate", "certs/cert.pem"),
             key: path(&tls.key, "tls.key", "certs/key.pem"),
+            client_ca: tls
+                .client_ca
+                .as_ref()
+                .map(|written| self.existing(written, "tls.client_ca")),
         }
     }
 
@@ -500,6 +504,13 @@ impl<'a> Resolver<'a> {
                 .iter()
                 .map(|address| address.get_ref().0.clone())
                 .collect(),
+            allow: team
+                .allow
+                .iter()
+                .flatten()
+                .map(|net| net.0)
+                .collect(),
+            users: team.users.clone().unwrap_or_default(),
             webhook_secret,
             relay_to: team.relay_to.as_ref().map(|address| address.0.clone()),
             relay_form: match team.relay_form {

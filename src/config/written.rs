@@ -86,6 +86,9 @@ pub struct Tls {
     /// PEM. Default `certs/key.pem` when it is there.
     #[schemars(with = "Option<PathBuf>")]
     pub key: Option<Spanned<PathBuf>>,
+    /// PEM. Peers that show a certificate of one of these may send without AUTH.
+    #[schemars(with = "Option<PathBuf>")]
+    pub client_ca: Option<Spanned<PathBuf>>,
 }
 
 /// The durable store.
@@ -183,6 +186,10 @@ pub struct Team {
     /// Forward-paths: `ops@alerts.example.com`, `*@alerts.example.com`. Others are refused at RCPT.
     #[schemars(with = "Vec<AddressText>")]
     pub addresses: Vec<Spanned<AddressText>>,
+    /// Only these peers (and `users`) may send to this team. Default: whoever may send at all.
+    pub allow: Option<Vec<NetText>>,
+    /// Only these authenticated users (and `allow`) may send to this team.
+    pub users: Option<Vec<String>>,
     pub webhook_secret: Option<String>,
     pub webhook_secret_file: Option<PathBuf>,
     pub webhook_secret_env: Option<String>,
