@@ -3,3 +3,4 @@
 mod configuration;
 mod golden;
 mod tidy;
+mod reading;
