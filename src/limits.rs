@@ -124,3 +124,6 @@ pub const ATTACHMENTS_MAX: usize = 100;
 
 /// Forwards of forwards that are opened, by text or by attachment.
 pub const FORWARDS_MAX: usize = 8;
+
+/// How long `mailbell send` waits for the gateway, and then for the outcome.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
