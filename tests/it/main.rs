@@ -1,1 +1,6 @@
+//! The one integration binary: every test that needs more than one room, or a real peer.
 
+mod configuration;
+mod golden;
+mod tidy;
+mod reading;

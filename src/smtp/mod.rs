@@ -1,0 +1,67 @@
+//! The door: bytes from a peer to an accepted mail.
+//!
+//! Owns the SMTP receiving session and what a peer may do. Must not know what a mail means:
+//! it hands [`ReceivedMail`] to a [`MailSink`] and answers 250 only after that has returned.
+
+mod admission;
+pub mod address;
+pub mod auth;
+pub mod command;
+mod connection;
+pub mod data;
+pub mod listener;
+pub mod policy;
+pub mod received;
+pub mod reply;
+pub mod sasl;
+pub mod session;
+pub mod stats;
+pub mod tls;
+mod transaction;
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+
+/// One accepted transaction: the envelope, where it came from, and the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedMail {
+    pub peer: IpAddr,
+    /// The argument of EHLO or HELO.
+    pub helo: String,
+    /// Protocol and cipher suite when the session was encrypted.
+    pub tls: Option<String>,
+    /// The authenticated user's name.
+    pub user: Option<String>,
+    /// MAIL FROM without angle brackets; empty for the null reverse-path.
+    pub reverse_path: String,
+    /// Never empty.
+    pub recipients: Vec<Recipient>,
+    /// Dot-unstuffed, otherwise as it came, with this gateway's Received header in front.
+    pub data: Vec<u8>,
+}
+
+/// A forward-path that was accepted, and the team that it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// RCPT TO without angle brackets, as the peer spelled it.
+    pub forward_path: String,
+    /// `[[team]] name`.
+    pub team: String,
+}
+
+/// Why a mail could not be taken; the peer is told to come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcceptError {
+    /// No room: answered 452 4.3.1 (RFC 5321 4.2.2).
+    Full,
+    /// The store is away or broken: answered 451 4.3.0.
+    Unavailable,
+}
+
+/// Where accepted mails go. Returns only when the mail is durable (DESIGN.md invariant 1).
+#[async_trait]
+pub trait MailSink: Send + Sync {
+    /// The mail's id, which the 250 reply names.
+    async fn accept(&self, mail: ReceivedMail) -> Result<String, AcceptError>;
+}
