@@ -16,7 +16,7 @@ static STARRED: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Two columns without a colon between them.
 static COLUMNS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^(\S+(?: \S+){0,5})(?:\t+| {2,})\s*(\S.*)$").expect("a literal pattern")
+    Regex::new(r"^(\S+(?: \S+){0,5})(?:\t+| {2,})\s*([^:\s].*)$").expect("a literal pattern")
 });
 
 static BULLET: LazyLock<Regex> =

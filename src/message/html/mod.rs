@@ -72,7 +72,9 @@ impl Out {
         let mut pieces = text.split(char::is_whitespace).peekable();
         while let Some(word) = pieces.next() {
             if !word.is_empty() {
-                if self.gap && !self.current.is_empty() {
+                let clings = self.current.ends_with('>')
+                    && word.starts_with(['.', ',', ';', ':', ')', '!', '?']);
+                if self.gap && !self.current.is_empty() && !clings {
                     self.push(" ", context.bold);
                 }
                 self.gap = false;
