@@ -339,10 +339,16 @@ fn anchor(element: &Element, context: Context, out: &mut Out) {
     }
     // A button is a block in a link: its target stands behind its last line.
     let bracketed = format!("<{target}>");
-    match out.lines.last_mut() {
-        Some(last) if !same_line && out.current.trim().is_empty() && !last.is_blank() => {
+    let block = out
+        .lines
+        .iter_mut()
+        .skip(lines_before)
+        .rfind(|line| !line.is_blank());
+    match block {
+        Some(last) if out.current.trim().is_empty() => {
             last.text.push(' ');
             last.text.push_str(&bracketed);
+            return;
         }
         _ => {
             if !out.current.is_empty() && !out.current.ends_with(' ') {
@@ -370,7 +376,11 @@ fn is_pair_row(element: &Element) -> bool {
                     child.name.as_str(),
                     "span" | "div" | "label" | "p" | "b" | "strong" | "small"
                 );
-                if !simple || found == 2 {
+                if !simple
+                    || found == 2
+                    || is_pair_row(child)
+                    || child.elements().any(|inner| is_block(&inner.name))
+                {
                     return false;
                 }
                 found += 1;
