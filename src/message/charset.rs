@@ -122,6 +122,8 @@ fn is_ascii_label(label: Option<&str>) -> bool {
 }
 
 fn tidy_label(label: &str) -> String {
+    // RFC 1642 and RFC 2152 name one charset; the decoder knows only the second name.
+    let label = label.trim().trim_start_matches("unicode-1-1-");
     label
         .trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';' | ','))
         .to_ascii_lowercase()

@@ -16,7 +16,7 @@ static STARRED: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Two columns without a colon between them.
 static COLUMNS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^(\S+(?: \S+){0,5})(?:\t+| {2,})\s*(\S.*)$").expect("a literal pattern")
+    Regex::new(r"^(\S+(?: \S+){0,5})(?:\t+| {2,})\s*([^:\s].*)$").expect("a literal pattern")
 });
 
 static BULLET: LazyLock<Regex> =
@@ -118,15 +118,14 @@ fn leads(lines: &mut [Line]) {
         let (Lead::Candidate(text) | Lead::Sure(text)) = lead else {
             continue;
         };
-        // A blank line may stand between, as between paragraphs.
-        let near = |offsets: [isize; 2]| {
-            offsets
-                .iter()
-                .filter_map(|&offset| at.checked_add_signed(offset).and_then(|at| found.get(at)))
-                .find(|lead| !matches!(lead, Lead::Blank))
-                .is_some_and(|lead| !matches!(lead, Lead::None))
+        let beside = |offset: isize| at.checked_add_signed(offset).and_then(|at| found.get(at));
+        let near = |sign: isize| match beside(sign) {
+            // Paragraphs: the next one must be set in the very same way.
+            Some(Lead::Blank) => matches!(beside(2 * sign), Some(Lead::Candidate(_))),
+            Some(Lead::None) | None => false,
+            Some(_) => true,
         };
-        let sure = matches!(lead, Lead::Sure(_)) || near([-1, -2]) || near([1, 2]);
+        let sure = matches!(lead, Lead::Sure(_)) || near(-1) || near(1);
         if let Some(line) = lines.get_mut(at)
             && sure
         {
@@ -190,23 +189,30 @@ fn stacked(lines: &mut Vec<Line>) {
         let (name, value) = (*full.get(at)?, *full.get(at + 1)?);
         (value - name <= 3 && is_pair(lines.get(name)?, lines.get(value)?)).then_some((name, value))
     };
+    let bare = |at: usize| {
+        full.get(at)
+            .and_then(|&at| lines.get(at))
+            .is_some_and(is_bare_label)
+    };
+    // Labels whose value is empty do not interrupt the turns.
+    let after_empty = |mut at: usize| {
+        while bare(at) && pair(at).is_none() {
+            at += 1;
+        }
+        at
+    };
     let mut joined = Vec::new();
     let mut at = 0;
     let mut in_run = false;
     while at < full.len() {
         match pair(at) {
-            Some(found) if in_run || pair(at + 2).is_some() => {
+            Some(found) if in_run || pair(after_empty(at + 2)).is_some() => {
                 joined.push(found);
                 in_run = true;
                 at += 2;
             }
             _ => {
-                // An empty value does not end the run.
-                let empty = full
-                    .get(at)
-                    .and_then(|&at| lines.get(at))
-                    .is_some_and(is_bare_label);
-                in_run &= empty;
+                in_run &= bare(at);
                 at += 1;
             }
         }

@@ -239,7 +239,8 @@ fn mark_footers(lines: &[Line], apart: &mut [bool]) {
                 .iter()
                 .any(|(subject, matter)| subject.is_match(&words) && matter.is_match(&words));
         for (line, apart) in paragraph.iter().zip(apart.iter_mut().skip(start)) {
-            let labelled = label(&line.text).is_some_and(|(_, value)| !value.is_empty());
+            let labelled = label(&line.text)
+                .is_some_and(|(name, value)| !value.is_empty() && !FOOTER_LINE.is_match(name));
             let footer =
                 FOOTER_LINE.is_match(&line.text) && line.text.chars().count() <= 160 && !labelled;
             footer_seen |= footer;

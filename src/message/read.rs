@@ -148,5 +148,7 @@ fn is_automated(message: &Message) -> bool {
 }
 
 fn text_of(lines: &[Line]) -> String {
-    lines::truncate(lines::join(lines), TEXT_BYTES_MAX)
+    let mut text = lines::truncate(lines::join(lines), TEXT_BYTES_MAX);
+    text.truncate(text.trim_end().len());
+    text
 }

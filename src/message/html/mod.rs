@@ -72,7 +72,9 @@ impl Out {
         let mut pieces = text.split(char::is_whitespace).peekable();
         while let Some(word) = pieces.next() {
             if !word.is_empty() {
-                if self.gap && !self.current.is_empty() {
+                let clings = self.current.ends_with('>')
+                    && word.starts_with(['.', ',', ';', ':', ')', '!', '?']);
+                if self.gap && !self.current.is_empty() && !clings {
                     self.push(" ", context.bold);
                 }
                 self.gap = false;
@@ -337,10 +339,16 @@ fn anchor(element: &Element, context: Context, out: &mut Out) {
     }
     // A button is a block in a link: its target stands behind its last line.
     let bracketed = format!("<{target}>");
-    match out.lines.last_mut() {
-        Some(last) if !same_line && out.current.trim().is_empty() && !last.is_blank() => {
+    let block = out
+        .lines
+        .iter_mut()
+        .skip(lines_before)
+        .rfind(|line| !line.is_blank());
+    match block {
+        Some(last) if out.current.trim().is_empty() => {
             last.text.push(' ');
             last.text.push_str(&bracketed);
+            return;
         }
         _ => {
             if !out.current.is_empty() && !out.current.ends_with(' ') {
@@ -368,7 +376,11 @@ fn is_pair_row(element: &Element) -> bool {
                     child.name.as_str(),
                     "span" | "div" | "label" | "p" | "b" | "strong" | "small"
                 );
-                if !simple || found == 2 {
+                if !simple
+                    || found == 2
+                    || is_pair_row(child)
+                    || child.elements().any(|inner| is_block(&inner.name))
+                {
                     return false;
                 }
                 found += 1;
