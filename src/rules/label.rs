@@ -113,6 +113,16 @@ fn read_line<'a>(
     loop {
         rest = without_bullet(rest);
         let Some((spelled, after)) = rest.split_once([':', '\u{ff1a}', '\t']) else {
+            // A heading: its text stands below it.
+            let label = normal(rest);
+            if known.contains(&label) {
+                entries.push(Entry {
+                    label,
+                    spelled: rest.trim(),
+                    value: "",
+                    line: index,
+                });
+            }
             return;
         };
         // `Label :<tab>value` and `Label<tab>: value` have both.
