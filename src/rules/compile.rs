@@ -231,18 +231,14 @@ impl Compiler<'_> {
 
     fn define(&mut self, written: &IndexMap<Text, Text>) {
         for (name, piece) in written {
-            match pattern::check_piece(self.file, piece) {
-                Ok(()) => {
-                    let name = name.get_ref().clone();
-                    self.defines.insert(name, piece.get_ref().clone());
-                }
-                Err(problem) => {
-                    let key = format!("define.{}", name.get_ref());
-                    // Its users are not to blame.
-                    self.defines.insert(name.get_ref().clone(), String::new());
-                    self.problems.push(problem.key(key));
-                }
-            }
+            let piece = pattern::piece(self.file, piece, &self.defines);
+            let piece = piece.unwrap_or_else(|problem| {
+                let key = format!("define.{}", name.get_ref());
+                self.problems.push(problem.key(key));
+                // Its users are not to blame.
+                String::new()
+            });
+            self.defines.insert(name.get_ref().clone(), piece);
         }
     }
 

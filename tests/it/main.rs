@@ -3,5 +3,6 @@
 mod configuration;
 mod corpus;
 mod golden;
-mod tidy;
 mod reading;
+mod rules;
+mod tidy;
