@@ -1,9 +1,10 @@
 //! A mail to its decisions: which source, which fields, which rule, which alert.
 //!
 //! 1. An answering robot's mail is ignored, by its name.
-//! 2. Of the sources whose gates hold, the one with the strongest evidence takes the mail
-//!    ([`Part::evidence`](super::part::Part::evidence)); on a tie, one that finds its required
-//!    fields and a rule; then the first by file name.
+//! 2. Of the sources whose gates hold, the one with the strongest evidence takes the mail: the
+//!    sum over the parts that its gates name ([`Part::evidence`](super::part::Part::evidence)),
+//!    the subject without the ticket's title. On a tie, one that finds its required fields and a
+//!    rule; then the first by file name.
 //! 3. The first rule that holds gives the event. An `X-S4-Status` line of the ticket system's own
 //!    text goes before it, unless the rule says `ignore`.
 //! 4. What was not understood alerts with its raw subject (or goes to the dead letters, where the
@@ -15,7 +16,7 @@ use super::Decision;
 use super::compile::{Rule, RuleSet, Source};
 use super::explain::{Recorder, Trace, quoted};
 use super::field::{self, Values};
-use super::mail::Mail;
+use super::mail::{Mail, heading};
 use super::render::{self, Rendering};
 use super::written::OnUnmatched;
 use crate::alert::{Event, Status};
@@ -75,15 +76,17 @@ impl RuleSet {
                 claims.push((evidence, source));
             }
         }
-        let strongest = claims.iter().map(|(evidence, _)| *evidence).max()?;
-        claims.retain(|(evidence, _)| *evidence == strongest);
-        let understands = |(_, source): &&(u32, &Source)| source.understands(message, envelope);
         let (_, source) = match claims.as_slice() {
-            [one] => one,
-            several => several
-                .iter()
-                .find(understands)
-                .or_else(|| several.first())?,
+            [] => return None,
+            [one] => *one,
+            several => {
+                let standing = |(_, source): &(u32, &Source)| {
+                    std::cmp::Reverse(source.standing(message, envelope, record))
+                };
+                let mut several = several.to_vec();
+                several.sort_by_cached_key(standing);
+                *several.first()?
+            }
         };
         record.say(|| format!("taken by {}", source.name.get_ref()));
         Some(source)
@@ -116,11 +119,32 @@ impl Source {
         Mail::new(message, envelope, &self.customer_text_after)
     }
 
-    fn understands(&self, message: &Message, envelope: &Envelope) -> bool {
+    /// How much speaks for this source where several claim a mail: the evidence that is left
+    /// without the title, which may name another system's ticket; then whether the mail has what
+    /// this source requires.
+    fn standing(
+        &self,
+        message: &Message,
+        envelope: &Envelope,
+        record: &mut Recorder,
+    ) -> (u32, bool) {
         let quiet = &mut Recorder::default();
         let mail = self.mail(message, envelope);
         let values = field::extract(&self.fields, &self.labels, &mail, quiet);
-        self.missing(&values).is_none() && self.rule(&mail, &values, quiet).is_some()
+        let heading = heading(mail.subject, values.deciding("title").as_deref());
+        let bare = Mail {
+            subject: &heading,
+            ..mail
+        };
+        let evidence = self.gates.evidence(&bare, quiet).unwrap_or(0);
+        let understood =
+            self.missing(&values).is_none() && self.rule(&mail, &values, quiet).is_some();
+        record.say(|| {
+            let name = self.name.get_ref();
+            let fields = if understood { "" } else { ", and it lacks what that source requires" };
+            format!("{name}: evidence {evidence} without the title{fields}")
+        });
+        (evidence, understood)
     }
 
     fn decide(
