@@ -50,6 +50,52 @@ fn what_the_language_says_is_what_happens() {
 }
 
 #[test]
+fn the_smallest_file_of_the_manual_works() {
+    let manual = include_str!("../../rules/README.md");
+    let (_, rest) = manual.split_once("```toml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let set = RuleSet::compile(&[SourceText::new("desk.toml", text)], &|_, _| None)
+        .unwrap_or_else(|problems| panic!("{}", told(&problems)));
+    let mut problems = set.self_test().failures;
+    problems.extend(set.lint());
+    assert!(problems.is_empty(), "{}", told(&problems));
+}
+
+#[test]
+fn a_mail_that_no_rule_knows_alerts() {
+    let set = rulebook::load(None).unwrap();
+    let message = message::read(b"From: Eve <eve@x.example>\r\nSubject: Re: Server\r\n\r\nStatus: Closed\r\nX-S4-Status: resolved\r\n");
+    let decisions = set.decide(&message, &Envelope::default());
+    let [decision] = decisions.as_slice() else {
+        panic!("{decisions:?}");
+    };
+    assert!(decision.degraded && decision.source.is_none());
+    assert_eq!(decision.event, mailbell::alert::Event::New);
+    let payload = serde_json::to_string(&decision.alert.as_ref().unwrap().payload()).unwrap();
+    assert_eq!(
+        payload,
+        r#"{"Title":"Re: Server","Message":"Status: Closed\nX-S4-Status: resolved","From":"Eve <eve@x.example>","Not understood":"no rule file recognises this mail","X-S4-Status":"new","X-S4-SourceSystem":"mailbell"}"#
+    );
+    let json = decision.to_json();
+    let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys.iter().map(|key| key.as_str()).collect::<Vec<_>>(),
+        [
+            "source",
+            "rule",
+            "event",
+            "degraded",
+            "reason",
+            "external_id",
+            "fields",
+            "attachments",
+            "alert",
+            "problems"
+        ]
+    );
+}
+
+#[test]
 fn every_mistake_is_told_with_place_and_way_out() {
     let mut differences = Vec::new();
     for path in golden::files("tests/rules/bad", ".toml") {
