@@ -195,21 +195,21 @@ impl Comparison<'_> {
 /// (RFC 6532), text and HTML as alternatives, empty attachments of the names given.
 fn assemble(mail: &written::TestMail) -> Vec<u8> {
     let mut head: Vec<(String, String)> = Vec::new();
-    let mut put = |name: &str, value: &str| head.push((name.to_owned(), collapse(value)));
-    put(
-        "From",
-        mail.from.as_deref().unwrap_or("sender@desk.example"),
-    );
-    put(
-        "To",
-        mail.forward_path
-            .as_deref()
-            .unwrap_or("alerts@gateway.example"),
-    );
-    put("Subject", mail.subject.as_deref().unwrap_or_default());
-    put("MIME-Version", "1.0");
+    let mut put = |name: &str, value: Option<&str>, default: &str| {
+        let named = mail
+            .header
+            .keys()
+            .any(|other| other.eq_ignore_ascii_case(name));
+        if value.is_some() || !named {
+            head.push((name.to_owned(), collapse(value.unwrap_or(default))));
+        }
+    };
+    put("From", mail.from.as_deref(), "sender@desk.example");
+    put("To", mail.forward_path.as_deref(), "alerts@gateway.example");
+    put("Subject", mail.subject.as_deref(), "");
+    put("MIME-Version", None, "1.0");
     for (name, value) in &mail.header {
-        put(&name.replace([':', '\r', '\n'], ""), value);
+        head.push((name.replace([':', '\r', '\n'], ""), collapse(value)));
     }
     let mut parts: Vec<String> = Vec::new();
     for (kind, text) in [("plain", &mail.text), ("html", &mail.html)] {

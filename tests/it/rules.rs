@@ -116,6 +116,63 @@ fn every_mistake_is_told_with_place_and_way_out() {
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
 }
 
+/// The decision of `rules` for a mail of that subject and text.
+fn decide(rules: &str, mail: &str) -> rules::Decision {
+    let file = SourceText::new("x.toml", format!("[source]\nname = 'x'\n{rules}"));
+    let set = RuleSet::compile(&[file], &|_, _| None).unwrap_or_else(|p| panic!("{}", told(&p)));
+    set.decide(&message::read(mail.as_bytes()), &Envelope::default())
+        .remove(0)
+}
+
+#[test]
+fn what_a_decision_tells_the_pipeline() {
+    let held = decide(
+        "match.subject = 'x'\n[[rule]]\nname = 'a'\nevent = 'new'\nhold = '90s'",
+        "Subject: x\r\n\r\n",
+    );
+    assert_eq!(held.hold, Some(std::time::Duration::from_secs(90)));
+    // What resolves is not held, even by a rule that holds.
+    let stated = decide(
+        "match.subject = 'x'\n[[rule]]\nname = 'a'\nevent = 'new'\nhold = '90s'",
+        "Subject: x\r\n\r\nX-S4-Status: resolved\r\nX-S4-ExternalID: 1\r\n",
+    );
+    assert_eq!((stated.hold, stated.event.as_str()), (None, "resolved"));
+    let dead = decide(
+        "match.subject = 'x'\non_unmatched = 'dead-letter'",
+        "Subject: x\r\n\r\n",
+    );
+    assert!(dead.dead_letter && dead.alert.is_none() && dead.degraded);
+    // A close without a key can close nothing, so somebody has to look.
+    let keyless = decide(
+        "match.subject = 'x'\n[[rule]]\nname = 'a'\nevent = 'resolved'",
+        "Subject: x\r\n\r\n",
+    );
+    assert!(keyless.degraded && keyless.alert.is_some());
+    assert_eq!(keyless.event.as_str(), "new");
+    let escalated = decide(
+        "match.subject = 'x'\n[[rule]]\nname = 'a'\nevent = 'update'\nescalate = true",
+        "Subject: x\r\n\r\n",
+    );
+    assert!(escalated.escalate && escalated.alert.is_some());
+    let forwarded = decide(
+        "match.original.subject = '^x$'\nmatch.original.from = '^desk@'\n[[rule]]\nname = 'a'\nevent = 'new'",
+        "From: eve@y.example\r\nSubject: Fwd: x\r\n\r\nsee\r\n\r\n---------- Forwarded message ---------\r\nFrom: Desk <desk@z.example>\r\nDate: Sun, Aug 18, 2024\r\nSubject: x\r\nTo: <eve@y.example>\r\n\r\nbody\r\n",
+    );
+    assert_eq!(forwarded.to_json()["forwarded_by"], "eve@y.example");
+    assert_eq!(forwarded.fields["original_from"], "desk@z.example");
+}
+
+#[test]
+fn a_title_that_names_another_systems_ticket_does_not_take_the_mail_there() {
+    let set = rulebook::load(None).unwrap();
+    let mail = "Subject: New Ticket: See T20240621.0004 and [ID:0001234] [Ticket#2024062110000127]\r\n\r\n\
+                title: See T20240621.0004 and [ID:0001234]\r\n";
+    let decision = set
+        .decide(&message::read(mail.as_bytes()), &Envelope::default())
+        .remove(0);
+    assert_eq!(decision.source.as_deref(), Some("kix"));
+}
+
 #[test]
 fn the_schema_for_editors_is_the_one_of_the_program() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules/schema.json");
