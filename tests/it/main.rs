@@ -1,4 +1,6 @@
 //! The one integration binary: every test that needs more than one room, or a real peer.
 
 mod configuration;
+mod dialogs;
 mod golden;
+mod samotop;
