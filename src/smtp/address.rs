@@ -53,7 +53,7 @@ pub fn split_path(text: &str, lenient: bool) -> Option<(&str, &str)> {
     let Some(inside) = text.strip_prefix('<') else {
         // Without brackets a blank ends the path; more than one reading is no reading.
         let (path, rest) = text.split_once(' ').unwrap_or((text, ""));
-        let plain = lenient && !path.is_empty() && !path.contains(['<', '>', '"']);
+        let plain = lenient && !path.is_empty() && !text.contains(['<', '>', '"']);
         return plain.then_some((path, rest));
     };
     let end = closing_bracket(inside)?;

@@ -3,4 +3,5 @@
 mod configuration;
 mod dialogs;
 mod golden;
+mod door;
 mod samotop;

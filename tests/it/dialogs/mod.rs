@@ -4,6 +4,7 @@ mod comparison;
 mod pure;
 pub mod script;
 mod socket;
+mod splits;
 pub mod world;
 
 use std::path::PathBuf;
