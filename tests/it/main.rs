@@ -2,6 +2,6 @@
 
 mod configuration;
 mod dialogs;
-mod golden;
 mod door;
+mod golden;
 mod samotop;

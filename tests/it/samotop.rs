@@ -139,7 +139,13 @@ impl Parser<MailBody<Vec<u8>>> for BodyLines {
         }
         let data = line.strip_prefix(b".").unwrap_or(line).to_vec();
         let ends_with_new_line = true;
-        Ok((length, MailBody::Chunk { data, ends_with_new_line }))
+        Ok((
+            length,
+            MailBody::Chunk {
+                data,
+                ends_with_new_line,
+            },
+        ))
     }
 }
 
@@ -210,8 +216,15 @@ impl MailDispatch for Kit {
     {
         let transaction = &mut session.transaction;
         let mail = SamotopMail {
-            reverse_path: transaction.mail.as_ref().map_or_else(String::new, |mail| mail.sender().address()),
-            recipients: transaction.rcpts.iter().map(|rcpt| rcpt.address.address()).collect(),
+            reverse_path: transaction
+                .mail
+                .as_ref()
+                .map_or_else(String::new, |mail| mail.sender().address()),
+            recipients: transaction
+                .rcpts
+                .iter()
+                .map(|rcpt| rcpt.address.address())
+                .collect(),
             data: Vec::new(),
         };
         transaction.sink = Some(Box::pin(Body {
@@ -229,7 +242,11 @@ struct Body {
 }
 
 impl futures_io::AsyncWrite for Body {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if let Some(mail) = &mut self.mail {
             mail.data.extend_from_slice(bytes);
         }

@@ -58,7 +58,11 @@ fn ours(script: &Script) -> Heard {
             .iter()
             .map(|mail| SamotopMail {
                 reverse_path: mail.reverse_path.clone(),
-                recipients: mail.recipients.iter().map(|r| r.forward_path.clone()).collect(),
+                recipients: mail
+                    .recipients
+                    .iter()
+                    .map(|r| r.forward_path.clone())
+                    .collect(),
                 data: without_received(&mail.data).to_vec(),
             })
             .collect(),
@@ -69,7 +73,11 @@ async fn samotops(script: &Script) -> Heard {
     let mails = Arc::new(Mutex::new(Vec::new()));
     let policy = Policy::new(world::HOSTNAME, &script.world.smtp, &world::teams());
     let accepts = move |address: &str| {
-        let address = if address == "POSTMASTER" { "postmaster" } else { address };
+        let address = if address == "POSTMASTER" {
+            "postmaster"
+        } else {
+            address
+        };
         let sender = Sender {
             peer: "127.0.0.1".parse().unwrap(),
             user: None,
@@ -81,7 +89,11 @@ async fn samotops(script: &Script) -> Heard {
     session.feed(b"").await;
     let mut heard = Vec::new();
     for packet in packets(script) {
-        let said = if session.closed { Vec::new() } else { session.feed(&packet).await };
+        let said = if session.closed {
+            Vec::new()
+        } else {
+            session.feed(&packet).await
+        };
         heard.push(codes(String::from_utf8(said).unwrap().lines()));
     }
     let mails = mails.lock().unwrap().clone();
@@ -131,7 +143,10 @@ fn listed() -> BTreeMap<String, String> {
     ));
     let text = std::fs::read_to_string(path).unwrap();
     let mut listed = BTreeMap::new();
-    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for line in text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
         let mut parts = line.split("; ");
         let (name, what) = (parts.next().unwrap(), parts.next().expect(line));
         let reason = parts.next().unwrap_or_default();
@@ -152,10 +167,16 @@ async fn samotop_differs_where_listed_and_nowhere_else() {
             (Some(found), Some(known)) if found == known => {}
             (None, None) => {}
             (Some(found), _) => problems.push(format!("{}; {found}; ", script.name)),
-            (None, Some(_)) => problems.push(format!("{}: listed, but no longer differs", script.name)),
+            (None, Some(_)) => {
+                problems.push(format!("{}: listed, but no longer differs", script.name))
+            }
         }
     }
-    problems.extend(listed.keys().map(|name| format!("{name}: listed, but not compared")));
+    problems.extend(
+        listed
+            .keys()
+            .map(|name| format!("{name}: listed, but not compared")),
+    );
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
     assert!(compared >= 100, "{compared} compared");
 }

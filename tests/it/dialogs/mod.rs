@@ -1,6 +1,7 @@
 //! The dialogues of `tests/dialogs/` against the pure session and against the real listener.
 
 mod comparison;
+mod memory;
 mod pure;
 pub mod script;
 mod socket;
@@ -40,7 +41,11 @@ fn play(script: &Script, mut side: Box<dyn Side>) -> Result<(), String> {
             Step::Send(bytes) => unsent.extend_from_slice(bytes),
             Step::Line { text, exact } => {
                 let line = side.line().ok_or_else(|| at("no reply".into()))?;
-                let right = if *exact { line == *text } else { line.starts_with(text.as_str()) };
+                let right = if *exact {
+                    line == *text
+                } else {
+                    line.starts_with(text.as_str())
+                };
                 if !right {
                     return Err(at(format!("wanted {text:?}, got {line:?}")));
                 }
@@ -113,7 +118,10 @@ fn play_all(threads: usize, side: impl Fn(&Script) -> Box<dyn Side> + Sync) {
                     let script = next.lock().unwrap().next();
                     let Some(script) = script else { break };
                     if let Err(problem) = play(script, side(script)) {
-                        problems.lock().unwrap().push(format!("{}: {problem}", script.name));
+                        problems
+                            .lock()
+                            .unwrap()
+                            .push(format!("{}: {problem}", script.name));
                     }
                 }
             });
@@ -125,7 +133,9 @@ fn play_all(threads: usize, side: impl Fn(&Script) -> Box<dyn Side> + Sync) {
 
 #[test]
 fn pure_session() {
-    play_all(1, |script| Box::new(pure::Pure::new(&script.world, usize::MAX)));
+    play_all(1, |script| {
+        Box::new(pure::Pure::new(&script.world, usize::MAX))
+    });
 }
 
 #[test]
@@ -141,5 +151,7 @@ fn listener_over_a_socket() {
         .build()
         .unwrap();
     let handle = runtime.handle().clone();
-    play_all(8, |script| Box::new(socket::Socket::new(&script.world, &handle)));
+    play_all(8, |script| {
+        Box::new(socket::Socket::new(&script.world, &handle))
+    });
 }

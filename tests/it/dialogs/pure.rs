@@ -60,7 +60,8 @@ impl Pure {
                     break;
                 }
                 Next::Authenticate(credentials) => {
-                    self.session.authenticated(is_right(&self.users, &credentials));
+                    self.session
+                        .authenticated(is_right(&self.users, &credentials));
                 }
                 Next::Store(mail) => {
                     let result = self.sink.keep(*mail);
@@ -75,7 +76,8 @@ impl Pure {
         while let Some(at) = self.said.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = self.said.drain(..=at).collect();
             let line = String::from_utf8(line).unwrap();
-            self.lines.push_back(line.strip_suffix("\r\n").unwrap().to_owned());
+            self.lines
+                .push_back(line.strip_suffix("\r\n").unwrap().to_owned());
         }
     }
 }

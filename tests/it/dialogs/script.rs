@@ -114,7 +114,11 @@ impl Script {
             .collect::<Option<Vec<_>>>();
         let Some(to) = to else { return false };
         self.mails.push(Mail {
-            from: if from == "<>" { String::new() } else { from.to_owned() },
+            from: if from == "<>" {
+                String::new()
+            } else {
+                from.to_owned()
+            },
             to,
             data: Vec::new(),
         });
@@ -159,10 +163,17 @@ impl Script {
 
 /// The field that the door put in front, with its continuation lines.
 pub fn without_received(data: &[u8]) -> &[u8] {
-    assert!(data.starts_with(b"Received: from "), "{}", String::from_utf8_lossy(data));
+    assert!(
+        data.starts_with(b"Received: from "),
+        "{}",
+        String::from_utf8_lossy(data)
+    );
     let mut rest = data;
     loop {
-        let line = rest.iter().position(|b| *b == b'\n').map_or(rest.len(), |at| at + 1);
+        let line = rest
+            .iter()
+            .position(|b| *b == b'\n')
+            .map_or(rest.len(), |at| at + 1);
         rest = &rest[line..];
         if !rest.starts_with(b"\t") || line == 0 {
             return rest;

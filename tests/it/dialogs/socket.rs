@@ -77,7 +77,11 @@ impl Side for Socket {
     }
 
     fn start_tls(&mut self) {
-        assert!(self.io.buffer().is_empty(), "said before the handshake: {:?}", self.io.buffer());
+        assert!(
+            self.io.buffer().is_empty(),
+            "said before the handshake: {:?}",
+            self.io.buffer()
+        );
         let Io::Plain(stream) = std::mem::replace(self.io.get_mut(), Io::Gone) else {
             panic!("TLS twice");
         };

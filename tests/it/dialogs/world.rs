@@ -96,12 +96,26 @@ pub fn teams() -> Vec<Team> {
         relay_form: RelayForm::Alert,
         transports: vec![TransportKind::Webhook],
     };
-    let desk = ["ops@alerts.example", "kix@alerts.example", "shared@alerts.example", "ops@bücher.example"];
-    let on_call = ["oncall@alerts.example", "ops+urgent@alerts.example", "shared@alerts.example", "*@wild.example"];
+    let desk = [
+        "ops@alerts.example",
+        "kix@alerts.example",
+        "shared@alerts.example",
+        "ops@bücher.example",
+    ];
+    let on_call = [
+        "oncall@alerts.example",
+        "ops+urgent@alerts.example",
+        "shared@alerts.example",
+        "*@wild.example",
+    ];
     let mut closed = team("closed", &["closed@alerts.example"]);
     closed.allow = vec!["203.0.113.0/24".parse().unwrap()];
     closed.users = vec!["kix".to_owned()];
-    vec![team("service-desk", &desk), team("on-call", &on_call), closed]
+    vec![
+        team("service-desk", &desk),
+        team("on-call", &on_call),
+        closed,
+    ]
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +210,9 @@ impl Pair {
 }
 
 /// A client that trusts this certificate only.
-pub fn client_config(certificate: &rustls::pki_types::CertificateDer<'static>) -> Arc<rustls::ClientConfig> {
+pub fn client_config(
+    certificate: &rustls::pki_types::CertificateDer<'static>,
+) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
