@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alert;
+pub mod cli;
 pub mod config;
 pub mod diagnostic;
 pub mod document;

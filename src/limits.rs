@@ -11,6 +11,9 @@ pub const SECRET_FILE_BYTES_MAX: u64 = 4096;
 /// Bytes of a configuration or rule file.
 pub const TOML_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// Bytes of a mail named on the command line: what the largest configured door would take.
+pub const MAIL_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
 /// Bytes of an SMTP command line with its CRLF. RFC 5321 4.5.3.1.4 asks for 512, SMTPUTF8 and
 /// the MAIL parameters for some more; Postfix takes 2,048.
 pub const SMTP_LINE_BYTES_MAX: usize = 2_048;
@@ -83,3 +86,63 @@ pub const AUTH_PEERS_MAX: usize = 10_000;
 pub const AUTH_CONCURRENT_MAX: usize = 4;
 
 const _: () = assert!(SMTP_ADDRESS_BYTES_MAX < SMTP_LINE_BYTES_MAX);
+
+// --- reading a mail
+
+/// MIME parts of one mail that are looked at; the rest is left unread, and the message says so.
+pub const MIME_PARTS_MAX: usize = 500;
+
+/// Multiparts and forwarded mails inside each other. Each level scans its bytes once more.
+pub const MIME_NESTING_MAX: usize = 24;
+
+/// Header fields of one part. Real mails have up to about a hundred.
+pub const HEADERS_MAX: usize = 500;
+
+/// Bytes of one part's header block that are read. The largest real ones (ARC, DKIM) stay under 64 KiB.
+pub const HEADER_BLOCK_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of one decoded header value.
+pub const HEADER_VALUE_BYTES_MAX: usize = 16 * 1024;
+
+/// Decoded bytes of one text or HTML part that are read. Pictures inlined as `data:` make real ones large.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// HTML elements inside each other. Deeper ones are read as if they were not there.
+pub const HTML_NESTING_MAX: usize = 192;
+
+/// Bytes of `Message::text`, and of `Message::set_apart`. Rules run every regex over the first.
+pub const TEXT_BYTES_MAX: usize = 256 * 1024;
+
+/// Columns of one table row that are read.
+pub const TABLE_COLUMNS_MAX: usize = 64;
+
+/// Characters of a file name given to people.
+pub const FILE_NAME_CHARS_MAX: usize = 200;
+
+/// Attachment names of one mail.
+pub const ATTACHMENTS_MAX: usize = 100;
+
+/// Forwards of forwards that are opened, by text or by attachment.
+pub const FORWARDS_MAX: usize = 8;
+
+/// How long `mailbell send` waits for the gateway, and then for the outcome.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+// --- rules
+
+/// Bytes of one compiled regex. The `regex` crate's own default: a Unicode class repeated some
+/// hundred times is refused, which no line of a ticket mail needs.
+pub const REGEX_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// Characters of an alert's title. Longer ones are cut: phones show a few lines at most.
+pub const ALERT_TITLE_CHARS_MAX: usize = 250;
+
+/// Characters of an alert's message. SIGNL4 documents no limit; a person woken at night reads
+/// the beginning, and the rest is behind the ticket's link.
+pub const ALERT_MESSAGE_CHARS_MAX: usize = 4000;
+
+/// Characters of one tile.
+pub const ALERT_PARAMETER_CHARS_MAX: usize = 1000;
+
+/// Tickets that one digest is split into. The rest of it alerts as one.
+pub const SPLIT_TICKETS_MAX: usize = 100;

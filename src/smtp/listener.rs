@@ -19,8 +19,8 @@ use tracing::{debug, warn};
 
 use super::MailSink;
 use super::admission::{Admission, Place};
-use super::auth::Throttle;
 use super::connection::{Connection, Drain};
+use super::credentials::Throttle;
 use super::data::Memory;
 use super::policy::Policy;
 use super::reply::{self, Reply};

@@ -5,9 +5,9 @@
 
 pub mod address;
 mod admission;
-pub mod auth;
 pub mod command;
 mod connection;
+pub mod credentials;
 pub mod data;
 mod lines;
 pub mod listener;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use mailbell::config::User;
 use mailbell::smtp::ReceivedMail;
-use mailbell::smtp::auth::is_right;
+use mailbell::smtp::credentials::is_right;
 use mailbell::smtp::data::Memory;
 use mailbell::smtp::policy::Policy;
 use mailbell::smtp::session::{Next, Peer, Session, TlsState};
