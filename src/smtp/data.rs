@@ -190,19 +190,19 @@ impl Body {
         }
     }
 
-    /// Doubles, as a vector would, but asks before.
+    /// Doubles, as a vector would, but asks before; near the bound it takes what it needs.
     fn make_room(&mut self, bytes: usize) -> bool {
-        let needed = self.bytes.len() + bytes;
-        if needed <= self.bytes.capacity() {
+        let (needed, capacity) = (self.bytes.len() + bytes, self.bytes.capacity());
+        if needed <= capacity {
             return true;
         }
-        let wanted = needed.max(self.bytes.capacity() * 2);
-        let additional = wanted - self.bytes.capacity();
-        if !self.share.grow(additional as u64) {
-            return false;
+        for wanted in [needed.max(capacity * 2), needed] {
+            if self.share.grow((wanted - capacity) as u64) {
+                self.bytes.reserve_exact(wanted - self.bytes.len());
+                return true;
+            }
         }
-        self.bytes.reserve_exact(wanted - self.bytes.len());
-        true
+        false
     }
 
     fn discard(&mut self, why: Discarded) {
