@@ -43,12 +43,19 @@ impl<'a> Document<'a> {
                 Ok(value) => return (Some(value), problems),
                 Err(error) => error,
             };
-            let path = error
-                .span()
-                .and_then(|span| locate(root.get_ref(), &span))
-                .unwrap_or_default();
-            let key = dotted(&path);
-            problems.push(from_error(self.source, &error, key));
+            let path_in = |root: &Spanned<DeTable<'_>>| {
+                error
+                    .span()
+                    .and_then(|span| locate(root.get_ref(), &span))
+                    .unwrap_or_default()
+            };
+            // Entries taken out of a list have moved the later ones: the name comes from the whole.
+            problems.push(from_error(
+                self.source,
+                &error,
+                dotted(&path_in(&self.root)),
+            ));
+            let path = path_in(&root);
             if path.is_empty() || !remove(root.get_mut(), &path) {
                 break;
             }
@@ -86,24 +93,48 @@ fn from_error(source: &SourceText, error: &toml::de::Error, key: String) -> Diag
         Some(span) => Diagnostic::at(source, span, ""),
         None => Diagnostic::of_file(source, ""),
     };
-    // serde words it "unknown field `x`, expected one of `a`, `b`" (serde::de::Error).
-    let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let hint = match (message.starts_with("unknown field"), names.split_first()) {
-        (true, Some((unknown, known))) => Some(match suggestion(unknown, known.iter().copied()) {
-            Some(meant) => format!("did you mean `{meant}`?"),
-            None => format!("the keys here are: {}", known.join(", ")),
-        }),
-        _ => None,
-    };
-    let message = match (&hint, names.first()) {
-        (Some(_), Some(unknown)) => format!("unknown key `{unknown}`"),
-        _ => message.replace("missing field", "missing key"),
-    };
+    let (message, hint) = in_plain_words(&message);
     Diagnostic {
         message,
         hint,
         ..diagnostic.key(key)
     }
+}
+
+/// serde's words ("unknown field `x`, expected one of `a`, `b`", serde::de::Error) in those of
+/// somebody who edits a file, and what to do about it.
+fn in_plain_words(message: &str) -> (String, Option<String>) {
+    let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let closest = |what: &str| match names.split_first() {
+        Some((unknown, known)) => Some(match suggestion(unknown, known.iter().copied()) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("the {what} here are: {}", known.join(", ")),
+        }),
+        None => None,
+    };
+    let unknown = names.first().copied().unwrap_or_default();
+    if message.starts_with("unknown field") {
+        return (format!("unknown key `{unknown}`"), closest("keys"));
+    }
+    if message.starts_with("unknown variant") {
+        return (
+            format!("`{unknown}` is not one of the values"),
+            closest("values"),
+        );
+    }
+    if message == "invalid socket address syntax" {
+        let hint = "write address and port, such as \"127.0.0.1:2525\" or \"[::1]:2525\"";
+        return ("not a socket address".to_owned(), Some(hint.to_owned()));
+    }
+    if let Some(found) = message.strip_suffix(", expected a sequence") {
+        let found = found.trim_start_matches("invalid type: ");
+        let hint = "a list stands in square brackets: [ \"one\", \"two\" ]";
+        return (
+            format!("a list is wanted, not {found}"),
+            Some(hint.to_owned()),
+        );
+    }
+    (message.replace("missing field", "missing key"), None)
 }
 
 /// The way to the smallest entry that covers `wanted`. A `[table]`'s span is its header only,

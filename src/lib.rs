@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alert;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod deliver;

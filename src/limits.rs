@@ -1,7 +1,151 @@
 //! Every bound of the program that is not a configuration key: value, unit, reason.
 
+use std::time::Duration;
+
 /// Problems reported for one file. More would not be read, and a hostile file could have millions.
 pub const DIAGNOSTICS_MAX: usize = 100;
+
+/// Bytes of a secret's file. A key file named by mistake must not be read into a header.
+pub const SECRET_FILE_BYTES_MAX: u64 = 4096;
+
+/// Bytes of a configuration or rule file.
+pub const TOML_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Bytes of a mail named on the command line: what the largest configured door would take.
+pub const MAIL_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Bytes of an SMTP command line with its CRLF. RFC 5321 4.5.3.1.4 asks for 512, SMTPUTF8 and
+/// the MAIL parameters for some more; Postfix takes 2,048.
+pub const SMTP_LINE_BYTES_MAX: usize = 2_048;
+
+/// Bytes of an address. RFC 5321 4.5.3.1.3 has 256; senders with variable return paths pass it.
+pub const SMTP_ADDRESS_BYTES_MAX: usize = 512;
+
+/// Bytes of the name in EHLO that are kept. A domain has at most 255.
+pub const SMTP_HELO_BYTES_MAX: usize = 255;
+
+/// 5xx replies in one session without a mail in between. Postfix's hard error limit is 20.
+pub const SMTP_ERRORS_MAX: u32 = 20;
+
+/// Refused recipients in one session without a mail in between. Large lists with a few dead
+/// addresses are honest, a dictionary is not.
+pub const SMTP_RECIPIENTS_REFUSED_MAX: u32 = 100;
+
+/// NOOP, RSET, VRFY, HELP, EHLO and MAIL in one session without a mail in between; after that
+/// each counts as an error. The same number as Postfix's smtpd_junk_command_limit.
+pub const SMTP_JUNK_COMMANDS_MAX: u32 = 100;
+
+/// Transactions in one session. A sender with more to say connects again, so that no
+/// connection lives for ever.
+pub const SMTP_TRANSACTIONS_MAX: u32 = 1_000;
+
+/// Refused AUTH exchanges in one session, after which it is closed.
+pub const SMTP_AUTH_FAILURES_MAX: u32 = 3;
+
+/// Bytes of a header section. Real ones stay under 100 kB; rules look at headers one by one.
+pub const SMTP_HEADER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Received fields, above which a mail is in a loop (RFC 5321 6.3 asks for at least 100).
+pub const SMTP_HOPS_MAX: usize = 100;
+
+/// Bytes of a data line with its CRLF, for strict mode only (RFC 5321 4.5.3.1.6).
+pub const SMTP_TEXT_LINE_BYTES_MAX: usize = 1_000;
+
+/// Bytes of mails in transfer over all sessions. Ten of the largest allowed by default; beyond
+/// that senders are told to come again instead of the process being killed.
+pub const SMTP_MEMORY_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Bytes read from a socket at once: one TLS record.
+pub const SMTP_READ_BYTES: usize = 16 * 1024;
+
+/// Time for a TLS handshake. Clients need a second; a half-open one must not hold a connection.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time for the store to make a mail durable. Clients wait 10 minutes (RFC 5321 4.5.3.2.6).
+pub const SMTP_STORE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Time for a peer to read a reply and the close after a session's end.
+pub const SMTP_LINGER: Duration = Duration::from_secs(2);
+
+/// Pause after accept() failed, EMFILE for example: trying at once would fail at once.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// First delay of an answer to a wrong password; doubled with each further one of that peer.
+pub const AUTH_DELAY_FIRST: Duration = Duration::from_millis(500);
+
+/// Longest delay of an answer to a password.
+pub const AUTH_DELAY_MAX: Duration = Duration::from_secs(16);
+
+/// How long the failures of a peer are remembered.
+pub const AUTH_MEMORY: Duration = Duration::from_secs(15 * 60);
+
+/// Peers whose failures are remembered.
+pub const AUTH_PEERS_MAX: usize = 10_000;
+
+/// Passwords verified at the same time. One argon2 takes 19 MiB and a core.
+pub const AUTH_CONCURRENT_MAX: usize = 4;
+
+const _: () = assert!(SMTP_ADDRESS_BYTES_MAX < SMTP_LINE_BYTES_MAX);
+
+// --- reading a mail
+
+/// MIME parts of one mail that are looked at; the rest is left unread, and the message says so.
+pub const MIME_PARTS_MAX: usize = 500;
+
+/// Multiparts and forwarded mails inside each other. Each level scans its bytes once more.
+pub const MIME_NESTING_MAX: usize = 24;
+
+/// Header fields of one part. Real mails have up to about a hundred.
+pub const HEADERS_MAX: usize = 500;
+
+/// Bytes of one part's header block that are read. The largest real ones (ARC, DKIM) stay under 64 KiB.
+pub const HEADER_BLOCK_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of one decoded header value.
+pub const HEADER_VALUE_BYTES_MAX: usize = 16 * 1024;
+
+/// Decoded bytes of one text or HTML part that are read. Pictures inlined as `data:` make real ones large.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// HTML elements inside each other. Deeper ones are read as if they were not there.
+pub const HTML_NESTING_MAX: usize = 192;
+
+/// Bytes of `Message::text`, and of `Message::set_apart`. Rules run every regex over the first.
+pub const TEXT_BYTES_MAX: usize = 256 * 1024;
+
+/// Columns of one table row that are read.
+pub const TABLE_COLUMNS_MAX: usize = 64;
+
+/// Characters of a file name given to people.
+pub const FILE_NAME_CHARS_MAX: usize = 200;
+
+/// Attachment names of one mail.
+pub const ATTACHMENTS_MAX: usize = 100;
+
+/// Forwards of forwards that are opened, by text or by attachment.
+pub const FORWARDS_MAX: usize = 8;
+
+/// How long `mailbell send` waits for the gateway, and then for the outcome.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+// --- rules
+
+/// Bytes of one compiled regex. The `regex` crate's own default: a Unicode class repeated some
+/// hundred times is refused, which no line of a ticket mail needs.
+pub const REGEX_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// Characters of an alert's title. Longer ones are cut: phones show a few lines at most.
+pub const ALERT_TITLE_CHARS_MAX: usize = 250;
+
+/// Characters of an alert's message. SIGNL4 documents no limit; a person woken at night reads
+/// the beginning, and the rest is behind the ticket's link.
+pub const ALERT_MESSAGE_CHARS_MAX: usize = 4000;
+
+/// Characters of one tile.
+pub const ALERT_PARAMETER_CHARS_MAX: usize = 1000;
+
+/// Tickets that one digest is split into. The rest of it alerts as one.
+pub const SPLIT_TICKETS_MAX: usize = 100;
 
 // --- spool
 

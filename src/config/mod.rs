@@ -2,12 +2,21 @@
 //!
 //! Owns what the program runs with. Nothing downstream sees the file as written.
 
+mod environment;
+mod load;
+mod resolve;
+mod secrets;
+mod values;
+mod written;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
+
+pub use load::{Loaded, load, locate, schema};
 
 /// Everything that `serve` runs with.
 #[derive(Debug, Clone)]
@@ -42,6 +51,8 @@ pub struct Smtp {
     pub idle_timeout: Duration,
     /// A whole mail, however slowly it drips.
     pub transaction_timeout: Duration,
+    /// Take what real desks send although the RFCs forbid it.
+    pub lenient: bool,
 }
 
 /// Who may authenticate, and with what.
@@ -63,6 +74,8 @@ pub enum Password {
 pub struct Tls {
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// PEM; a peer with a certificate of one of these may send.
+    pub client_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -131,6 +144,10 @@ pub struct Team {
     pub name: String,
     /// Forward-paths: `local@domain` or `*@domain`, in lower case.
     pub addresses: Vec<String>,
+    /// Peers that may send to this team. With `users` empty too: whoever may send at all.
+    pub allow: Vec<IpNet>,
+    /// Authenticated users that may send to this team, from any peer.
+    pub users: Vec<String>,
     pub webhook_secret: Option<SecretString>,
     pub relay_to: Option<String>,
     pub relay_form: RelayForm,

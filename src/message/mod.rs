@@ -2,6 +2,47 @@
 //! a broken mail gives a poorer message plus [`Message::problems`].
 //!
 //! Must not know any ticket system, rule or alert.
+//!
+//! # The form of `Message::text`
+//!
+//! What the rules may rely on:
+//!
+//! - Lines end in `\n`; no line is longer than its sender made it, because wraps are undone. No
+//!   trailing blanks, no two empty lines in a row, none at the beginning or the end.
+//! - Inside a line, white space is single blanks. NBSP and its like are blanks, zero-width
+//!   characters and soft hyphens are gone.
+//! - A label and its value, however they were set (table row, bold, definition list, columns, on
+//!   lines of their own), read `Label: value`, with one colon and one blank. An empty value reads
+//!   `Label:`.
+//! - A line that begins with two blanks belongs to the value above it (`<br>` or paragraphs in a
+//!   table cell, an indented block of plain text). All other lines begin in the first column. So
+//!   what looks like a label inside a customer's text in a cell never looks like a field.
+//! - A heading stands on a line of its own, with its colon if it had one (`Description:`,
+//!   `Details`), and its text below it. A line that equals the label is therefore a label too.
+//! - A link reads `text <https://target>`, or the target alone where the text shows it. A value
+//!   may so end in a target: `Ticket: T2024.1 <https://…>`. Targets are unwrapped (SafeLinks…).
+//! - Table rows that are neither labelled nor headed read `a | b | c`; rows under column headings
+//!   read `Heading: value` for each column, an empty line between rows. List items that are not
+//!   labelled begin with `- `.
+//! - Quoted history, signatures, footers and banners are in `set_apart`, in the same form.
+
+mod body;
+mod charset;
+mod forwarded;
+mod header;
+pub mod html;
+mod layout;
+mod lines;
+mod link;
+mod mime;
+mod quoted;
+mod read;
+mod robots;
+mod subject;
+mod text;
+mod transfer;
+
+pub use read::read;
 
 use serde::Serialize;
 
@@ -68,10 +109,12 @@ pub struct Forwarding {
 /// system's mail, and [`Message::forwarding`] says who sent it on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Names in lower case, values unfolded and decoded, in their order.
+    /// Names in lower case, values unfolded and decoded, in their order. Of a mail forwarded in
+    /// the text: `from`, `date`, `to`, `cc`, `subject` as far as its header block has them.
     pub headers: Vec<(String, String)>,
     pub from: Mailbox,
-    /// Decoded, unfolded, without `RE:`/`FW:`-like prefixes and `[EXT]`-like marks.
+    /// Decoded, unfolded, without `RE:`/`FW:`-like prefixes and `[EXT]`-like marks; with them it
+    /// is the header `subject`.
     pub subject: String,
     pub message_id: Option<String>,
     /// Rendered text: tables as `Label: value` lines, links with their target, wraps joined,

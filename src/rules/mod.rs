@@ -2,11 +2,36 @@
 //!
 //! Owns the rule files. Pure but for the rulebook, which loads and watches them. Must not know
 //! how a mail arrived nor how an alert leaves.
+//!
+//! A rule file goes through [`written`] (as typed) and [`compile`] (all problems, each at its
+//! place) to a [`RuleSet`]; a mail goes through [`mail`] (its parts), [`matcher`], [`field`],
+//! [`template`] and [`decide`]. [`selftest`] and [`lint`] judge a set, [`explain`] shows a decision.
+
+mod compile;
+mod decide;
+pub mod explain;
+mod field;
+mod label;
+mod lint;
+mod mail;
+mod matcher;
+mod part;
+mod pattern;
+mod render;
+pub mod rulebook;
+mod selftest;
+mod template;
+mod written;
 
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
 
+pub use self::compile::RuleSet;
+pub use self::explain::Trace;
+pub use self::rulebook::Rulebook;
+pub use self::selftest::SelfTest;
 use crate::alert::{Alert, Event, ExternalId};
 
 /// What is to happen because of one mail (or, where a rule splits a digest, one part of it).
@@ -14,7 +39,7 @@ use crate::alert::{Alert, Event, ExternalId};
 pub struct Decision {
     /// The rule file that took the mail; `None` when no gate held.
     pub source: Option<String>,
-    /// The rule that decided; `None` when none did.
+    /// The rule that held; `None` when none did.
     pub rule: Option<String>,
     pub event: Event,
     /// The mail alerts although it was not understood (fail open): no rule or a required field missing.
@@ -23,8 +48,10 @@ pub struct Decision {
     pub reason: String,
     /// The key of the ticket; `None` when the mail names none.
     pub external_id: Option<ExternalId>,
-    /// Values verbatim from the mail, white space collapsed, in the order of the rule file.
+    /// Values from the mail, white space collapsed, in the order of the rule file.
     pub fields: IndexMap<String, String>,
+    /// Decoded names of the mail's attachments.
+    pub attachments: Vec<String>,
     /// `None` for events that never leave: `update` without `escalate`, and `ignore`.
     pub alert: Option<Alert>,
     /// The rule file asks for the dead letters instead of an alert (`on_unmatched`).
@@ -35,4 +62,37 @@ pub struct Decision {
     pub hold: Option<Duration>,
     /// What was wrong with mail or rules, in words for an administrator.
     pub problems: Vec<String>,
+}
+
+impl Decision {
+    /// The object of `test --json` (DESIGN.md section 4), in its order of keys, without `file`.
+    pub fn to_json(&self) -> Value {
+        let mut object = Map::new();
+        object.insert("source".to_owned(), json!(self.source));
+        object.insert("rule".to_owned(), json!(self.rule));
+        object.insert("event".to_owned(), json!(self.event.as_str()));
+        object.insert("degraded".to_owned(), json!(self.degraded));
+        object.insert("reason".to_owned(), json!(self.reason));
+        let external_id = self.external_id.as_ref().map(ExternalId::as_str);
+        object.insert("external_id".to_owned(), json!(external_id));
+        object.insert("fields".to_owned(), json!(self.fields));
+        object.insert("attachments".to_owned(), json!(self.attachments));
+        if let Some(by) = self.fields.get("forwarded_by") {
+            object.insert("forwarded_by".to_owned(), json!(by));
+        }
+        let alert = self.alert.as_ref().map(Alert::payload);
+        object.insert("alert".to_owned(), json!(alert));
+        object.insert("problems".to_owned(), json!(self.problems));
+        Value::Object(object)
+    }
+}
+
+/// The JSON Schema of a rule file, for editors.
+pub fn schema() -> Value {
+    schemars::schema_for!(written::RuleFile).to_value()
+}
+
+/// Runs of white space become one blank, the ends are trimmed.
+fn collapse(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -3,6 +3,22 @@
 //! Owns the SMTP receiving session and what a peer may do. Must not know what a mail means:
 //! it hands [`ReceivedMail`] to a [`MailSink`] and answers 250 only after that has returned.
 
+mod admission;
+pub mod address;
+pub mod auth;
+pub mod command;
+mod connection;
+pub mod data;
+pub mod listener;
+pub mod policy;
+pub mod received;
+pub mod reply;
+pub mod sasl;
+pub mod session;
+pub mod stats;
+pub mod tls;
+mod transaction;
+
 use std::net::IpAddr;
 
 use async_trait::async_trait;

@@ -35,6 +35,8 @@ struct DecisionRecord {
     external_id: Option<String>,
     #[serde(default)]
     fields: IndexMap<String, String>,
+    #[serde(default)]
+    attachments: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     alert: Option<AlertRecord>,
     #[serde(default)]
@@ -87,6 +89,7 @@ pub(crate) fn write_decision(decision: &Decision) -> Result<String, RecordError>
         reason: decision.reason.clone(),
         external_id: decision.external_id.as_ref().map(ExternalId::to_string),
         fields: decision.fields.clone(),
+        attachments: decision.attachments.clone(),
         alert: decision.alert.as_ref().map(alert_record),
         dead_letter: decision.dead_letter,
         escalate: decision.escalate,
@@ -108,6 +111,7 @@ pub(crate) fn read_decision(json: &str) -> Result<Decision, RecordError> {
         reason: record.reason,
         external_id: record.external_id.as_deref().and_then(ExternalId::new),
         fields: record.fields,
+        attachments: record.attachments,
         alert: record.alert.map(alert_of).transpose()?,
         dead_letter: record.dead_letter,
         escalate: record.escalate,
@@ -215,6 +219,7 @@ mod tests {
             fields: [("title".to_owned(), "Störung".to_owned())]
                 .into_iter()
                 .collect(),
+            attachments: vec!["a.pdf".to_owned()],
             alert: Some(Alert {
                 title: "Störung".to_owned(),
                 message: "a\nb".to_owned(),

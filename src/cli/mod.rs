@@ -1,0 +1,153 @@
+//! The command line: one file for each command.
+//!
+//! Data goes to stdout, logs and problems to stderr. Exit code 0: it ran and the answer is yes;
+//! 1: it ran and the answer is no; 2: it could not run.
+
+mod check;
+//mod demo;
+mod explain;
+mod mails;
+mod schema;
+//mod send;
+//mod serve;
+mod test;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Loaded};
+use crate::diagnostic::Diagnostic;
+
+/// An e-mail-to-alert gateway: ticket mails in by SMTP, SIGNL4 alerts out.
+#[derive(Debug, Parser)]
+#[command(name = "mailbell", version, max_term_width = 100)]
+struct Arguments {
+    /// The configuration; else $MAILBELL_CONFIG, ./mailbell.toml, /etc/mailbell/mailbell.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM; SIGHUP reloads rules and certificate
+    //Serve(serve::Arguments),
+    /// Show the whole way on this machine, without an account and without configuration
+    //Demo(demo::Arguments),
+    /// Check the configuration, every rule file and every rule's own tests
+    Check(check::Arguments),
+    /// Tell what would happen to these mails; sends nothing, needs no configuration
+    Test(test::Arguments),
+    /// Show how a mail is read and decided: gates, fields, rules, alert
+    Explain(explain::Arguments),
+    /// Send a mail to the running gateway by SMTP and follow it to its outcome
+    //Send(send::Arguments),
+    /// Print the JSON Schema of rule files or of mailbell.toml, for editors
+    Schema(schema::Arguments),
+}
+
+/// What a command found, as an exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+}
+
+/// What every command may ask of its surroundings.
+#[derive(Debug)]
+struct Surroundings {
+    config: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+}
+
+impl Surroundings {
+    /// The configuration file that applies, when there is one.
+    fn config_file(&self) -> Option<PathBuf> {
+        config::locate(self.config.as_deref(), &self.environment)
+    }
+
+    fn load(&self) -> anyhow::Result<Loaded> {
+        config::load(self.config_file().as_deref(), &self.environment).map_err(|problems| Problems(problems).into())
+    }
+}
+
+/// Problems of files that a person wrote, all of them, as one error.
+#[derive(Debug)]
+struct Problems(Vec<Diagnostic>);
+
+impl std::error::Error for Problems {}
+
+impl std::fmt::Display for Problems {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for problem in &self.0 {
+            writeln!(f, "{problem}\n")?;
+        }
+        match self.0.len() {
+            1 => f.write_str("1 problem"),
+            count => write!(f, "{count} problems"),
+        }
+    }
+}
+
+/// Runs the command of this process's arguments.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log(false);
+    // The one TLS provider, before any client or listener is built.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let surroundings = Surroundings {
+        config: arguments.config,
+        environment: std::env::vars().collect(),
+    };
+    let answer = match arguments.command {
+        //Command::Serve(arguments) => serve::run(&arguments, &surroundings),
+        //Command::Demo(arguments) => demo::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments, &surroundings),
+        Command::Test(arguments) => test::run(&arguments, &surroundings),
+        Command::Explain(arguments) => explain::run(&arguments, &surroundings),
+        //Command::Send(arguments) => send::run(&arguments, &surroundings),
+        Command::Schema(arguments) => schema::run(&arguments),
+    };
+    match answer {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        // The reader of our stdout is gone (`mailbell test … | head`): nothing is wrong.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            match error.downcast_ref::<Problems>() {
+                Some(problems) => eprintln!("{problems}"),
+                None => eprintln!("mailbell: {error:#}"),
+            }
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Logs to stderr. `MAILBELL_LOG` takes a level or tracing's filter form (`mailbell=debug`).
+fn start_log(is_service: bool) {
+    let default = if is_service { "info" } else { "warn" };
+    let filter = EnvFilter::try_from_env("MAILBELL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
+}
+
+/// The runtime of a command that talks to others.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

@@ -1,0 +1,85 @@
+//! `mailbell test`: what would happen to these mails.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::{Answer, Surroundings, mails};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Mails; `-` reads one from stdin
+    #[arg(required = true, value_name = "FILE.eml")]
+    files: Vec<PathBuf>,
+    /// Rule files from this folder instead of the configured ones
+    #[arg(long, value_name = "DIR")]
+    rules: Option<PathBuf>,
+    /// The forward-path (RCPT TO) that the mails came to
+    #[arg(long, value_name = "ADDR")]
+    to: Option<String>,
+    /// The reverse-path (MAIL FROM) that they came from; else Return-Path or From
+    #[arg(long, value_name = "ADDR")]
+    from: Option<String>,
+    /// One JSON object for each alert, a line each
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
+    let rules = mails::rulebook(arguments.rules.as_deref(), surroundings)?.current();
+    let mut out = std::io::stdout().lock();
+    for file in &arguments.files {
+        let raw = mails::read(file)?;
+        let (message, envelope) = mails::open(&raw, arguments.from.as_deref(), arguments.to.as_deref());
+        for decision in rules.decide(&message, &envelope) {
+            let name = json!(file.display().to_string());
+            let mut object = serde_json::Map::from_iter([("file".to_owned(), name)]);
+            if let Value::Object(rest) = decision.to_json() {
+                object.extend(rest);
+            }
+            if arguments.json {
+                writeln!(out, "{}", Value::Object(object))?;
+            } else {
+                write_readable(&mut out, &object)?;
+            }
+        }
+    }
+    Ok(Answer::Yes)
+}
+
+fn write_readable(out: &mut impl Write, object: &serde_json::Map<String, Value>) -> std::io::Result<()> {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or("-");
+    writeln!(out, "{}", text("file"))?;
+    writeln!(out, "  {:<12} {} ({})", "event", text("event"), text("reason"))?;
+    writeln!(out, "  {:<12} {} / {}", "rule", text("source"), text("rule"))?;
+    if let Some(id) = object.get("external_id").and_then(Value::as_str) {
+        writeln!(out, "  {:<12} {id}", "ticket")?;
+    }
+    if let Some(fields) = object.get("fields").and_then(Value::as_object) {
+        for (name, value) in fields {
+            writeln!(out, "  {name:<20} {}", one_line(value.as_str().unwrap_or_default()))?;
+        }
+    }
+    for problem in object.get("problems").and_then(Value::as_array).into_iter().flatten() {
+        writeln!(out, "  {:<12} {}", "problem", problem.as_str().unwrap_or_default())?;
+    }
+    writeln!(out, "  {}", if object.get("alert").is_some_and(Value::is_object) { "alert:" } else { "no alert" })?;
+    if let Some(alert) = object.get("alert").and_then(Value::as_object) {
+        for (name, value) in alert {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            writeln!(out, "    {name:<22} {}", one_line(&value))?;
+        }
+    }
+    writeln!(out)
+}
+
+/// The value on one line, as long as a terminal shows it well.
+fn one_line(value: &str) -> String {
+    const SHOWN_CHARS_MAX: usize = 160;
+    let line = value.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{} …", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}

@@ -1,0 +1,117 @@
+//! Finds and reads the configuration file.
+
+use std::path::{Path, PathBuf};
+
+use super::Config;
+use super::environment::Overrides;
+use super::resolve::Resolver;
+use super::secrets;
+use super::written::Written;
+use crate::diagnostic::{Diagnostic, SourceText};
+use crate::document::Document;
+use crate::limits;
+
+/// Where the configuration is looked for when no place is given.
+const PLACES: [&str; 2] = ["mailbell.toml", "/etc/mailbell/mailbell.toml"];
+
+/// A configuration and the file that it came from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: Config,
+    /// `None`: built-in defaults and the environment.
+    pub file: Option<PathBuf>,
+}
+
+/// The file to read: the one given, `$MAILBELL_CONFIG`, `./mailbell.toml`,
+/// `/etc/mailbell/mailbell.toml`; `None` when none of them is there.
+pub fn locate(given: Option<&Path>, environment: &[(String, String)]) -> Option<PathBuf> {
+    given
+        .map(Path::to_owned)
+        .or_else(|| {
+            environment
+                .iter()
+                .find(|(name, _)| name == "MAILBELL_CONFIG")
+                .map(|(_, value)| PathBuf::from(value))
+        })
+        .or_else(|| {
+            PLACES
+                .iter()
+                .map(PathBuf::from)
+                .find(|place| place.is_file())
+        })
+}
+
+/// Reads the file (or nothing) and the environment. All problems at once.
+pub fn load(
+    file: Option<&Path>,
+    environment: &[(String, String)],
+) -> Result<Loaded, Vec<Diagnostic>> {
+    let source = match file {
+        Some(path) => read(path)?,
+        None => SourceText::new("(defaults)", ""),
+    };
+    let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    match resolve(&source, folder, environment) {
+        Ok(config) => Ok(Loaded {
+            config,
+            file: file.map(Path::to_owned),
+        }),
+        Err(problems) => Err(problems.into_iter().map(secrets::redact).collect()),
+    }
+}
+
+/// The JSON Schema of mailbell.toml, for editors.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Written).to_value()
+}
+
+fn read(path: &Path) -> Result<SourceText, Vec<Diagnostic>> {
+    let name = path.display().to_string();
+    let failed = |reason: String| {
+        vec![
+            Diagnostic::of_file(&SourceText::new(name.as_str(), ""), reason)
+                .hint("give another with --config FILE or $MAILBELL_CONFIG"),
+        ]
+    };
+    let length = std::fs::metadata(path)
+        .map_err(|error| failed(format!("cannot be read: {error}")))?
+        .len();
+    if length > limits::TOML_FILE_BYTES_MAX {
+        return Err(failed(format!(
+            "{length} bytes are too many for a configuration"
+        )));
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| failed(format!("cannot be read: {error}")))?;
+    Ok(SourceText::new(name.as_str(), text))
+}
+
+fn resolve(
+    source: &SourceText,
+    folder: &Path,
+    environment: &[(String, String)],
+) -> Result<Config, Vec<Diagnostic>> {
+    let overrides = Overrides::new(environment, source);
+    let mut document = Document::parse(source)?;
+    overrides.apply(&mut document);
+    let (written, mut problems) = document.read::<Written>();
+    let config = written.map(|written| {
+        let team_was_refused = problems
+            .iter()
+            .any(|problem| problem.key.starts_with("team"));
+        let mut resolver = Resolver::new(source, folder, environment, team_was_refused);
+        let config = resolver.config(&written);
+        problems.append(&mut resolver.problems);
+        config
+    });
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => {
+            problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
+            Err(problems
+                .into_iter()
+                .map(|problem| overrides.relocate(problem))
+                .collect())
+        }
+    }
+}

@@ -1,0 +1,548 @@
+//! From the keys as written to the values that the program runs with: defaults, secrets, and
+//! what must hold between keys.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use toml::Spanned;
+
+use super::secrets::Sources;
+use super::values::{DurationText, NetText};
+use super::{
+    Config, Pace, Password, Relay, RelayForm, Retry, Rules, Signl4, Smtp, Spool, Store, Team, Tls,
+    TransportKind, User, Web, written,
+};
+use crate::diagnostic::{Diagnostic, SourceText};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) struct Resolver<'a> {
+    source: &'a SourceText,
+    /// The configuration file's folder: relative paths start there.
+    folder: &'a Path,
+    environment: &'a [(String, String)],
+    /// A team is there but could not be read, which has been reported.
+    team_was_refused: bool,
+    pub(super) problems: Vec<Diagnostic>,
+}
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(
+        source: &'a SourceText,
+        folder: &'a Path,
+        environment: &'a [(String, String)],
+        team_was_refused: bool,
+    ) -> Resolver<'a> {
+        Resolver {
+            source,
+            folder,
+            environment,
+            team_was_refused,
+            problems: Vec::new(),
+        }
+    }
+
+    fn problem(
+        &mut self,
+        span: Range<usize>,
+        key: &str,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        self.problems
+            .push(Diagnostic::at(self.source, span, message).key(key));
+        let last = self.problems.len() - 1;
+        &mut self.problems[last]
+    }
+
+    pub(super) fn config(&mut self, written: &written::Written) -> Config {
+        let hostname = self.hostname(written);
+        let tls = self.tls(&written.tls);
+        let has_certificate = tls.certificate.is_file() && tls.key.is_file();
+        let relay = self.relay(written.relay.as_ref(), &hostname);
+        let teams = self.teams(written, relay.is_some());
+        Config {
+            smtp: self.smtp(&written.smtp, has_certificate),
+            tls,
+            spool: self.spool(&written.spool),
+            rules: self.rules(&written.rules),
+            signl4: self.signl4(&written.signl4),
+            relay,
+            retry: retry(&written.retry),
+            web: self.web(&written.web),
+            teams,
+            hostname,
+        }
+    }
+
+    fn hostname(&mut self, written: &written::Written) -> String {
+        match &written.hostname {
+            Some(name) => {
+                let sound = !name.get_ref().is_empty()
+                    && name
+                        .get_ref()
+                        .chars()
+                        .all(|c| c.is_ascii_alphanumeric() || ".-[]:_".contains(c));
+                if !sound {
+                    self.problem(
+                        name.span(),
+                        "hostname",
+                        "a host name has letters, digits, `-` and `.` only",
+                    );
+                }
+                name.get_ref().clone()
+            }
+            None => hostname::get()
+                .ok()
+                .and_then(|name| name.into_string().ok())
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| "localhost".to_owned()),
+        }
+    }
+
+    fn smtp(&mut self, smtp: &written::Smtp, has_certificate: bool) -> Smtp {
+        let needs_certificate = "needs a certificate, and there is none";
+        let hint = "set tls.certificate and tls.key, or put certs/cert.pem and certs/key.pem beside this file";
+        if let Some(listen_tls) = smtp
+            .listen_tls
+            .as_ref()
+            .filter(|list| !list.get_ref().is_empty())
+            && !has_certificate
+        {
+            self.problem(listen_tls.span(), "smtp.listen_tls", needs_certificate)
+                .hint = Some(hint.to_owned());
+        }
+        if let Some(user) = smtp.users.first()
+            && !has_certificate
+        {
+            self.problem(
+                user.span(),
+                "smtp.users",
+                format!("AUTH is offered under TLS only: it {needs_certificate}"),
+            )
+            .hint = Some(hint.to_owned());
+        }
+        let loopback = || {
+            ["127.0.0.0/8".parse(), "::1/128".parse()]
+                .into_iter()
+                .flatten()
+                .collect()
+        };
+        Smtp {
+            listen: smtp
+                .listen
+                .clone()
+                .unwrap_or_else(|| vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 2525))]),
+            listen_tls: smtp
+                .listen_tls
+                .as_ref()
+                .map(|list| list.get_ref().clone())
+                .unwrap_or_default(),
+            allow: smtp.allow.as_ref().map_or_else(loopback, |nets| {
+                nets.iter().map(|NetText(net)| *net).collect()
+            }),
+            users: smtp
+                .users
+                .iter()
+                .filter_map(|user| self.user(user))
+                .collect(),
+            require_tls: smtp.require_tls.unwrap_or(false),
+            size_bytes_max: smtp.size_max.map_or(25 * 1024 * 1024, |size| size.0),
+            connections_max: smtp.connections_max.unwrap_or(10_000),
+            connections_max_per_peer: smtp.connections_max_per_peer.unwrap_or(100),
+            recipients_max: smtp.recipients_max.unwrap_or(100),
+            idle_timeout: duration(smtp.idle_timeout, 5 * MINUTE),
+            transaction_timeout: duration(smtp.transaction_timeout, 10 * MINUTE),
+            lenient: smtp.lenient.unwrap_or(true),
+        }
+    }
+
+    fn user(&mut self, spanned: &Spanned<written::User>) -> Option<User> {
+        let user = spanned.get_ref();
+        if user.name.is_empty() {
+            self.problem(spanned.span(), "smtp.users", "missing key `name`");
+        }
+        if let Some(hash) = &user.password_hash {
+            if user.password.is_some()
+                || user.password_file.is_some()
+                || user.password_env.is_some()
+            {
+                self.problem(
+                    spanned.span(),
+                    "smtp.users",
+                    "give a password or a hash, not both",
+                );
+            }
+            return Some(User {
+                name: user.name.clone(),
+                password: Password::Hash(SecretString::from(hash.as_str())),
+            });
+        }
+        let secret = self.secret(
+            spanned.span(),
+            "smtp.users",
+            &Sources {
+                key: "password",
+                inline: user.password.as_ref(),
+                file: user.password_file.as_ref(),
+                env: user.password_env.as_ref(),
+            },
+        )?;
+        let Some(secret) = secret else {
+            self.problem(
+                spanned.span(),
+                "smtp.users",
+                "a user without a password could never send",
+            )
+            .hint = Some("add password_file, password_hash or password".to_owned());
+            return None;
+        };
+        Some(User {
+            name: user.name.clone(),
+            password: Password::Plain(secret),
+        })
+    }
+
+    /// `None` when something is wrong with it, which is then reported.
+    fn secret(
+        &mut self,
+        span: Range<usize>,
+        key: &str,
+        sources: &Sources<'_>,
+    ) -> Option<Option<SecretString>> {
+        match sources.read(self.folder, self.environment) {
+            Ok(secret) => Some(secret),
+            Err(message) => {
+                self.problem(span, key, message);
+                None
+            }
+        }
+    }
+
+    fn tls(&mut self, tls: &written::Tls) -> Tls {
+        let mut path = |written: &Option<Spanned<PathBuf>>, key: &str, default: &str| match written
+        {
+            Some(written) => self.existing(written, key),
+            None => self.folder.join(default),
+        };
+        Tls {
+            certificate: path(&tls.certificate, "tls.certificate", "certs/cert.pem"),
+            key: path(&tls.key, "tls.key", "certs/key.pem"),
+            client_ca: tls
+                .client_ca
+                .as_ref()
+                .map(|written| self.existing(written, "tls.client_ca")),
+        }
+    }
+
+    fn existing(&mut self, written: &Spanned<PathBuf>, key: &str) -> PathBuf {
+        let path = self.folder.join(written.get_ref());
+        if let Err(error) = std::fs::metadata(&path) {
+            self.problem(written.span(), key, format!("{}: {error}", path.display()));
+        }
+        path
+    }
+
+    fn spool(&self, spool: &written::Spool) -> Spool {
+        let path = spool
+            .url
+            .as_ref()
+            .map_or("mailbell-data/spool.db", |url| url.0.as_str());
+        Spool {
+            store: Store::Sqlite(self.folder.join(path)),
+            retention: duration(spool.retention, 30 * DAY),
+        }
+    }
+
+    fn rules(&mut self, rules: &written::Rules) -> Rules {
+        let directory = match &rules.directory {
+            Some(written) => Some(self.existing(written, "rules.directory")),
+            None => Some(self.folder.join("rules")).filter(|default| default.is_dir()),
+        };
+        Rules { directory }
+    }
+
+    fn signl4(&mut self, signl4: &written::Signl4) -> Signl4 {
+        let url = match &signl4.url {
+            Some(written) => {
+                let url = written.get_ref().clone();
+                let sound = ["http://", "https://"].iter().any(|scheme| {
+                    url.strip_prefix(scheme)
+                        .is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty())
+                });
+                if !sound {
+                    self.problem(written.span(), "signl4.url", "not an http or https URL")
+                        .hint =
+                        Some("the default is https://connect.signl4.com/webhook/".to_owned());
+                }
+                if url.ends_with('/') || url.contains('?') {
+                    url
+                } else {
+                    format!("{url}/")
+                }
+            }
+            None => "https://connect.signl4.com/webhook/".to_owned(),
+        };
+        let ca_file = signl4
+            .ca_file
+            .as_ref()
+            .map(|written| self.existing(written, "signl4.ca_file"));
+        Signl4 {
+            url,
+            timeout: duration(signl4.timeout, Duration::from_secs(10)),
+            pace: match signl4.pace {
+                None | Some(written::Pace::Commercial) => Pace::Commercial,
+                Some(written::Pace::Free) => Pace::Free,
+                Some(written::Pace::Off) => Pace::Off,
+            },
+            proxy: signl4
+                .proxy
+                .as_ref()
+                .map(|written| written.get_ref().clone()),
+            ca_file,
+        }
+    }
+
+    fn relay(&mut self, relay: Option<&Spanned<written::Relay>>, hostname: &str) -> Option<Relay> {
+        let spanned = relay?;
+        let relay = spanned.get_ref();
+        let url = self
+            .secret(
+                spanned.span(),
+                "relay",
+                &Sources {
+                    key: "url",
+                    inline: relay.url.as_ref(),
+                    file: relay.url_file.as_ref(),
+                    env: relay.url_env.as_ref(),
+                },
+            )?
+            .unwrap_or_else(|| SecretString::from("smtp://127.0.0.1:25"));
+        let scheme = url.expose_secret().split("://").next();
+        if !matches!(scheme, Some("smtp" | "smtps")) {
+            self.problem(
+                spanned.span(),
+                "relay.url",
+                "not an smtp:// or smtps:// URL",
+            )
+            .hint = Some(
+                "for example smtp://user:password@mail.example.com:587?tls=required".to_owned(),
+            );
+        }
+        Some(Relay {
+            url,
+            from: relay
+                .from
+                .as_ref()
+                .map_or_else(|| format!("mailbell@{hostname}"), |from| from.0.clone()),
+        })
+    }
+
+    fn web(&mut self, web: &written::Web) -> Web {
+        let span = web.listen.as_ref().map_or(0..0, Spanned::span);
+        let listen = web.listen.as_ref().map_or_else(
+            || SocketAddr::from((Ipv4Addr::LOCALHOST, 8025)),
+            |listen| *listen.get_ref(),
+        );
+        let password = self
+            .secret(
+                span.clone(),
+                "web",
+                &Sources {
+                    key: "password",
+                    inline: web.password.as_ref(),
+                    file: web.password_file.as_ref(),
+                    env: web.password_env.as_ref(),
+                },
+            )
+            .flatten();
+        if !is_loopback(listen.ip()) && password.is_none() {
+            self.problem(
+                span,
+                "web.listen",
+                format!(
+                    "{} can be reached from other machines, so it needs a password",
+                    listen.ip()
+                ),
+            )
+            .hint = Some("set web.password_file, or listen on 127.0.0.1".to_owned());
+        }
+        Web { listen, password }
+    }
+
+    fn teams(&mut self, written: &written::Written, has_relay: bool) -> Vec<Team> {
+        if written.team.is_empty() && !self.team_was_refused {
+            let problem = Diagnostic::of_file(
+                self.source,
+                "there is no team, so no mail would be accepted",
+            )
+            .key("team")
+            .hint("add [[team]] with name, addresses and webhook_secret_file");
+            self.problems.push(problem);
+        }
+        let mut owners: HashMap<String, String> = HashMap::new();
+        let mut names: HashSet<String> = HashSet::new();
+        written
+            .team
+            .iter()
+            .filter_map(|spanned| {
+                let team = spanned.get_ref();
+                if team.name.trim().is_empty() {
+                    self.problem(spanned.span(), "team", "missing key `name`");
+                } else if !names.insert(team.name.clone()) {
+                    self.problem(
+                        spanned.span(),
+                        "team.name",
+                        format!("two teams are called `{}`", team.name),
+                    );
+                }
+                if team.addresses.is_empty() {
+                    self.problem(
+                        spanned.span(),
+                        "team.addresses",
+                        format!(
+                            "team `{}` has no address, so no mail would reach it",
+                            team.name
+                        ),
+                    )
+                    .hint = Some("addresses = [\"ops@alerts.example.com\"]".to_owned());
+                }
+                for address in &team.addresses {
+                    if let Some(owner) =
+                        owners.insert(address.get_ref().0.clone(), team.name.clone())
+                    {
+                        self.problem(
+                            address.span(),
+                            "team.addresses",
+                            format!("{} belongs to team `{owner}` already", address.get_ref().0),
+                        );
+                    }
+                }
+                self.team(spanned, has_relay)
+            })
+            .collect()
+    }
+
+    fn team(&mut self, spanned: &Spanned<written::Team>, has_relay: bool) -> Option<Team> {
+        let team = spanned.get_ref();
+        let webhook_secret = self.secret(
+            spanned.span(),
+            "team",
+            &Sources {
+                key: "webhook_secret",
+                inline: team.webhook_secret.as_ref(),
+                file: team.webhook_secret_file.as_ref(),
+                env: team.webhook_secret_env.as_ref(),
+            },
+        )?;
+        let available = |kind: &TransportKind| match kind {
+            TransportKind::Webhook => webhook_secret.is_some(),
+            TransportKind::Relay => team.relay_to.is_some(),
+        };
+        let transports: Vec<TransportKind> = match &team.transports {
+            Some(transports) => transports.iter().map(|kind| kind_of(*kind)).collect(),
+            None => [TransportKind::Webhook, TransportKind::Relay]
+                .into_iter()
+                .filter(available)
+                .collect(),
+        };
+        for kind in &transports {
+            if !available(kind) {
+                let missing = match kind {
+                    TransportKind::Webhook => "webhook_secret_file",
+                    TransportKind::Relay => "relay_to",
+                };
+                self.problem(
+                    spanned.span(),
+                    "team.transports",
+                    format!(
+                        "team `{}` uses `{}` but has no `{missing}`",
+                        team.name,
+                        kind.as_str()
+                    ),
+                );
+            }
+        }
+        if transports.contains(&TransportKind::Relay) && !has_relay {
+            self.problem(
+                spanned.span(),
+                "team.transports",
+                format!(
+                    "team `{}` uses `relay` but there is no [relay] section",
+                    team.name
+                ),
+            )
+            .hint = Some("add [relay] with url = \"smtp://mail.example.com:587\"".to_owned());
+        }
+        if transports.is_empty() {
+            self.problem(
+                spanned.span(),
+                "team",
+                format!(
+                    "team `{}` has no transport, so nobody would be told",
+                    team.name
+                ),
+            )
+            .hint = Some("add webhook_secret_file or relay_to".to_owned());
+        }
+        if transports.len() > 1 && transports.first() == transports.get(1) || transports.len() > 2 {
+            self.problem(
+                spanned.span(),
+                "team.transports",
+                "name each transport once",
+            );
+        }
+        Some(Team {
+            name: team.name.clone(),
+            addresses: team
+                .addresses
+                .iter()
+                .map(|address| address.get_ref().0.clone())
+                .collect(),
+            allow: team
+                .allow
+                .iter()
+                .flatten()
+                .map(|net| net.0)
+                .collect(),
+            users: team.users.clone().unwrap_or_default(),
+            webhook_secret,
+            relay_to: team.relay_to.as_ref().map(|address| address.0.clone()),
+            relay_form: match team.relay_form {
+                None | Some(written::RelayForm::Alert) => RelayForm::Alert,
+                Some(written::RelayForm::Original) => RelayForm::Original,
+            },
+            transports,
+        })
+    }
+}
+
+fn kind_of(transport: written::Transport) -> TransportKind {
+    match transport {
+        written::Transport::Webhook => TransportKind::Webhook,
+        written::Transport::Relay => TransportKind::Relay,
+    }
+}
+
+fn retry(retry: &written::Retry) -> Retry {
+    Retry {
+        // A zero would be a loop without a pause.
+        first: duration(retry.first, Duration::from_secs(1)).max(Duration::from_millis(10)),
+        max: duration(retry.max, 5 * MINUTE),
+        give_up: duration(retry.give_up, 72 * HOUR),
+        second_transport_after: duration(retry.second_transport_after, MINUTE),
+    }
+}
+
+fn duration(written: Option<DurationText>, default: Duration) -> Duration {
+    written.map_or(default, |DurationText(duration)| duration)
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}

@@ -1,0 +1,216 @@
+//! The configuration as written: the keys of `mailbell.toml`, nothing filled in.
+//!
+//! Owns the names of the keys and, through their doc comments, their documentation in the JSON
+//! Schema that editors use.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::values::{AddressText, DurationText, NetText, SizeText, StoreText};
+
+/// mailbell.toml. Every key is optional but a team.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Written {
+    /// The gateway's name in the SMTP greeting and in Received headers. Default: the machine's name.
+    #[schemars(with = "Option<String>")]
+    pub hostname: Option<Spanned<String>>,
+    pub smtp: Smtp,
+    pub tls: Tls,
+    pub spool: Spool,
+    pub rules: Rules,
+    pub signl4: Signl4,
+    #[schemars(with = "Option<Relay>")]
+    pub relay: Option<Spanned<Relay>>,
+    pub retry: Retry,
+    pub web: Web,
+    #[schemars(with = "Vec<Team>")]
+    pub team: Vec<Spanned<Team>>,
+}
+
+/// The door.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Smtp {
+    /// Plain listeners, STARTTLS when a certificate is there. Default `["127.0.0.1:2525"]`.
+    pub listen: Option<Vec<SocketAddr>>,
+    /// Implicit TLS listeners, e.g. `["0.0.0.0:465"]`.
+    #[schemars(with = "Vec<SocketAddr>")]
+    pub listen_tls: Option<Spanned<Vec<SocketAddr>>>,
+    /// Peers that may send without AUTH; `"0.0.0.0/0"` for a public MX. Default: this machine.
+    pub allow: Option<Vec<NetText>>,
+    /// Who may send after AUTH, from anywhere; only under TLS.
+    #[schemars(with = "Vec<User>")]
+    pub users: Vec<Spanned<User>>,
+    /// Refuse MAIL before TLS.
+    pub require_tls: Option<bool>,
+    /// The largest mail taken. Default 25 MiB.
+    pub size_max: Option<SizeText>,
+    /// Connections at the same time. Default 10000.
+    pub connections_max: Option<usize>,
+    /// Connections at the same time from one address. Default 100.
+    pub connections_max_per_peer: Option<usize>,
+    /// Recipients of one mail. Default 100.
+    pub recipients_max: Option<usize>,
+    /// How long a peer may be silent. RFC 5321 4.5.3.2 asks for 5 minutes, the default.
+    pub idle_timeout: Option<DurationText>,
+    /// A whole mail, however slowly it drips. Default 10 minutes.
+    pub transaction_timeout: Option<DurationText>,
+    /// Take what real desks send although the RFCs forbid it. Default true.
+    pub lenient: Option<bool>,
+}
+
+/// One who may authenticate.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct User {
+    pub name: String,
+    pub password: Option<String>,
+    pub password_file: Option<PathBuf>,
+    pub password_env: Option<String>,
+    /// A PHC string (`$argon2id$…`) or a crypt string (`$6$…`).
+    pub password_hash: Option<String>,
+}
+
+/// The certificate for STARTTLS and implicit TLS.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// PEM, the chain with the server's own first. Default `certs/cert.pem` when it is there.
+    #[schemars(with = "Option<PathBuf>")]
+    pub certificate: Option<Spanned<PathBuf>>,
+    /// PEM. Default `certs/key.pem` when it is there.
+    #[schemars(with = "Option<PathBuf>")]
+    pub key: Option<Spanned<PathBuf>>,
+    /// PEM. Peers that show a certificate of one of these may send without AUTH.
+    #[schemars(with = "Option<PathBuf>")]
+    pub client_ca: Option<Spanned<PathBuf>>,
+}
+
+/// The durable store.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spool {
+    /// Default `sqlite:mailbell-data/spool.db`.
+    pub url: Option<StoreText>,
+    /// How long finished mails are kept. Default 30 days.
+    pub retention: Option<DurationText>,
+}
+
+/// The rule files.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rules {
+    /// Default `rules` when it is there, else the rule files inside the program.
+    #[schemars(with = "Option<PathBuf>")]
+    pub directory: Option<Spanned<PathBuf>>,
+}
+
+/// Where alerts go.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Signl4 {
+    /// The team's secret is appended. Default `https://connect.signl4.com/webhook/`.
+    #[schemars(with = "Option<String>")]
+    pub url: Option<Spanned<String>>,
+    /// For one request. Default 10 seconds.
+    pub timeout: Option<DurationText>,
+    /// Whose limits the sender keeps under. Default `commercial`.
+    pub pace: Option<Pace>,
+    /// An HTTP proxy. Default: what the environment says (`HTTPS_PROXY`).
+    #[schemars(with = "Option<String>")]
+    pub proxy: Option<Spanned<String>>,
+    /// PEM certificates trusted besides the system's.
+    #[schemars(with = "Option<PathBuf>")]
+    pub ca_file: Option<Spanned<PathBuf>>,
+}
+
+/// SIGNL4's limits of requests (support article 4404459248657).
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Pace {
+    Free,
+    Commercial,
+    /// Another endpoint, without limits.
+    Off,
+}
+
+/// How mail leaves.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Relay {
+    /// `smtp(s)://user:password@host:port?tls=required`
+    pub url: Option<String>,
+    pub url_file: Option<PathBuf>,
+    pub url_env: Option<String>,
+    /// Sender of what the gateway sends. Default `mailbell@` and the hostname.
+    pub from: Option<AddressText>,
+}
+
+/// When an attempt failed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// The first wait; it doubles from there. Default 1 second.
+    pub first: Option<DurationText>,
+    /// The longest wait. Default 5 minutes.
+    pub max: Option<DurationText>,
+    /// After this long a delivery goes to the dead letters. Default 72 hours.
+    pub give_up: Option<DurationText>,
+    /// The first transport failing that long: the second carries the same alert. Default 60 seconds.
+    pub second_transport_after: Option<DurationText>,
+}
+
+/// The HTTP listener: health and metrics.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Web {
+    /// Default `127.0.0.1:8025`.
+    #[schemars(with = "Option<SocketAddr>")]
+    pub listen: Option<Spanned<SocketAddr>>,
+    pub password: Option<String>,
+    /// Needed to listen on anything but loopback.
+    pub password_file: Option<PathBuf>,
+    pub password_env: Option<String>,
+}
+
+/// Who is alerted.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Team {
+    pub name: String,
+    /// Forward-paths: `ops@alerts.example.com`, `*@alerts.example.com`. Others are refused at RCPT.
+    #[schemars(with = "Vec<AddressText>")]
+    pub addresses: Vec<Spanned<AddressText>>,
+    /// Only these peers (and `users`) may send to this team. Default: whoever may send at all.
+    pub allow: Option<Vec<NetText>>,
+    /// Only these authenticated users (and `allow`) may send to this team.
+    pub users: Option<Vec<String>>,
+    pub webhook_secret: Option<String>,
+    pub webhook_secret_file: Option<PathBuf>,
+    pub webhook_secret_env: Option<String>,
+    /// Where the relay sends this team's mail.
+    pub relay_to: Option<AddressText>,
+    /// `alert` (default): SIGNL4's `Key: Value` lines; `original`: the mail as it came.
+    pub relay_form: Option<RelayForm>,
+    /// First, then second. Default: `webhook` when there is a secret, `relay` when there is `relay_to`.
+    pub transports: Option<Vec<Transport>>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RelayForm {
+    Alert,
+    Original,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    Webhook,
+    Relay,
+}

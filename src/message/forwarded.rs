@@ -1,0 +1,314 @@
+//! Mails that a person sent on: as an attachment, or quoted below a block of header lines.
+//!
+//! A forward is told from a reply by its prefix and separator, and from a notification that
+//! quotes somebody by what stands above: a notification labels its fields there.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::Mailbox;
+use super::header;
+use super::lines::{Line, label, squeeze};
+use super::mime::{Content, Entity};
+use super::subject::Prefix;
+
+/// What is known of the mail that may be a forward.
+#[derive(Debug, Clone, Copy)]
+pub struct Outer<'a> {
+    pub prefix: Prefix,
+    /// It calls itself automatic; a person's mail does not.
+    pub automated: bool,
+    pub subject: &'a str,
+    pub from: &'a str,
+}
+
+/// A mail found inside the text of another one.
+#[derive(Debug)]
+pub struct Inline {
+    pub note: Vec<Line>,
+    /// Of its header block, with English names in lower case.
+    pub fields: Vec<(String, String)>,
+    pub from: Mailbox,
+    pub subject: String,
+    pub lines: Vec<Line>,
+}
+
+/// A block of header lines inside a text.
+#[derive(Debug)]
+pub struct Block {
+    /// First line, the separator above it included.
+    pub start: usize,
+    /// First line behind it.
+    pub end: usize,
+    pub separator: Separator,
+    pub fields: Vec<(&'static str, String)>,
+    depth: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Separator {
+    None,
+    /// `-----Original Message-----`, or a ruled line: replies and forwards have it.
+    Original,
+    /// `Forwarded message`: only forwards have it.
+    Forward,
+}
+
+/// Labelled lines above a quotation from which on it is a notification's own text.
+const NOTIFICATION_LABELS_MIN: usize = 3;
+
+/// A person's words above a forward are shorter than this.
+const NOTE_CHARS_MAX: usize = 1500;
+
+/// Lines that one wrapped header of a block may go on for.
+const FOLDED_LINES_MAX: usize = 6;
+
+/// The mail that `entity` forwards as an attachment, and how many there are.
+pub fn attached<'a>(
+    entity: &'a Entity,
+    text: &[Line],
+    outer: Outer<'_>,
+) -> Option<(&'a Entity, usize)> {
+    if matches!(
+        entity.kind.as_str(),
+        "multipart/report" | "multipart/digest"
+    ) {
+        return None;
+    }
+    let mails: Vec<&Entity> = entity
+        .walk()
+        .into_iter()
+        .filter_map(|part| match &part.content {
+            Content::Message(inner) => Some(inner.as_ref()),
+            _ => None,
+        })
+        .collect();
+    let first = *mails.first()?;
+    let forwards = match outer.prefix {
+        _ if notification_labels(text) >= NOTIFICATION_LABELS_MIN => false,
+        Prefix::Forward => true,
+        Prefix::Reply => false,
+        Prefix::None => !outer.automated && !numbers_something(outer.subject, first),
+    };
+    forwards.then_some((first, mails.len()))
+}
+
+/// A notification that carries a customer's mail has a number in its subject which that mail has not.
+fn numbers_something(subject: &str, inner: &Entity) -> bool {
+    let inner = inner.header("subject").unwrap_or_default();
+    subject
+        .split(|c: char| !c.is_ascii_digit())
+        .any(|number| number.len() >= 4 && !inner.contains(number))
+}
+
+/// The mail that is quoted in `lines`, if it was sent on by a person.
+pub fn inline(lines: &[Line], outer: Outer<'_>) -> Option<Inline> {
+    let block = header_block(lines)?;
+    let note = lines.get(..block.start)?;
+    if notification_labels(note) >= NOTIFICATION_LABELS_MIN {
+        return None;
+    }
+    let field = |name: &str| {
+        block
+            .fields
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value.clone())
+    };
+    let from = header::mailbox(field("from").unwrap_or_default().as_bytes());
+    let forwards = match (outer.prefix, block.separator) {
+        (Prefix::Forward, _) | (_, Separator::Forward) => true,
+        (Prefix::Reply, _) => false,
+        (Prefix::None, _) => {
+            let length: usize = note.iter().map(|line| line.text.len()).sum();
+            !outer.automated
+                && block.fields.len() >= 4
+                && length < NOTE_CHARS_MAX
+                && !from.address.eq_ignore_ascii_case(outer.from)
+        }
+    };
+    if !forwards {
+        return None;
+    }
+    let below = lines.get(block.end..).unwrap_or_default();
+    Some(Inline {
+        note: note.to_vec(),
+        from,
+        subject: field("subject").unwrap_or_default(),
+        lines: below
+            .iter()
+            .map(|line| unquote(line, block.depth))
+            .collect(),
+        fields: block
+            .fields
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    })
+}
+
+fn unquote(line: &Line, depth: u8) -> Line {
+    let depth = line.depth.saturating_sub(depth);
+    Line {
+        depth,
+        cited: line.cited && depth > 0,
+        ..line.clone()
+    }
+}
+
+/// Labelled lines that are not contact data of a signature.
+pub fn notification_labels(lines: &[Line]) -> usize {
+    static CONTACT: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?i)^(?:tel|telefon|telephone|telefoon|phone|mobil|mobile|mobiel|fax|telefax|e-?mail|mail|web|website|internet|office|direct|www|t|m|f|e|geschäftsführer|managing directors?|hrb|ust|vat|sitz|registergericht|address|adresse)\b",
+        )
+        .expect("a literal pattern")
+    });
+    lines
+        .iter()
+        .filter_map(|line| label(&line.text))
+        .filter(|(name, value)| !value.is_empty() && !CONTACT.is_match(name))
+        .count()
+}
+
+/// The first block of header lines in a text.
+pub fn header_block(lines: &[Line]) -> Option<Block> {
+    (0..lines.len()).find_map(|at| block_at(lines, at))
+}
+
+fn block_at(lines: &[Line], at: usize) -> Option<Block> {
+    let first = lines.get(at)?;
+    let (key, _) = header_line(&first.text)?;
+    let (start, separator) = separator_above(lines, at);
+    // Thunderbird begins with the subject, Outlook, Gmail and Apple Mail with the sender.
+    if key != "from" && (separator == Separator::None || key == "other") {
+        return None;
+    }
+    let mut fields: Vec<(&'static str, String)> = Vec::new();
+    let mut end = at;
+    let mut folded = 0;
+    for (offset, line) in lines.iter().enumerate().skip(at) {
+        match header_line(&line.text) {
+            Some((key, _)) if key != "other" && fields.iter().any(|(known, _)| *known == key) => {
+                break;
+            }
+            Some((key, value)) => {
+                fields.push((key, value.to_owned()));
+                folded = 0;
+                end = offset + 1;
+            }
+            None if line.is_blank() => {
+                if is_complete(&fields) {
+                    break;
+                }
+            }
+            None => {
+                folded += 1;
+                if is_complete(&fields) && !line.continued || folded > FOLDED_LINES_MAX {
+                    break;
+                }
+                if let Some((_, value)) = fields.last_mut() {
+                    *value = format!("{value} {}", line.text);
+                }
+                end = offset + 1;
+            }
+        }
+    }
+    if !is_complete(&fields) {
+        return None;
+    }
+    fields.retain(|(key, _)| *key != "other");
+    Some(Block {
+        start,
+        end,
+        separator,
+        fields,
+        depth: first.depth,
+    })
+}
+
+fn is_complete(fields: &[(&str, String)]) -> bool {
+    let has = |name: &str| fields.iter().any(|(key, _)| *key == name);
+    has("from") && (has("subject") && (has("date") || has("to")) || has("date") && has("to"))
+}
+
+/// A header line as mail programs translate it.
+fn header_line(text: &str) -> Option<(&'static str, &str)> {
+    let (name, value) = label(text)?;
+    let key = match name.to_lowercase().as_str() {
+        "from" | "von" | "van" | "de" | "da" | "från" | "fra" => "from",
+        "sent" | "date" | "gesendet" | "gesendet am" | "datum" | "verzonden" | "verzonden op"
+        | "envoyé" | "envoyé le" | "date d'envoi" | "skickat" | "enviado" | "fecha" | "data"
+        | "inviato" => "date",
+        "to" | "an" | "aan" | "à" | "a" | "pour" | "para" | "till" => "to",
+        "cc" | "bcc" | "kopie" | "kopie an" | "copie" => "cc",
+        "subject" | "betreff" | "onderwerp" | "objet" | "sujet" | "asunto" | "oggetto" | "ämne" => {
+            "subject"
+        }
+        "reply-to" | "reply to" | "antwort an" | "antwoord aan" | "répondre à" | "importance"
+        | "wichtigkeit" | "urgentie" | "sensitivity" | "vertraulichkeit" | "attachments"
+        | "anlagen" | "bijlagen" | "pièces jointes" | "organization" | "organisation" => "other",
+        _ => return None,
+    };
+    Some((key, value))
+}
+
+/// The separator above a block, and where it begins.
+fn separator_above(lines: &[Line], at: usize) -> (usize, Separator) {
+    let above = lines
+        .iter()
+        .enumerate()
+        .take(at)
+        .skip(at.saturating_sub(4))
+        .rev()
+        .find(|(_, line)| !line.is_blank());
+    match above {
+        Some((start, line)) => match separator(&line.text) {
+            Some(kind) => (start, kind),
+            None => (at, Separator::None),
+        },
+        None => (at, Separator::None),
+    }
+}
+
+/// What kind of separator a line is, if it is one.
+pub fn separator(text: &str) -> Option<Separator> {
+    let ruled = text.len() >= 5 && text.chars().all(|c| matches!(c, '_' | '-' | '=' | '*'));
+    if ruled {
+        return Some(Separator::Original);
+    }
+    let words = squeeze(text.trim_matches(|c: char| !c.is_alphanumeric())).to_lowercase();
+    let words = words.trim_start_matches("begin ");
+    let is = |known: &[&str]| known.contains(&words);
+    if is(&[
+        "forwarded message",
+        "forwarded mail",
+        "weitergeleitete nachricht",
+        "weitergeleitete e-mail",
+        "anfang der weitergeleiteten nachricht",
+        "doorgestuurd bericht",
+        "message transféré",
+        "message réexpédié",
+        "début du message transféré",
+        "début du message réexpédié",
+        "mensaje reenviado",
+        "messaggio inoltrato",
+    ]) {
+        return Some(Separator::Forward);
+    }
+    is(&[
+        "original message",
+        "original mail",
+        "ursprüngliche nachricht",
+        "originalnachricht",
+        "original-nachricht",
+        "oorspronkelijk bericht",
+        "oorspronkelijke bericht",
+        "message d'origine",
+        "message d’origine",
+        "message original",
+        "reply message",
+    ])
+    .then_some(Separator::Original)
+}

@@ -1,0 +1,276 @@
+//! Tables: label and value in a row, headings above values, or layout.
+
+use super::tree::{Element, Node};
+use super::{Context, Out, apart, inherit};
+use crate::limits::TABLE_COLUMNS_MAX;
+use crate::message::lines::{Line, is_label, label};
+
+struct Cell {
+    lines: Vec<Line>,
+    heading: bool,
+    nested: bool,
+}
+
+impl Cell {
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Nothing but the colon between a label and its value.
+    fn is_colon(&self) -> bool {
+        matches!(self.lines.as_slice(), [line] if matches!(line.text.as_str(), ":" | "\u{ff1a}" | "-"))
+    }
+
+    fn is_bold(&self) -> bool {
+        self.heading
+            || !self.lines.is_empty() && self.lines.iter().all(|line| line.lead == line.text.len())
+    }
+
+    fn ends_with_colon(&self) -> bool {
+        matches!(self.lines.as_slice(), [line] if line.text.ends_with(':'))
+    }
+
+    /// Set apart as a label: a heading, bold, or with a colon.
+    fn is_marked(&self) -> bool {
+        self.is_bold() || self.ends_with_colon()
+    }
+
+    fn label(&self) -> Option<String> {
+        label_of(&self.lines, self.is_marked())
+    }
+}
+
+/// The label that a cell holds. One that is marked as such may be any short line.
+pub(super) fn label_of(lines: &[Line], marked: bool) -> Option<String> {
+    let words: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+    let text = match words.as_slice() {
+        [one] => (*one).to_owned(),
+        // `Date/time<br>created` in a narrow column.
+        [_, _] if marked => words.join(" "),
+        _ => return None,
+    };
+    let text = text.trim_end_matches([':', '\u{ff1a}', ' ']);
+    let short = !text.is_empty() && text.chars().count() <= 60 && !text.contains("://");
+    let labelled = label(text).is_some_and(|(_, value)| !value.is_empty());
+    (short && !labelled && (marked || is_label(text))).then(|| text.to_owned())
+}
+
+/// A value is not itself a row of labelled lines.
+pub(super) fn is_value(lines: &[Line]) -> bool {
+    let labelled = |line: &Line| label(&line.text).is_some_and(|(_, value)| !value.is_empty());
+    !matches!(lines, [line] if labelled(line) && line.lead > 0)
+}
+
+pub(super) fn render(table: &Element, context: Context, out: &mut Out) {
+    out.end_line(context);
+    out.tables += 1;
+    let mut rows = Vec::new();
+    collect(table, context, &mut rows, out);
+    rows.retain(|row| row.iter().any(|cell| !cell.is_empty()));
+    out.paragraph(context);
+    match headings(&rows) {
+        Some(names) => headed(&names, rows, context, out),
+        None => {
+            let paired = pairs_without_marks(&rows);
+            for row in rows {
+                emit_row(row, paired, context, out);
+            }
+        }
+    }
+    out.paragraph(context);
+}
+
+fn collect(parent: &Element, context: Context, rows: &mut Vec<Vec<Cell>>, out: &mut Out) {
+    for node in &parent.children {
+        match node {
+            Node::Text(text) => {
+                if !text.trim().is_empty() {
+                    out.text(text, context);
+                    out.end_line(context);
+                }
+            }
+            Node::Element(child) if child.hidden => {}
+            Node::Element(child) => match child.name.as_str() {
+                "tr" => rows.push(row(child, inherit(child, context))),
+                "thead" | "tbody" | "tfoot" => collect(child, inherit(child, context), rows, out),
+                "td" | "th" => rows.push(vec![cell(child, context)]),
+                "col" | "colgroup" => {}
+                _ => {
+                    let lines = apart(child, context).lines;
+                    out.append(lines, context);
+                }
+            },
+        }
+    }
+}
+
+fn row(tr: &Element, context: Context) -> Vec<Cell> {
+    tr.elements()
+        .filter(|child| !child.hidden && !matches!(child.name.as_str(), "script" | "style"))
+        .take(TABLE_COLUMNS_MAX)
+        .map(|child| cell(child, context))
+        .collect()
+}
+
+fn cell(element: &Element, context: Context) -> Cell {
+    let inside = apart(element, context);
+    Cell {
+        nested: inside.tables > 0,
+        heading: element.name == "th",
+        lines: inside.lines,
+    }
+}
+
+/// The names of the columns, when the first row holds headings for the rows below it.
+fn headings(rows: &[Vec<Cell>]) -> Option<Vec<String>> {
+    let (first, below) = rows.split_first()?;
+    let columns = first.len();
+    let plain = |row: &Vec<Cell>| row.iter().all(|cell| !cell.nested);
+    if columns < 2 || below.is_empty() || !rows.iter().all(plain) {
+        return None;
+    }
+    if below.iter().any(|row| row.len() != columns) {
+        return None;
+    }
+    let marked = first.iter().all(|cell| cell.heading)
+        || columns > 2
+            && first
+                .iter()
+                .all(|cell| cell.is_bold() && !cell.ends_with_colon());
+    let values = below
+        .iter()
+        .flatten()
+        .all(|cell| !cell.is_bold() || cell.is_empty());
+    if !marked || !values {
+        return None;
+    }
+    let names: Vec<String> = first.iter().map(Cell::label).collect::<Option<_>>()?;
+    // `Field | Value` above rows of two is a table of labels after all.
+    if columns == 2 && (below.len() > 1 || is_generic(names.first().map_or("", String::as_str))) {
+        return None;
+    }
+    Some(names)
+}
+
+fn is_generic(name: &str) -> bool {
+    matches!(
+        name.to_lowercase().as_str(),
+        "field"
+            | "name"
+            | "property"
+            | "attribute"
+            | "key"
+            | "feld"
+            | "eigenschaft"
+            | "attribut"
+            | "veld"
+            | "naam"
+            | "eigenschap"
+            | "champ"
+    )
+}
+
+fn headed(names: &[String], rows: Vec<Vec<Cell>>, context: Context, out: &mut Out) {
+    for row in rows.into_iter().skip(1) {
+        for (name, cell) in names.iter().zip(row) {
+            out.pair(name, cell.lines, context);
+        }
+        out.paragraph(context);
+    }
+}
+
+/// Four columns `label value label value` that nothing marks: short words without digits in the
+/// first and third column of every row.
+fn pairs_without_marks(rows: &[Vec<Cell>]) -> bool {
+    let mut wide = rows.iter().filter(|row| row.len() == 4).peekable();
+    wide.peek().is_some()
+        && wide.all(|row| {
+            row.iter().step_by(2).all(|cell| {
+                cell.is_empty()
+                    || label_of(&cell.lines, false)
+                        .is_some_and(|label| !label.contains(|c: char| c.is_ascii_digit()))
+            })
+        })
+}
+
+fn emit_row(mut row: Vec<Cell>, paired: bool, context: Context, out: &mut Out) {
+    row.retain(|cell| !cell.is_colon());
+    if row.len() >= 4 && row.len().is_multiple_of(2) && (paired || is_marked_pairs(&row)) {
+        let mut cells = row.into_iter();
+        while let (Some(name), Some(value)) = (cells.next(), cells.next()) {
+            emit_pair(name, value, context, out);
+        }
+        return;
+    }
+    if row.len() != 2 {
+        row.retain(|cell| !cell.is_empty());
+    }
+    let count = row.len();
+    let mut cells = row.into_iter();
+    match (count, cells.next(), cells.next()) {
+        (2, Some(name), Some(value)) => emit_pair(name, value, context, out),
+        (_, Some(first), Some(second)) => emit_cells(
+            [first, second].into_iter().chain(cells).collect(),
+            context,
+            out,
+        ),
+        (_, Some(only), _) => emit_apart(only, context, out),
+        _ => {}
+    }
+}
+
+fn is_marked_pairs(row: &[Cell]) -> bool {
+    let marked = |cell: &Cell| cell.is_marked() && !cell.is_empty();
+    row.chunks(2).all(|pair| match pair {
+        [name, value] => {
+            name.is_empty() && value.is_empty()
+                || marked(name) && !value.heading && (!value.is_bold() || value.is_empty())
+        }
+        _ => false,
+    })
+}
+
+fn emit_pair(name: Cell, value: Cell, context: Context, out: &mut Out) {
+    let layout = name.nested || value.nested && !name.is_marked();
+    match name.label() {
+        Some(label) if !layout && is_value(&value.lines) => out.pair(&label, value.lines, context),
+        _ if name.is_empty() => emit_apart(value, context, out),
+        _ => emit_cells(vec![name, value], context, out),
+    }
+}
+
+/// Cells that are no labels: on one line when each is one, else one after another.
+fn emit_cells(cells: Vec<Cell>, context: Context, out: &mut Out) {
+    let single = cells.iter().all(|cell| {
+        !cell.nested && matches!(cell.lines.as_slice(), [line] if label(&line.text).is_none())
+    });
+    if single {
+        let texts: Vec<&str> = cells
+            .iter()
+            .flat_map(|cell| &cell.lines)
+            .map(|line| line.text.as_str())
+            .collect();
+        let line = Line {
+            text: texts.join(" | "),
+            depth: context.depth,
+            cited: context.cited,
+            ..Line::default()
+        };
+        out.append(vec![line], context);
+        return;
+    }
+    for cell in cells {
+        emit_apart(cell, context, out);
+    }
+}
+
+fn emit_apart(cell: Cell, context: Context, out: &mut Out) {
+    let block = cell.nested || cell.lines.len() > 1;
+    if block {
+        out.paragraph(context);
+    }
+    out.append(cell.lines, context);
+    if block {
+        out.paragraph(context);
+    }
+}

@@ -1,0 +1,244 @@
+//! The ways in which people and templates write a label and its value, brought to
+//! `Label: value` on one line. Works on the lines of plain text and of HTML alike.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::lines::{Line, is_label, label, squeeze};
+use super::link;
+
+/// `*Priority:* High`, `**Priority**: High`: bold, as programs write it into plain text.
+static STARRED: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\*{1,2}([^*:]{1,40}?)\s*(?::\s*\*{1,2}|\*{1,2}\s*:)\s*(.*)$")
+        .expect("a literal pattern")
+});
+
+/// Two columns without a colon between them.
+static COLUMNS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^(\S+(?: \S+){0,5})(?:\t+| {2,})\s*([^:\s].*)$").expect("a literal pattern")
+});
+
+static BULLET: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^[-*•·–▪]\s+").expect("a literal pattern"));
+
+/// Longest value that may stand on the line after its label.
+const STACKED_VALUE_CHARS_MAX: usize = 200;
+
+/// Brings all lines to their finished form.
+pub fn tidy(lines: &mut Vec<Line>) {
+    for line in lines.iter_mut() {
+        take_quote_marks(line);
+    }
+    columns(lines);
+    leads(lines);
+    for line in lines.iter_mut() {
+        if let Some(text) = one_label(&line.text) {
+            (line.text, line.lead) = (text, 0);
+        }
+    }
+    stacked(lines);
+    for line in lines.iter_mut() {
+        line.text = squeeze(&link::unwrap_all(&line.text));
+        line.lead = line.lead.min(line.text.len());
+    }
+}
+
+/// `> > text` is text in two quotations.
+fn take_quote_marks(line: &mut Line) {
+    let mut rest = line.text.as_str();
+    let mut depth = 0_u8;
+    while let Some(inner) = rest.trim_start().strip_prefix('>') {
+        rest = inner;
+        depth = depth.saturating_add(1);
+    }
+    if depth > 0 {
+        line.text = rest.strip_prefix(' ').unwrap_or(rest).to_owned();
+        line.depth = line.depth.saturating_add(depth);
+        line.cited = true;
+        line.lead = 0;
+    }
+}
+
+/// `Label   : value`, `- Label: value`, `Label ....: value`, `| Label | value |`.
+pub(super) fn one_label(text: &str) -> Option<String> {
+    let text = text.trim();
+    if let Some(found) = STARRED.captures(text) {
+        return Some(format!("{}: {}", &found[1], &found[2]));
+    }
+    if let Some(cells) = text
+        .strip_prefix('|')
+        .and_then(|text| text.strip_suffix('|'))
+    {
+        let cells: Vec<&str> = cells.split('|').map(str::trim).collect();
+        if let [name, value] = cells.as_slice()
+            && is_label(name.trim_end_matches(':'))
+        {
+            return Some(format!("{}: {value}", name.trim_end_matches(':')));
+        }
+        return None;
+    }
+    let bare = BULLET.replace(text, "");
+    let (name, value) = bare.split_once(':')?;
+    let padded = name.ends_with(|c: char| c.is_whitespace() || c == '.');
+    let apart = value.is_empty() || value.starts_with(char::is_whitespace);
+    let name = squeeze(name.trim_end_matches(|c: char| c.is_whitespace() || c == '.'));
+    if !is_label(&name) || !(padded || apart) || value.starts_with("//") {
+        return None;
+    }
+    Some(format!("{name}: {}", value.trim()).trim_end().to_owned())
+}
+
+/// Label and value in two columns, if at least two lines in a row are set like that.
+fn columns(lines: &mut [Line]) {
+    let split = |line: &Line| {
+        let found = COLUMNS.captures(&line.text)?;
+        let name = found[1].trim_end_matches(':');
+        (!name.contains(':') && is_label(name) && !line.continued)
+            .then(|| format!("{name}: {}", &found[2]))
+    };
+    let found: Vec<Option<String>> = lines.iter().map(split).collect();
+    for (at, text) in found.iter().enumerate() {
+        let neighbour =
+            |at: Option<usize>| at.and_then(|at| found.get(at)).is_some_and(Option::is_some);
+        if let (Some(text), Some(line)) = (text, lines.get_mut(at))
+            && (neighbour(at.checked_sub(1)) || neighbour(at.checked_add(1)))
+        {
+            line.text.clone_from(text);
+            line.lead = 0;
+        }
+    }
+}
+
+/// `<b>Label</b> value`: the bold beginning is a label when it has a colon, or when its
+/// neighbours are labelled lines too.
+fn leads(lines: &mut [Line]) {
+    let found: Vec<Lead> = lines.iter().map(Lead::of).collect();
+    for (at, lead) in found.iter().enumerate() {
+        let (Lead::Candidate(text) | Lead::Sure(text)) = lead else {
+            continue;
+        };
+        let beside = |offset: isize| at.checked_add_signed(offset).and_then(|at| found.get(at));
+        let near = |sign: isize| match beside(sign) {
+            // Paragraphs: the next one must be set in the very same way.
+            Some(Lead::Blank) => matches!(beside(2 * sign), Some(Lead::Candidate(_))),
+            Some(Lead::None) | None => false,
+            Some(_) => true,
+        };
+        let sure = matches!(lead, Lead::Sure(_)) || near(-1) || near(1);
+        if let Some(line) = lines.get_mut(at)
+            && sure
+        {
+            line.text.clone_from(text);
+            line.lead = 0;
+        }
+    }
+}
+
+enum Lead {
+    Blank,
+    None,
+    /// A labelled line by itself.
+    Labelled,
+    Candidate(String),
+    Sure(String),
+}
+
+impl Lead {
+    fn of(line: &Line) -> Lead {
+        if line.is_blank() {
+            return Lead::Blank;
+        }
+        let plain = match label(&line.text) {
+            Some((_, value)) if !value.is_empty() => Lead::Labelled,
+            _ => Lead::None,
+        };
+        if line.lead == 0 || line.lead >= line.text.len() || line.continued {
+            return plain;
+        }
+        let Some((name, value)) = line.text.split_at_checked(line.lead) else {
+            return plain;
+        };
+        let (name, value) = (name.trim(), value.trim());
+        let bare = name.trim_end_matches([':', ' ']);
+        if !is_label(bare) || bare.contains(':') {
+            return plain;
+        }
+        if name.ends_with(':') {
+            return Lead::Sure(format!("{bare}: {value}"));
+        }
+        if let Some(value) = value.strip_prefix(':') {
+            return Lead::Sure(format!("{bare}: {}", value.trim()));
+        }
+        if matches!(plain, Lead::Labelled)
+            || value.starts_with(['.', ',', ';', ')', '(', '!', '?', '\'', '/'])
+        {
+            return plain;
+        }
+        Lead::Candidate(format!("{bare}: {value}"))
+    }
+}
+
+/// Labels and values on lines of their own, in turn. One alone proves nothing: a heading stands
+/// above its text in the same way.
+fn stacked(lines: &mut Vec<Line>) {
+    let full: Vec<usize> = (0..lines.len())
+        .filter(|&at| lines.get(at).is_some_and(|line| !line.is_blank()))
+        .collect();
+    let pair = |at: usize| -> Option<(usize, usize)> {
+        let (name, value) = (*full.get(at)?, *full.get(at + 1)?);
+        (value - name <= 3 && is_pair(lines.get(name)?, lines.get(value)?)).then_some((name, value))
+    };
+    let bare = |at: usize| {
+        full.get(at)
+            .and_then(|&at| lines.get(at))
+            .is_some_and(is_bare_label)
+    };
+    // Labels whose value is empty do not interrupt the turns.
+    let after_empty = |mut at: usize| {
+        while bare(at) && pair(at).is_none() {
+            at += 1;
+        }
+        at
+    };
+    let mut joined = Vec::new();
+    let mut at = 0;
+    let mut in_run = false;
+    while at < full.len() {
+        match pair(at) {
+            Some(found) if in_run || pair(after_empty(at + 2)).is_some() => {
+                joined.push(found);
+                in_run = true;
+                at += 2;
+            }
+            _ => {
+                in_run &= bare(at);
+                at += 1;
+            }
+        }
+    }
+    let mut dead = vec![false; lines.len()];
+    for (name, value) in joined {
+        let text = std::mem::take(&mut lines[value].text);
+        let line = &mut lines[name];
+        line.text = format!("{}: {text}", line.text.trim_end_matches([':', ' ']));
+        line.lead = 0;
+        dead[name + 1..=value].fill(true);
+    }
+    let mut dead = dead.into_iter();
+    lines.retain(|_| !dead.next().unwrap_or_default());
+}
+
+fn is_bare_label(line: &Line) -> bool {
+    let bold = line.lead > 0 && line.lead == line.text.len() && is_label(&line.text);
+    !line.continued && (bold || matches!(label(&line.text), Some((_, ""))))
+}
+
+fn is_pair(name: &Line, value: &Line) -> bool {
+    is_bare_label(name)
+        && !is_bare_label(value)
+        && !value.continued
+        && value.depth == name.depth
+        && !matches!(label(&value.text), Some((_, found)) if !found.is_empty() && value.lead > 0)
+        && value.text.chars().count() <= STACKED_VALUE_CHARS_MAX
+}

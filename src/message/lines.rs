@@ -1,0 +1,169 @@
+//! Lines of rendered text, and the folding of characters that look like blanks or like nothing.
+
+/// One line while a mail is being read; see the module above for the form of the finished text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Line {
+    /// No line break, no outer blanks, runs of blanks collapsed (kept in preformatted text).
+    pub text: String,
+    /// Belongs to the value above it; written with two blanks before it.
+    pub continued: bool,
+    /// Quoting around the line: `>` marks or `<blockquote>`s.
+    pub depth: u8,
+    /// The quoting is a mail program's (`>`, `type=cite`, `gmail_quote`), not a layout's.
+    pub cited: bool,
+    /// Bytes at the beginning of `text` that are set in bold.
+    pub lead: usize,
+}
+
+impl Line {
+    pub fn new(text: impl Into<String>) -> Line {
+        Line {
+            text: text.into(),
+            ..Line::default()
+        }
+    }
+
+    pub fn is_blank(&self) -> bool {
+        self.text.is_empty()
+    }
+}
+
+/// Label and value of a `Label: value` line. A label is a few words that begin with a letter;
+/// a time (`10:17`), a URL or a sentence is none.
+pub fn label(text: &str) -> Option<(&str, &str)> {
+    let (label, rest) = text.split_once(':')?;
+    let label = label.trim_end();
+    let value = match rest.chars().next() {
+        None => "",
+        Some(c) if c.is_whitespace() => rest.trim_start(),
+        Some(_) => return None,
+    };
+    is_label(label).then_some((label, value))
+}
+
+/// Whether `text` could name a field.
+pub fn is_label(text: &str) -> bool {
+    let starts = text
+        .chars()
+        .next()
+        .is_some_and(|c| c.is_alphabetic() || c == '#');
+    starts
+        && text.chars().count() <= 40
+        && text.split(' ').count() <= 6
+        && !text.contains(['<', '>', '"', '!', '?', ',', ';', '|', '@', '\t'])
+        && !text.contains(". ")
+        && !text.ends_with('.')
+}
+
+/// Joins lines into the finished form: no line of blanks only, never two empty lines in a row,
+/// none at the ends, two blanks before a continued line.
+pub fn join(lines: &[Line]) -> String {
+    let mut out = String::new();
+    let mut empty = true;
+    for line in lines {
+        if line.is_blank() {
+            if !empty {
+                out.push('\n');
+                empty = true;
+            }
+            continue;
+        }
+        if line.continued && !out.is_empty() {
+            out.push_str("  ");
+        }
+        out.push_str(&line.text);
+        out.push('\n');
+        empty = false;
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// Folds what looks like a blank into a blank, and drops what looks like nothing. Tabs and line
+/// breaks stay.
+pub fn fold(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\u{a0}'
+            | '\u{1680}'
+            | '\u{2000}'..='\u{200a}'
+            | '\u{202f}'
+            | '\u{205f}'
+            | '\u{3000}' => {
+                out.push(' ');
+            }
+            '\u{2028}' | '\u{2029}' | '\u{85}' => out.push('\n'),
+            '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'
+            | '\u{200c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}' => {}
+            // The joiner inside an emoji is part of it.
+            '\u{200d}' if !out.ends_with(|last: char| last >= '\u{2190}') => {}
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Runs of white space become one blank, the ends are trimmed.
+pub fn squeeze(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+    out
+}
+
+/// At most `bytes` bytes, cut between characters.
+pub fn truncate(mut text: String, bytes: usize) -> String {
+    if text.len() > bytes {
+        text.truncate(text.floor_char_boundary(bytes));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels() {
+        let cases = [
+            ("Priority: High", Some(("Priority", "High"))),
+            ("Priority:", Some(("Priority", ""))),
+            (
+                "Titel: Störung: Kühlung",
+                Some(("Titel", "Störung: Kühlung")),
+            ),
+            ("X-S4-Status: new", Some(("X-S4-Status", "new"))),
+            ("Ticket #: 4", Some(("Ticket #", "4"))),
+            ("10:17 Uhr", None),
+            ("https://a.example", None),
+            ("05.08.2024 09:02 Käthe:", None),
+            ("Please note that all of the following holds: x", None),
+        ];
+        for (text, want) in cases {
+            assert_eq!(label(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn folding() {
+        assert_eq!(fold("a\u{a0}b\u{202f}c\u{200b}d\u{ad}e\u{feff}"), "a b cde");
+        assert_eq!(fold("👨\u{200d}👩"), "👨\u{200d}👩");
+        assert_eq!(fold("a\u{200d}b\rc\0"), "abc");
+    }
+}

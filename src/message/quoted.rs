@@ -1,0 +1,252 @@
+//! What is in a mail but not of it: quoted history, signatures, footers, banners.
+//!
+//! A ticket system quotes the person who wrote to it, and that is the content. So a quotation
+//! goes only when a mail program's marks show it, or the mail is a reply.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::forwarded::{self, Separator, notification_labels, separator};
+use super::lines::{Line, label};
+use super::subject::Prefix;
+
+/// The text of a mail, and what was set apart from it.
+#[derive(Debug, Default)]
+pub struct Split {
+    pub text: Vec<Line>,
+    pub apart: Vec<Line>,
+}
+
+/// Lines that a signature may have.
+const SIGNATURE_LINES_MAX: usize = 20;
+
+/// `On Monday, 1 July 2024, Anna wrote:` on one line, or the end of it on the next ones.
+static ATTRIBUTION: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?ix)
+        ^ (?: on | am | op | le | el | il | den ) \b .* \b
+          (?: wrote | schrieb | schreef | geschreven | a \s écrit | escribió | scritto | skrev ) \b [^:]* : $
+        | ^ .{1,200} (?: wrote | schrieb | schreef | a \s écrit ) \s* : $",
+    )
+    .expect("a literal pattern")
+});
+
+static ATTRIBUTION_BEGINS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)^(?:on|am|op|le|el|il|den)\b.*\d").expect("a literal pattern")
+});
+
+/// One line says it all.
+static FOOTER_LINE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?ix)
+        ^ (?: powered \s by \b | sent \s (?: from | with | via ) \s my? \b | get \s outlook \s for
+            | gesendet \s (?: von | mit ) \s (?: mein | outlook ) | von \s mein\w+ \s \w+ \s gesendet
+            | verzonden \s vanaf \s mijn | envoyé \s de \s mon
+            | view \s (?: this \s (?: e-?mail | message ) \s )? in \s (?: your \s )? browser
+            | im \s browser \s (?: ansehen | anzeigen | öffnen ) )
+        | \b (?: unsubscribe | newsletter \s abbestellen | abmelden \s vo[nm] | uitschrijven | se \s désabonner ) \b",
+    )
+    .expect("a literal pattern")
+});
+
+/// A paragraph with one word of each list is a notice, not content.
+static NOTICES: LazyLock<Vec<(Regex, Regex)>> = LazyLock::new(|| {
+    [
+        (r"confidential|privileged", r"intended|recipient|addressee"),
+        (r"vertraulich", r"empfänger|adressat|bestimmt"),
+        (r"vertrouwelijk", r"geadresseerde|bestemd|ontvanger"),
+        (r"confidentiel", r"destinataire"),
+        (r"consider the environment|denken sie an die umwelt", r"print|druck"),
+        (r"originated (?:from )?outside|from an external (?:sender|source)|outside (?:of )?(?:your|the) organi[sz]ation", r"caution|external|click|links|warning"),
+        (r"von außerhalb|externe[rn]? absender", r"organisation|unternehmen|links|vorsicht|achtung"),
+        (r"externe afzender|buiten (?:de|uw|onze) organisatie", r"organisatie|links|let op"),
+    ]
+    .into_iter()
+    .map(|(subject, matter)| {
+        let build = |pattern: &str| Regex::new(&format!("(?i){pattern}")).expect("a literal pattern");
+        (build(subject), build(matter))
+    })
+    .collect()
+});
+
+static REFERENCE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\[\d{1,3}\] https?://\S+$").expect("a literal pattern"));
+
+/// Splits the lines of one mail. `prefix` is what its subject began with.
+pub fn split(mut lines: Vec<Line>, prefix: Prefix) -> Split {
+    let mut apart = vec![false; lines.len()];
+    mark_history(&lines, prefix, &mut apart);
+    mark_quotations(&lines, prefix, &mut apart);
+    mark_signature(&lines, &mut apart);
+    mark_footers(&lines, &mut apart);
+    let says_something = |text: bool| {
+        lines
+            .iter()
+            .zip(&apart)
+            .any(|(line, &apart)| apart != text && line.text.contains(char::is_alphanumeric))
+    };
+    if !says_something(true) {
+        apart.fill(false);
+    }
+    let mut out = Split::default();
+    for (mut line, apart) in lines.drain(..).zip(apart) {
+        if apart {
+            if line.cited && !line.is_blank() {
+                line.text.insert_str(0, "> ");
+            }
+            out.apart.push(line);
+        } else {
+            out.text.push(line);
+        }
+    }
+    out
+}
+
+/// A block of header lines: it and all below.
+fn mark_history(lines: &[Line], prefix: Prefix, apart: &mut [bool]) {
+    let mut from = 0;
+    while let Some(block) = lines.get(from..).and_then(forwarded::header_block) {
+        let (start, end) = (from + block.start, from + block.end);
+        let above = lines.get(..start).unwrap_or_default();
+        let words = above.iter().filter(|line| !line.is_blank()).count();
+        // A notification may show who wrote, to whom and when, as fields of its own.
+        let own = prefix != Prefix::Reply && block.separator == Separator::None && words < 3;
+        if !own && words > 0 {
+            apart.iter_mut().skip(start).for_each(|apart| *apart = true);
+            return;
+        }
+        from = end;
+    }
+}
+
+/// Lines that a mail program quoted, and the line that says whom it quotes.
+fn mark_quotations(lines: &[Line], prefix: Prefix, apart: &mut [bool]) {
+    for at in 0..lines.len() {
+        let Some(line) = lines.get(at) else { return };
+        if line.cited {
+            if let Some(apart) = apart.get_mut(at) {
+                *apart = true;
+            }
+        } else if separator(&line.text) == Some(Separator::Original)
+            && prefix == Prefix::Reply
+            && at > 0
+            && line.text.contains(char::is_alphabetic)
+        {
+            apart.iter_mut().skip(at).for_each(|apart| *apart = true);
+            return;
+        }
+        let Some(end) = attribution_at(lines, at) else {
+            continue;
+        };
+        let next = lines
+            .iter()
+            .enumerate()
+            .skip(end)
+            .find(|(_, line)| !line.is_blank());
+        let depth = line.depth;
+        if let Some((quoted, next)) = next
+            && (next.cited || next.depth > depth)
+        {
+            let run = lines
+                .iter()
+                .skip(quoted)
+                .take_while(|line| line.is_blank() || line.depth > depth)
+                .count();
+            apart
+                .iter_mut()
+                .take(quoted + run)
+                .skip(at)
+                .for_each(|apart| *apart = true);
+        } else if prefix == Prefix::Reply && ATTRIBUTION_BEGINS.is_match(&line.text) && at > 0 {
+            apart.iter_mut().skip(at).for_each(|apart| *apart = true);
+            return;
+        }
+    }
+}
+
+/// The line behind an attribution that begins at `at`; mail programs wrap it over up to three.
+fn attribution_at(lines: &[Line], at: usize) -> Option<usize> {
+    let first = lines.get(at)?;
+    if first.is_blank() || first.text.len() > 400 {
+        return None;
+    }
+    if ATTRIBUTION.is_match(&first.text) {
+        return Some(at + 1);
+    }
+    if !ATTRIBUTION_BEGINS.is_match(&first.text) {
+        return None;
+    }
+    let mut joined = first.text.clone();
+    for (offset, line) in lines.iter().enumerate().skip(at + 1).take(2) {
+        if line.is_blank() || line.depth != first.depth {
+            return None;
+        }
+        joined.push(' ');
+        joined.push_str(&line.text);
+        if ATTRIBUTION.is_match(&joined) {
+            return Some(offset + 1);
+        }
+    }
+    None
+}
+
+/// RFC 3676 4.3. Templates use the same mark between sections, so labelled lines below keep it.
+fn mark_signature(lines: &[Line], apart: &mut [bool]) {
+    let marks = |line: &Line| matches!(line.text.as_str(), "--" | "-- ");
+    let Some(at) = lines
+        .iter()
+        .zip(apart.iter())
+        .position(|(line, &apart)| !apart && marks(line))
+    else {
+        return;
+    };
+    let below: Vec<usize> = (at..lines.len())
+        .filter(|&at| apart.get(at) == Some(&false))
+        .collect();
+    let text: Vec<Line> = below
+        .iter()
+        .filter_map(|&at| lines.get(at))
+        .cloned()
+        .collect();
+    let full = text.iter().filter(|line| !line.is_blank()).count();
+    if at > 0 && full <= SIGNATURE_LINES_MAX && notification_labels(&text) < 2 {
+        for at in below {
+            if let Some(apart) = apart.get_mut(at) {
+                *apart = true;
+            }
+        }
+    }
+}
+
+fn mark_footers(lines: &[Line], apart: &mut [bool]) {
+    let mut start = 0;
+    let mut footer_seen = false;
+    for end in 0..=lines.len() {
+        let boundary = lines.get(end).is_none_or(Line::is_blank);
+        if !boundary {
+            continue;
+        }
+        let paragraph = lines.get(start..end).unwrap_or_default();
+        let words: String = paragraph
+            .iter()
+            .map(|line| line.text.as_str())
+            .collect::<Vec<_>>()
+            .join(" ");
+        let notice = words.len() >= 40
+            && notification_labels(paragraph) < 2
+            && NOTICES
+                .iter()
+                .any(|(subject, matter)| subject.is_match(&words) && matter.is_match(&words));
+        for (line, apart) in paragraph.iter().zip(apart.iter_mut().skip(start)) {
+            let labelled = label(&line.text)
+                .is_some_and(|(name, value)| !value.is_empty() && !FOOTER_LINE.is_match(name));
+            let footer =
+                FOOTER_LINE.is_match(&line.text) && line.text.chars().count() <= 160 && !labelled;
+            footer_seen |= footer;
+            let reference = footer_seen && REFERENCE.is_match(&line.text);
+            *apart |= notice || footer || reference;
+        }
+        start = end + 1;
+    }
+}

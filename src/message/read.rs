@@ -1,0 +1,154 @@
+//! The whole way from bytes to a [`Message`]: parts, text, forwards, history.
+
+use super::body::{self, Body};
+use super::forwarded::{self, Inline, Outer};
+use super::lines::{self, Line};
+use super::mime::Entity;
+use super::quoted;
+use super::robots;
+use super::subject::{self, Prefix};
+use super::{Forwarding, Message, header};
+use crate::limits::{ATTACHMENTS_MAX, FORWARDS_MAX, TEXT_BYTES_MAX};
+
+/// Reads one mail, whatever its bytes are.
+pub fn read(raw: &[u8]) -> Message {
+    let mut problems = Vec::new();
+    let entity = Entity::parse(raw, &mut problems);
+    if entity.fields.is_empty() {
+        problems.push("no header field at all".into());
+    }
+    let mut message = open(&entity, 0, &mut problems);
+    problems.sort();
+    problems.dedup();
+    message.problems = problems;
+    message
+}
+
+fn open(entity: &Entity, depth: usize, problems: &mut Vec<String>) -> Message {
+    let body = body::read(entity, problems);
+    let message = envelope(entity, &body);
+    let raw_subject = message.header("subject").unwrap_or_default().to_owned();
+    // A person who forwards a robot's mail wants it seen: only the outermost mail is asked.
+    let robot = match depth {
+        0 => robots::recognise(entity, &raw_subject, &body.lines),
+        _ => None,
+    };
+    let prefix = subject::strip(&raw_subject).1;
+    if robot.is_none() && depth < FORWARDS_MAX {
+        let outer = Outer {
+            prefix,
+            automated: is_automated(&message),
+            subject: &raw_subject,
+            from: &message.from.address,
+        };
+        if let Some((inner, count)) = forwarded::attached(entity, &body.lines, outer) {
+            if count > 1 {
+                problems.push(format!("{count} mails are attached; the first one is read"));
+            }
+            let inner = open(inner, depth + 1, problems);
+            return sent_on(message, &raw_subject, &body.lines, inner);
+        }
+    }
+    let mut message = message;
+    message.robot = robot;
+    finish(message, body.lines, prefix, depth)
+}
+
+/// Everything but the text.
+fn envelope(entity: &Entity, body: &Body) -> Message {
+    let subject = entity.header("subject").unwrap_or_default();
+    let from = entity
+        .raw_header("from")
+        .or_else(|| entity.raw_header("sender"));
+    Message {
+        headers: entity
+            .fields
+            .iter()
+            .map(|field| (field.name.clone(), field.text()))
+            .collect(),
+        from: from
+            .map(|field| header::mailbox(&field.raw))
+            .unwrap_or_default(),
+        subject: subject::strip(&subject).0.to_owned(),
+        message_id: entity
+            .header("message-id")
+            .map(|id| id.trim_matches(['<', '>', ' ']).to_owned())
+            .filter(|id| !id.is_empty()),
+        attachments: body::attachments(entity, body),
+        html: body.html.clone(),
+        ..Message::default()
+    }
+}
+
+/// The forwarded mail `inner`, with who sent it on. In a chain of forwards, that is the last one.
+fn sent_on(outer: Message, subject: &str, note: &[Line], inner: Message) -> Message {
+    let mut message = inner;
+    message.attachments.extend(outer.attachments);
+    message.attachments.truncate(ATTACHMENTS_MAX);
+    message.forwarding = Some(Forwarding {
+        by: outer.from,
+        subject: subject.to_owned(),
+        note: text_of(note),
+    });
+    message.robot = None;
+    message
+}
+
+/// Opens forwards inside the text, innermost last, and sets history apart.
+fn finish(mut message: Message, mut lines: Vec<Line>, mut prefix: Prefix, depth: usize) -> Message {
+    for _ in depth..FORWARDS_MAX {
+        if message.robot.is_some() {
+            break;
+        }
+        let raw_subject = message.header("subject").unwrap_or_default().to_owned();
+        let outer = Outer {
+            prefix,
+            automated: is_automated(&message),
+            subject: &raw_subject,
+            from: &message.from.address,
+        };
+        let Some(inner) = forwarded::inline(&lines, outer) else {
+            break;
+        };
+        (message, lines) = enter(message, &raw_subject, inner);
+        prefix = subject::strip(message.header("subject").unwrap_or_default()).1;
+    }
+    let split = quoted::split(lines, prefix);
+    message.text = text_of(&split.text);
+    message.set_apart = text_of(&split.apart);
+    message
+}
+
+fn enter(outer: Message, raw_subject: &str, inner: Inline) -> (Message, Vec<Line>) {
+    let forwarding = outer.forwarding.unwrap_or_else(|| Forwarding {
+        by: outer.from.clone(),
+        subject: raw_subject.to_owned(),
+        note: text_of(&inner.note),
+    });
+    let inner_subject = match inner.subject.as_str() {
+        "" => raw_subject,
+        subject => subject,
+    };
+    let message = Message {
+        subject: subject::strip(inner_subject).0.to_owned(),
+        headers: inner.fields,
+        from: inner.from,
+        forwarding: Some(forwarding),
+        ..outer
+    };
+    (message, inner.lines)
+}
+
+/// What a mail of a person never says of itself.
+fn is_automated(message: &Message) -> bool {
+    let value = |name: &str| message.header(name).unwrap_or_default().to_lowercase();
+    value("auto-submitted").starts_with("auto-")
+        || matches!(value("precedence").as_str(), "bulk" | "list" | "junk")
+        || message.header("x-powered-by").is_some()
+}
+
+fn text_of(lines: &[Line]) -> String {
+    let mut text = lines::truncate(lines::join(lines), TEXT_BYTES_MAX);
+    text.truncate(text.trim_end().len());
+    text
+}

@@ -1,0 +1,156 @@
+//! Plain text to lines: format=flowed (RFC 3676) and hard wraps undone, indented values joined
+//! to their labels.
+
+use super::layout;
+use super::lines::{Line, fold, label};
+
+/// How a part says its text is wrapped.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wrapping {
+    /// `format=flowed`
+    pub flowed: bool,
+    /// `delsp=yes`: the blank before a soft break is not part of the text.
+    pub delete_space: bool,
+}
+
+/// Reads decoded text into finished lines.
+pub fn render(text: &str, wrapping: Wrapping) -> Vec<Line> {
+    let text = fold(&text.replace("\r\n", "\n").replace('\r', "\n"));
+    let raw: Vec<String> = match wrapping.flowed {
+        true => unflow(&text, wrapping.delete_space),
+        false => unwrap(
+            text.lines()
+                .map(|line| line.trim_end().to_owned())
+                .collect(),
+        ),
+    };
+    let mut lines = indented(&raw);
+    layout::tidy(&mut lines);
+    lines
+}
+
+/// RFC 3676 4.2: a line that ends in a blank goes on in the next one of the same quote depth.
+fn unflow(text: &str, delete_space: bool) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    let mut open: Option<usize> = None;
+    for line in text.lines() {
+        let depth = line.bytes().take_while(|&byte| byte == b'>').count();
+        let content = line.get(depth..).unwrap_or_default();
+        let content = content.strip_prefix(' ').unwrap_or(content);
+        let signature = content == "-- ";
+        let soft = content.ends_with(' ') && !signature;
+        let kept = if soft && delete_space {
+            content.strip_suffix(' ').unwrap_or(content)
+        } else {
+            content
+        };
+        match out.last_mut() {
+            Some(last) if open == Some(depth) && !signature => last.push_str(kept),
+            _ => out.push(match depth {
+                0 => kept.to_owned(),
+                depth => format!("{} {kept}", ">".repeat(depth)),
+            }),
+        }
+        open = soft.then_some(depth);
+    }
+    for line in &mut out {
+        line.truncate(line.trim_end().len());
+    }
+    out
+}
+
+/// Joins lines that were broken at a fixed column. The column is what the longest line shows;
+/// a line is broken there only if the next word would not have fitted.
+fn unwrap(lines: Vec<String>) -> Vec<String> {
+    let lengths: Vec<usize> = lines.iter().map(|line| line.chars().count()).collect();
+    let Some(column) = lengths
+        .iter()
+        .copied()
+        .filter(|length| (66..=80).contains(length))
+        .max()
+    else {
+        return lines;
+    };
+    let mut out: Vec<String> = Vec::new();
+    let mut previous = 0;
+    for (line, length) in lines.into_iter().zip(lengths) {
+        let word = line
+            .split(' ')
+            .next()
+            .map_or(0, |word| word.chars().count());
+        let full = (60..=80).contains(&previous) && previous + 1 + word > column;
+        match out.last_mut() {
+            Some(last) if full && goes_on(last, &line) => {
+                last.push(' ');
+                last.push_str(&line);
+            }
+            _ => out.push(line),
+        }
+        previous = length;
+    }
+    out
+}
+
+fn goes_on(line: &str, next: &str) -> bool {
+    let first = next.chars().next();
+    let begins_anew = match first {
+        None => true,
+        Some(c) => c.is_whitespace() || ">|-*•·–=_#<[".contains(c),
+    };
+    let numbered = next.split(' ').next().is_some_and(|word| {
+        word.len() <= 4
+            && word.ends_with(['.', ')'])
+            && word.starts_with(|c: char| c.is_ascii_digit())
+    });
+    let ended =
+        line.ends_with(['.', '!', '?', ':', ';', '>']) && !first.is_some_and(char::is_lowercase);
+    let last_word = line.rsplit(' ').next().unwrap_or_default();
+    let ruled = line.chars().all(|c| !c.is_alphanumeric());
+    !(begins_anew
+        || numbered
+        || ended
+        || ruled
+        || line.starts_with('>')
+        || last_word.contains("://")
+        || next.contains("://") && !next.contains(' ')
+        || next.starts_with("http")
+        || label(next).is_some()
+        || next.contains('\t')
+        || next.contains("   "))
+}
+
+/// Indented lines under a label belong to its value; indented blocks elsewhere are just indented.
+fn indented(raw: &[String]) -> Vec<Line> {
+    let mut out: Vec<Line> = Vec::with_capacity(raw.len());
+    let mut group: Vec<Line> = Vec::new();
+    let mut under_label = false;
+    for line in raw {
+        let is_indented = line.starts_with([' ', '\t']);
+        let mut found = Line::new(line.trim());
+        if line.trim().is_empty() {
+            flush(&mut group, under_label, &mut out);
+            out.push(found);
+        } else if is_indented {
+            // Inner columns are told by their blanks, so only the indentation goes.
+            found.text = line.trim().to_owned();
+            group.push(found);
+        } else {
+            flush(&mut group, under_label, &mut out);
+            under_label = layout::one_label(line).is_some();
+            out.push(found);
+        }
+    }
+    flush(&mut group, under_label, &mut out);
+    out
+}
+
+fn flush(group: &mut Vec<Line>, under_label: bool, out: &mut Vec<Line>) {
+    let labelled = group
+        .iter()
+        .all(|line| layout::one_label(&line.text).is_some());
+    let continued = under_label && !(labelled && group.len() > 1);
+    for mut line in group.drain(..) {
+        line.continued = continued;
+        out.push(line);
+    }
+}

@@ -1,0 +1,125 @@
+//! How a decision came about, step by step, for `mailbell explain`.
+
+use std::fmt;
+
+use super::Decision;
+
+/// One step; `depth` is how far it is indented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub depth: usize,
+    pub text: String,
+}
+
+/// The steps of one mail and where they led.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trace {
+    pub steps: Vec<Step>,
+    pub decisions: Vec<Decision>,
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            for line in step.text.lines() {
+                writeln!(f, "{:indent$}{line}", "", indent = step.depth * 2)?;
+            }
+        }
+        for decision in &self.decisions {
+            writeln!(f)?;
+            write_decision(f, decision)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_decision(f: &mut fmt::Formatter<'_>, decision: &Decision) -> fmt::Result {
+    let id = decision.external_id.as_ref();
+    write!(f, "decision: {}", decision.event)?;
+    if let Some(id) = id {
+        write!(f, " of {id}")?;
+    }
+    if decision.degraded {
+        write!(f, ", degraded")?;
+    }
+    if decision.escalate {
+        write!(f, ", pages again")?;
+    }
+    if let Some(hold) = decision.hold {
+        write!(f, ", held for {} s", hold.as_secs())?;
+    }
+    writeln!(f, ": {}", decision.reason)?;
+    for problem in &decision.problems {
+        writeln!(f, "problem: {problem}")?;
+    }
+    match &decision.alert {
+        None if decision.dead_letter => writeln!(f, "alert: none, it goes to the dead letters"),
+        None => writeln!(f, "alert: none"),
+        Some(alert) => {
+            writeln!(f, "alert:")?;
+            for (name, value) in alert.entries() {
+                let text = match value.as_str() {
+                    Some(text) => text.replace('\n', "\n    "),
+                    None => value.to_string(),
+                };
+                writeln!(f, "  {name}: {text}")?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Collects the steps where somebody asked for them; costs nothing where nobody did.
+#[derive(Debug, Default)]
+pub(super) struct Recorder {
+    trace: Option<Trace>,
+    depth: usize,
+}
+
+impl Recorder {
+    pub fn recording() -> Recorder {
+        Recorder {
+            trace: Some(Trace::default()),
+            depth: 0,
+        }
+    }
+
+    /// Whether everything is to be tried, also what cannot change the decision any more.
+    pub fn is_recording(&self) -> bool {
+        self.trace.is_some()
+    }
+
+    pub fn say(&mut self, text: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.steps.push(Step {
+                depth: self.depth,
+                text: text(),
+            });
+        }
+    }
+
+    pub fn inside<T>(&mut self, steps: impl FnOnce(&mut Recorder) -> T) -> T {
+        self.depth += 1;
+        let result = steps(self);
+        self.depth -= 1;
+        result
+    }
+
+    pub fn finish(self, decisions: Vec<Decision>) -> Trace {
+        Trace {
+            decisions,
+            ..self.trace.unwrap_or_default()
+        }
+    }
+}
+
+/// A piece of a mail in quotes, short enough for a line.
+pub(super) fn quoted(text: &str) -> String {
+    const CHARS_MAX: usize = 120;
+    let mut line = super::collapse(text);
+    if let Some((at, _)) = line.char_indices().nth(CHARS_MAX) {
+        line.truncate(at);
+        line.push('…');
+    }
+    format!("\"{line}\"")
+}

@@ -1,0 +1,357 @@
+//! What a rule file takes from a mail: fields by label and by regex, and the X-S4-* lines.
+
+use std::collections::HashSet;
+
+use indexmap::IndexMap;
+use regex::{Captures, Regex};
+
+use super::collapse;
+use super::explain::{Recorder, quoted};
+use super::label::Labels;
+use super::mail::Mail;
+use super::part::Part;
+
+/// One field of a rule file, compiled.
+#[derive(Debug, Clone)]
+pub struct Field {
+    pub name: String,
+    pub required: bool,
+    pub takes: Vec<Take>,
+    pub default: Option<String>,
+    /// From the value in lower case.
+    pub map: IndexMap<String, String>,
+    /// In lower case.
+    pub none: Vec<String>,
+}
+
+/// One try.
+#[derive(Debug, Clone)]
+pub struct Take {
+    pub part: Part,
+    pub how: How,
+}
+
+#[derive(Debug, Clone)]
+pub enum How {
+    Label {
+        /// As written, and in normal form.
+        labels: Vec<(String, String)>,
+        block: bool,
+    },
+    Regex {
+        regex: Regex,
+        last: bool,
+    },
+}
+
+/// The fields that stand in X-S4-* lines, with the label in normal form.
+pub const S4_LINES: [(&str, &str); 7] = [
+    ("xs4externalid", "external_id"),
+    ("xs4status", "s4_status"),
+    ("xs4service", "s4_service"),
+    ("xs4location", "s4_location"),
+    ("xs4alertingscenario", "s4_alerting_scenario"),
+    ("xs4filtering", "s4_filtering"),
+    ("xs4sourcesystem", "s4_source_system"),
+];
+
+/// What was found, by field name, in the order of the rule file.
+#[derive(Debug, Clone, Default)]
+pub struct Values(IndexMap<String, String>);
+
+impl Values {
+    /// The value with its line breaks.
+    pub fn raw(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// What a rule's `match.field` sees: the value on one line.
+    pub fn deciding(&self, name: &str) -> Option<String> {
+        self.raw(name).map(collapse)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Every value on one line.
+    pub fn on_one_line(&self) -> IndexMap<String, String> {
+        let collapsed = |(name, value): (&String, &String)| (name.clone(), collapse(value));
+        self.0.iter().map(collapsed).collect()
+    }
+
+    pub fn set(&mut self, name: &str, value: String) {
+        self.0.insert(name.to_owned(), value);
+    }
+}
+
+/// Everything that `fields` and the X-S4-* lines give for one mail. `known` are the normal forms
+/// of all labels of the rule file.
+pub fn extract(
+    fields: &[Field],
+    known: &HashSet<String>,
+    mail: &Mail<'_>,
+    record: &mut Recorder,
+) -> Values {
+    let mut seen = Seen {
+        own: Labels::new(mail.own_text, known),
+        known,
+        mail,
+        named: IndexMap::new(),
+    };
+    let found: Vec<Option<String>> = fields
+        .iter()
+        .map(|field| {
+            record.say(|| format!("field {}", field.name));
+            record.inside(|record| seen.take(field, record))
+        })
+        .collect();
+    let named = std::mem::take(&mut seen.named);
+    let mut values = Values::default();
+    for (field, value) in fields.iter().zip(found) {
+        let value = value.or_else(|| named.get(&field.name).and_then(|text| field.clean(text)));
+        if let Some(value) = value.or_else(|| field.default.clone()) {
+            values.set(&field.name, value);
+        }
+    }
+    for (name, text) in &named {
+        if values.raw(name).is_none() && !fields.iter().any(|field| field.name == *name) {
+            values.set(name, text.clone());
+        }
+    }
+    for (label, name) in S4_LINES {
+        if let Some((entry, value)) = seen.own.value(label).filter(|(_, value)| !value.is_empty()) {
+            record.say(|| {
+                format!(
+                    "field {name}: line {} gives {}",
+                    entry.spelled,
+                    quoted(&value)
+                )
+            });
+            values.set(name, value);
+        }
+    }
+    if let Some(forwarding) = &mail.message.forwarding {
+        let addresses = [
+            ("forwarded_by", &forwarding.by.address),
+            ("original_from", &mail.message.from.address),
+        ];
+        for (name, address) in addresses {
+            if !address.is_empty() {
+                values.set(name, address.clone());
+            }
+        }
+    }
+    values
+}
+
+struct Seen<'a, 'm> {
+    own: Labels<'m>,
+    known: &'a HashSet<String>,
+    mail: &'a Mail<'m>,
+    /// Values of groups that are named after other fields; the first one stays.
+    named: IndexMap<String, String>,
+}
+
+impl Seen<'_, '_> {
+    fn take(&mut self, field: &Field, record: &mut Recorder) -> Option<String> {
+        for take in &field.takes {
+            let text = match &take.how {
+                How::Label { labels, block } => self.label(&take.part, labels, *block, record),
+                How::Regex { regex, last } => self.regex(field, &take.part, regex, *last, record),
+            };
+            let Some(text) = text else { continue };
+            match field.clean(&text) {
+                Some(value) => return Some(value),
+                None => record.say(|| format!("- {} means that there is none", quoted(&text))),
+            }
+        }
+        if let Some(default) = &field.default {
+            record.say(|| format!("default {}", quoted(default)));
+        }
+        None
+    }
+
+    fn label(
+        &self,
+        part: &Part,
+        labels: &[(String, String)],
+        block: bool,
+        record: &mut Recorder,
+    ) -> Option<String> {
+        let texts = match part {
+            Part::OwnText => Vec::new(),
+            part => self.mail.part(part),
+        };
+        let others: Vec<Labels<'_>> = texts
+            .iter()
+            .map(|text| Labels::new(text, self.known))
+            .collect();
+        let searched = match part {
+            Part::OwnText => std::slice::from_ref(&self.own),
+            _ => &others,
+        };
+        for (written, normal) in labels {
+            for labels in searched {
+                let found = match block {
+                    true => labels.block(normal, self.known),
+                    false => labels.value(normal),
+                };
+                let Some((entry, value)) = found else {
+                    continue;
+                };
+                if value.is_empty() {
+                    record.say(|| format!("- {part}: label {} is empty", entry.spelled));
+                    continue;
+                }
+                record.say(|| format!("+ {part}: label {written} gives {}", quoted(&value)));
+                return Some(value);
+            }
+        }
+        record.say(|| {
+            let names: Vec<&str> = labels.iter().map(|(written, _)| written.as_str()).collect();
+            format!("- {part}: no value behind {}", names.join(", "))
+        });
+        None
+    }
+
+    fn regex(
+        &mut self,
+        field: &Field,
+        part: &Part,
+        regex: &Regex,
+        last: bool,
+        record: &mut Recorder,
+    ) -> Option<String> {
+        let texts = self.mail.part(part);
+        let captures = texts.iter().find_map(|text| match last {
+            false => regex.captures(text),
+            true => regex.captures_iter(text).last(),
+        });
+        let Some(captures) = captures else {
+            record.say(|| format!("- {part}: {} does not match", regex.as_str()));
+            return None;
+        };
+        let value = self.groups(field, regex, &captures);
+        record.say(|| match &value {
+            Some(value) => format!("+ {part}: {} gives {}", regex.as_str(), quoted(value)),
+            None => format!(
+                "- {part}: {} matches, but its group is empty",
+                regex.as_str()
+            ),
+        });
+        value
+    }
+
+    /// The field's own value; those of other fields are put aside.
+    fn groups(&mut self, field: &Field, regex: &Regex, captures: &Captures<'_>) -> Option<String> {
+        let text = |index| {
+            captures
+                .get(index)
+                .map(|group| group.as_str().trim().to_owned())
+        };
+        if captures.len() == 2 {
+            return text(1).filter(|value| !value.is_empty());
+        }
+        let mut own = None;
+        for (index, name) in regex.capture_names().enumerate() {
+            let (Some(name), Some(value)) = (name, text(index)) else {
+                continue;
+            };
+            if value.is_empty() {
+                continue;
+            }
+            if name == field.name {
+                own = Some(value);
+            } else {
+                self.named.entry(name.to_owned()).or_insert(value);
+            }
+        }
+        own
+    }
+}
+
+impl Field {
+    /// The value without white space at its ends and without a link's target behind it, mapped;
+    /// `None` if it says that there is none.
+    fn clean(&self, text: &str) -> Option<String> {
+        let text = without_target(text.trim());
+        let lower = collapse(text).to_lowercase();
+        if says_none(&lower) || self.none.contains(&lower) {
+            return None;
+        }
+        Some(match self.map.get(&lower) {
+            Some(mapped) => mapped.clone(),
+            None => text.to_owned(),
+        })
+    }
+}
+
+/// `T20240621.0004 <https://…>`: the words of a link; a lone `<https://…>` is its own target.
+fn without_target(text: &str) -> &str {
+    let Some((words, target)) = text.rsplit_once('<') else {
+        return text;
+    };
+    let target = target.strip_suffix('>').unwrap_or_default();
+    let is_link = ["http://", "https://", "mailto:"]
+        .iter()
+        .any(|scheme| target.starts_with(scheme));
+    match (is_link, words.trim()) {
+        (false, _) => text,
+        (true, "") => target,
+        (true, words) => words,
+    }
+}
+
+/// What templates print where there is no value: dashes, `n/a`, or the placeholder itself.
+fn says_none(lower: &str) -> bool {
+    let dashes = lower
+        .chars()
+        .all(|c| matches!(c, '-' | '–' | '—' | '―' | '_' | '.' | ' '));
+    let placeholder = [("${", "}"), ("{{", "}}"), ("<<", ">>"), ("<kix_", ">")]
+        .iter()
+        .any(|(open, close)| {
+            let inner = lower
+                .strip_prefix(open)
+                .and_then(|rest| rest.strip_suffix(close));
+            inner.is_some_and(|inner| !inner.contains([' ', '<', '>', '{', '}']))
+        });
+    dashes || placeholder || matches!(lower, "n/a" | "null" | "(none)" | "<none>" | "undefined")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_mean_none() {
+        for text in [
+            "",
+            "-",
+            "—",
+            "--",
+            "n/a",
+            "${naam}",
+            "{{ticket.id}}",
+            "<kix_ticket_state>",
+        ] {
+            assert!(says_none(text), "{text}");
+        }
+        for text in ["a-b", "<none of them>", "0", "${a} b"] {
+            assert!(!says_none(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_its_words() {
+        let cases = [
+            ("T1 <https://a.example/?x=1>", "T1"),
+            ("<https://a.example>", "https://a.example"),
+            ("SQL<nightly>", "SQL<nightly>"),
+            ("a <b@c.example>", "a <b@c.example>"),
+        ];
+        for (text, want) in cases {
+            assert_eq!(without_target(text), want);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! `Label: value` lines of a rendered text.
+//!
+//! A label begins its line; case, blanks, hyphens and underscores in it do not matter, nor do
+//! bullets and asterisks around it. The value is the rest of the line and the lines below it
+//! that begin with two blanks (the form in which a mail's text continues a value). An empty
+//! value stays empty: the next line is not taken for it.
+
+use std::collections::HashSet;
+
+/// One label line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// In the form of [`normal`].
+    pub label: String,
+    /// The label as the mail spells it.
+    pub spelled: &'a str,
+    /// What stands on the line, trimmed.
+    pub value: &'a str,
+    /// The index of the line in the text.
+    line: usize,
+}
+
+/// A text's label lines, found once and asked often.
+#[derive(Debug, Clone, Default)]
+pub struct Labels<'a> {
+    lines: Vec<&'a str>,
+    entries: Vec<Entry<'a>>,
+}
+
+impl<'a> Labels<'a> {
+    /// `known` are the normal forms of all labels of the rule file: they end another's value
+    /// on the same line, and a block.
+    pub fn new(text: &'a str, known: &HashSet<String>) -> Labels<'a> {
+        let lines: Vec<&str> = text.lines().collect();
+        let mut entries = Vec::new();
+        for (index, line) in lines.iter().enumerate() {
+            if !is_continued(line) {
+                read_line(line, index, known, &mut entries);
+            }
+        }
+        Labels { lines, entries }
+    }
+
+    /// The value behind `label` (in normal form) where it first stands; `Some("")` where that is empty.
+    pub fn value(&self, label: &str) -> Option<(&Entry<'a>, String)> {
+        let entry = self.entries.iter().find(|entry| entry.label == label)?;
+        let mut value = entry.value.to_owned();
+        if self.is_last_of_its_line(entry) {
+            for line in self.below(entry).take_while(|line| is_continued(line)) {
+                push_line(&mut value, line);
+            }
+        }
+        Some((entry, value))
+    }
+
+    /// As [`Labels::value`], but on to the next known label or the end of the text.
+    pub fn block(&self, label: &str, known: &HashSet<String>) -> Option<(&Entry<'a>, String)> {
+        let entry = self.entries.iter().find(|entry| entry.label == label)?;
+        let mut value = entry.value.to_owned();
+        let end = self
+            .entries
+            .iter()
+            .filter(|other| other.line > entry.line && known.contains(&other.label))
+            .map(|other| other.line)
+            .min()
+            .unwrap_or(self.lines.len());
+        for line in self.below(entry).take(end - entry.line - 1) {
+            push_line(&mut value, line);
+        }
+        let length = value.trim_end().len();
+        value.truncate(length);
+        Some((entry, value))
+    }
+
+    fn below(&self, entry: &Entry<'_>) -> impl Iterator<Item = &'a str> {
+        self.lines.iter().skip(entry.line + 1).copied()
+    }
+
+    fn is_last_of_its_line(&self, entry: &Entry<'_>) -> bool {
+        let same_line = |other: &&Entry<'_>| other.line == entry.line;
+        self.entries.iter().rfind(same_line) == Some(entry)
+    }
+}
+
+/// The form in which labels are compared: lower case, without blanks, hyphens, underscores,
+/// dots and asterisks.
+pub fn normal(label: &str) -> String {
+    label
+        .chars()
+        .filter(|c| !c.is_whitespace() && !matches!(c, '-' | '_' | '.' | '*' | '\u{2011}'))
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+fn is_continued(line: &str) -> bool {
+    line.starts_with("  ")
+}
+
+fn push_line(value: &mut String, line: &str) {
+    if !value.is_empty() {
+        value.push('\n');
+    }
+    value.push_str(line.trim());
+}
+
+fn read_line<'a>(
+    line: &'a str,
+    index: usize,
+    known: &HashSet<String>,
+    entries: &mut Vec<Entry<'a>>,
+) {
+    let mut rest = line;
+    loop {
+        rest = without_bullet(rest);
+        let Some((spelled, after)) = rest.split_once([':', '\u{ff1a}', '\t']) else {
+            // A heading: its text stands below it.
+            let label = normal(rest);
+            if known.contains(&label) {
+                entries.push(Entry {
+                    label,
+                    spelled: rest.trim(),
+                    value: "",
+                    line: index,
+                });
+            }
+            return;
+        };
+        // `Label :<tab>value` and `Label<tab>: value` have both.
+        let after = after.trim_start_matches([':', '\t', ' ']);
+        let next = next_label(after, known);
+        let value = match next {
+            Some(at) => after.split_at(at).0,
+            None => after,
+        };
+        entries.push(Entry {
+            label: normal(spelled),
+            spelled: spelled.trim(),
+            value: value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '|' | '*' | '•')),
+            line: index,
+        });
+        match next {
+            Some(at) => rest = after.split_at(at).1,
+            None => return,
+        }
+    }
+}
+
+/// Where, behind a column mark, another known label begins on the same line.
+fn next_label(value: &str, known: &HashSet<String>) -> Option<usize> {
+    value
+        .match_indices(['|', '\t', '•'])
+        .map(|(at, mark)| at + mark.len())
+        .find(|at| {
+            let (label, _) = match value.split_at(*at).1.split_once(':') {
+                Some(pair) => pair,
+                None => return false,
+            };
+            known.contains(&normal(label))
+        })
+}
+
+fn without_bullet(line: &str) -> &str {
+    let trimmed = line.trim_start();
+    trimmed
+        .trim_start_matches(['*', '•', '·', '|', '‣', '▪', '–'])
+        .strip_prefix("- ")
+        .unwrap_or_else(|| trimmed.trim_start_matches(['*', '•', '·', '|', '‣', '▪', '–']))
+        .trim_start()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(labels: &[&str]) -> HashSet<String> {
+        labels.iter().map(|label| normal(label)).collect()
+    }
+
+    #[test]
+    fn values() {
+        let known = known(&["Priority", "Status", "Ticket ID"]);
+        let cases = [
+            ("Priority: High", "Priority", Some("High")),
+            ("PRIORITY : High", "Priority", Some("High")),
+            ("Priority\tHigh", "Priority", Some("High")),
+            ("*Priority:* High", "Priority", Some("High")),
+            ("- Priority: High", "Priority", Some("High")),
+            ("| Priority | x", "Priority", None),
+            ("Priority:\nStatus: New", "Priority", Some("")),
+            ("Ticket-ID: 7", "Ticket ID", Some("7")),
+            ("Priority: High | Status: New", "Status", Some("New")),
+            ("Priority: High | Status: New", "Priority", Some("High")),
+            ("Priority: a | b", "Priority", Some("a | b")),
+            ("Titel: Laufwerk D: voll", "Titel", Some("Laufwerk D: voll")),
+            ("Größe: 5", "GRÖSSE", None),
+            ("GRÖßE: 5", "größe", Some("5")),
+            ("Solution: one\n  two\nthree", "solution", Some("one\ntwo")),
+            ("a Priority: High", "Priority", None),
+            ("  Priority: High", "Priority", None),
+        ];
+        for (text, label, want) in cases {
+            let labels = Labels::new(text, &known);
+            let value = labels.value(&normal(label)).map(|(_, value)| value);
+            assert_eq!(value.as_deref(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn blocks_end_at_a_known_label() {
+        let known = known(&["Description", "Status"]);
+        let text = "Description:\none\nHost: db1\n\ntwo\nStatus: New\nthree";
+        let labels = Labels::new(text, &known);
+        let (_, value) = labels.block("description", &known).unwrap();
+        assert_eq!(value, "one\nHost: db1\n\ntwo");
+    }
+}

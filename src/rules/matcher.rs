@@ -1,0 +1,135 @@
+//! Gates and the conditions of rules, compiled.
+
+use std::fmt;
+
+use indexmap::IndexMap;
+use regex::Regex;
+
+use super::explain::{Recorder, quoted};
+use super::field::Values;
+use super::mail::Mail;
+use super::part::Part;
+
+/// What a condition looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    Part(Part),
+    /// An extracted field.
+    Field(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Part(part) => part.fmt(f),
+            Subject::Field(name) => write!(f, "field.{name}"),
+        }
+    }
+}
+
+/// One key of a matcher: holds when any of its regexes matches.
+#[derive(Debug, Clone)]
+pub struct Condition {
+    pub subject: Subject,
+    pub regexes: Vec<Regex>,
+}
+
+/// Conditions of which every one must hold. Without any it holds for every mail.
+#[derive(Debug, Clone, Default)]
+pub struct Matcher {
+    pub conditions: Vec<Condition>,
+}
+
+impl Matcher {
+    /// Whether every condition holds.
+    pub fn all(&self, mail: &Mail<'_>, values: &Values, record: &mut Recorder) -> bool {
+        let mut held = true;
+        for condition in &self.conditions {
+            held &= condition.holds(mail, values, record);
+            if !held && !record.is_recording() {
+                break;
+            }
+        }
+        held
+    }
+
+    /// Whether one condition holds.
+    pub fn any(&self, mail: &Mail<'_>, values: &Values, record: &mut Recorder) -> bool {
+        let mut held = false;
+        for condition in &self.conditions {
+            held |= condition.holds(mail, values, record);
+            if held && !record.is_recording() {
+                break;
+            }
+        }
+        held
+    }
+
+    /// The matchers that hold exactly where this one does, as a text to compare.
+    pub fn fingerprint(&self) -> String {
+        let mut parts: Vec<String> = self
+            .conditions
+            .iter()
+            .map(|condition| {
+                let regexes: Vec<&str> = condition.regexes.iter().map(Regex::as_str).collect();
+                format!("{} {regexes:?}", condition.subject)
+            })
+            .collect();
+        parts.sort();
+        parts.join("\n")
+    }
+}
+
+impl Condition {
+    fn holds(&self, mail: &Mail<'_>, values: &Values, record: &mut Recorder) -> bool {
+        let texts: Vec<std::borrow::Cow<'_, str>> = match &self.subject {
+            Subject::Part(part) => mail.part(part),
+            Subject::Field(name) => values.deciding(name).map(Into::into).into_iter().collect(),
+        };
+        let hit = self.regexes.iter().find_map(|regex| {
+            let found = texts.iter().find_map(|text| regex.find(text))?;
+            Some((regex, found))
+        });
+        record.say(|| match hit {
+            Some((regex, found)) => format!(
+                "+ {} matches {} at {}",
+                self.subject,
+                regex.as_str(),
+                quoted(found.as_str())
+            ),
+            None => format!("- {} matches none of {}", self.subject, self.written()),
+        });
+        hit.is_some()
+    }
+
+    fn written(&self) -> String {
+        let regexes: Vec<&str> = self.regexes.iter().map(Regex::as_str).collect();
+        regexes.join("  ")
+    }
+}
+
+/// The gates of one source: one of them must hold.
+#[derive(Debug, Clone, Default)]
+pub struct Gates(pub Vec<Matcher>);
+
+impl Gates {
+    /// `None` when no gate holds; else how strong the evidence is: each part named by a gate
+    /// that holds counts once ([`Part::evidence`]).
+    pub fn evidence(&self, mail: &Mail<'_>, record: &mut Recorder) -> Option<u32> {
+        let none = Values::default();
+        let mut parts: IndexMap<String, u32> = IndexMap::new();
+        let mut held = false;
+        for (index, gate) in self.0.iter().enumerate() {
+            record.say(|| format!("gate {}", index + 1));
+            if record.inside(|record| gate.all(mail, &none, record)) {
+                held = true;
+                for condition in &gate.conditions {
+                    if let Subject::Part(part) = &condition.subject {
+                        parts.insert(part.to_string(), part.evidence());
+                    }
+                }
+            }
+        }
+        held.then(|| parts.values().sum())
+    }
+}

@@ -1,0 +1,295 @@
+//! A regex as an administrator wrote it: compiled, or refused with the caret under the place.
+//!
+//! Unicode classes are on: with ASCII ones `\bÖlstand` and `\w+` on "Größe" do not match, and
+//! German, Dutch and French mails are what this program reads. Case matters unless `(?i)` is
+//! written, `^` and `$` are the ends of the text unless `(?m)` is, `.` stops at a line break
+//! unless `(?s)` is: the `regex` crate's own defaults, so that its documentation holds here.
+
+use std::ops::Range;
+
+use indexmap::IndexMap;
+use regex::{Regex, RegexBuilder};
+use regex_syntax::ast::{self, ErrorKind};
+
+use super::written::Text;
+use crate::diagnostic::{Diagnostic, SourceText, suggestion};
+use crate::limits;
+
+/// Pieces of regexes by name, checked.
+pub type Defines = IndexMap<String, String>;
+
+/// Compiles what stands in the file at `text`, pieces filled in.
+pub fn compile(
+    source: &SourceText,
+    text: &Text,
+    defines: &Defines,
+) -> Result<Regex, Box<Diagnostic>> {
+    let expanded = expand(source, text, defines)?;
+    if let Err((range, message, hint)) = syntax(&expanded.regex) {
+        let span = raw_span(source, text.span(), expanded.to_written(&range));
+        let diagnostic = Diagnostic::at(source, span, message);
+        return Err(Box::new(match hint {
+            Some(hint) => diagnostic.hint(hint),
+            None => diagnostic,
+        }));
+    }
+    RegexBuilder::new(&expanded.regex)
+        .size_limit(limits::REGEX_BYTES_MAX)
+        .build()
+        .map_err(|error| {
+            let message = match error {
+                regex::Error::CompiledTooBig(_) => {
+                    "this regex becomes too large; shorten its repetitions".to_owned()
+                }
+                other => other.to_string(),
+            };
+            Box::new(Diagnostic::at(source, text.span(), message))
+        })
+}
+
+/// A piece for [`Defines`]: a regex of its own, without groups that would take a value.
+pub fn check_piece(source: &SourceText, text: &Text) -> Result<(), Box<Diagnostic>> {
+    let regex = compile(source, text, &Defines::new())?;
+    if regex.captures_len() > 1 {
+        return Err(Box::new(
+            Diagnostic::at(source, text.span(), "a piece must not take a value")
+                .hint("write `(?:…)` instead of `(…)`; the regex that uses it takes the value"),
+        ));
+    }
+    Ok(())
+}
+
+/// A regex with its pieces filled in, and where each run of it stands in the regex as written.
+struct Expanded {
+    regex: String,
+    /// (begin in `regex`, begin as written, whether it is a piece), in order.
+    runs: Vec<(usize, usize, bool)>,
+}
+
+impl Expanded {
+    fn to_written(&self, range: &Range<usize>) -> Range<usize> {
+        let map = |offset: usize| {
+            let run = self.runs.iter().rev().find(|(begin, ..)| *begin <= offset);
+            run.map_or(offset, |(begin, written, piece)| {
+                if *piece {
+                    *written
+                } else {
+                    written + (offset - begin)
+                }
+            })
+        };
+        map(range.start)..map(range.end)
+    }
+}
+
+fn expand(
+    source: &SourceText,
+    text: &Text,
+    defines: &Defines,
+) -> Result<Expanded, Box<Diagnostic>> {
+    let written = text.get_ref().as_str();
+    let mut out = Expanded {
+        regex: String::with_capacity(written.len()),
+        runs: Vec::new(),
+    };
+    let mut at = 0;
+    let mut rest = written;
+    // `{{` is no regex of its own, so it can stand for a piece.
+    while let Some((before, (name, after))) = rest
+        .split_once("{{")
+        .and_then(|(before, tail)| Some((before, tail.split_once("}}")?)))
+    {
+        out.runs.push((out.regex.len(), at, false));
+        out.regex.push_str(before);
+        let name_at = at + before.len();
+        let Some(piece) = defines.get(name.trim()) else {
+            let range = name_at..name_at + name.len() + 4;
+            let known = defines.keys().map(String::as_str);
+            let hint = match suggestion(name.trim(), known.clone()) {
+                Some(meant) => format!("did you mean `{{{{{meant}}}}}`?"),
+                None => format!("write it under [define] as {} = '…'", name.trim()),
+            };
+            let span = raw_span(source, text.span(), range);
+            let message = format!("`{{{{{}}}}}` is not defined", name.trim());
+            return Err(Box::new(Diagnostic::at(source, span, message).hint(hint)));
+        };
+        out.runs.push((out.regex.len(), name_at, true));
+        out.regex.push_str("(?:");
+        out.regex.push_str(piece);
+        out.regex.push(')');
+        at = name_at + name.len() + 4;
+        rest = after;
+    }
+    out.runs.push((out.regex.len(), at, false));
+    out.regex.push_str(rest);
+    Ok(out)
+}
+
+type Refusal = (Range<usize>, String, Option<String>);
+
+fn syntax(regex: &str) -> Result<(), Refusal> {
+    match regex_syntax::Parser::new().parse(regex) {
+        Ok(_) => Ok(()),
+        Err(regex_syntax::Error::Parse(error)) => Err(refusal(regex, &error)),
+        Err(regex_syntax::Error::Translate(error)) => {
+            let span = error.span();
+            let message = sentence(&error.kind().to_string());
+            Err((span.start.offset..span.end.offset, message, None))
+        }
+        Err(error) => Err((0..regex.len(), sentence(&error.to_string()), None)),
+    }
+}
+
+fn refusal(regex: &str, error: &ast::Error) -> Refusal {
+    let span = error.span();
+    let range = span.start.offset..span.end.offset;
+    let at = regex.get(range.clone()).unwrap_or_default();
+    let (message, hint) = match error.kind() {
+        ErrorKind::UnsupportedLookAround => look_around(at),
+        ErrorKind::UnsupportedBackreference => (
+            "backreferences are not supported: a regex here takes linear time on any mail"
+                .to_owned(),
+            Some("write the alternatives out, as in `(\"[^\"]*\"|'[^']*')`".to_owned()),
+        ),
+        ErrorKind::GroupUnopened => (
+            sentence(&error.kind().to_string()),
+            Some("a bracket that stands for itself is written `\\)`".to_owned()),
+        ),
+        ErrorKind::GroupUnclosed => (
+            sentence(&error.kind().to_string()),
+            Some("a bracket that stands for itself is written `\\(`".to_owned()),
+        ),
+        ErrorKind::ClassUnclosed => (
+            sentence(&error.kind().to_string()),
+            Some("a bracket that stands for itself is written `\\[`".to_owned()),
+        ),
+        kind => (sentence(&kind.to_string()), None),
+    };
+    (range, message, hint)
+}
+
+fn look_around(at: &str) -> (String, Option<String>) {
+    let (what, hint) = match at {
+        "(?=" => (
+            "look-ahead",
+            "let the regex match it too; only what stands in the group is taken: `(\\d+) tickets`",
+        ),
+        "(?!" => (
+            "negative look-ahead",
+            "in a rule, put what must not match under `unless.…`; in a field, put the exception in an earlier `take`",
+        ),
+        "(?<=" => (
+            "look-behind",
+            "let the regex match it too; only what stands in the group is taken: `Number: (\\d+)`",
+        ),
+        _ => (
+            "negative look-behind",
+            "name what may stand before it: `(?:^|[^#])(\\d+)`; in a rule, use `unless.…`",
+        ),
+    };
+    let message = format!("{what} is not supported: a regex here takes linear time on any mail");
+    (message, Some(hint.to_owned()))
+}
+
+fn sentence(text: &str) -> String {
+    format!("regex: {text}")
+}
+
+/// Bytes of the file for bytes of the string that stands at `span` of it.
+pub fn raw_span(source: &SourceText, span: Range<usize>, value: Range<usize>) -> Range<usize> {
+    let Some(raw) = source.text.get(span.clone()) else {
+        return span;
+    };
+    let offsets = raw_offsets(raw);
+    let at = |offset: usize| {
+        let found = offsets.get(offset).copied();
+        span.start + found.unwrap_or(raw.len().saturating_sub(1))
+    };
+    let start = at(value.start);
+    // A caret needs something to stand under.
+    start..at(value.end).max(start + 1).min(span.end.max(start + 1))
+}
+
+/// For each byte of a TOML string's value, where it begins in the string as written.
+fn raw_offsets(raw: &str) -> Vec<usize> {
+    let (quote, literal) = match raw {
+        _ if raw.starts_with("'''") => (3, true),
+        _ if raw.starts_with("\"\"\"") => (3, false),
+        _ if raw.starts_with('\'') => (1, true),
+        _ => (1, false),
+    };
+    let mut offsets = Vec::with_capacity(raw.len());
+    let body_end = raw.len().saturating_sub(quote);
+    let mut at = quote;
+    if quote == 3 {
+        at += raw.get(at..).map_or(0, |rest| match rest {
+            _ if rest.starts_with("\r\n") => 2,
+            _ if rest.starts_with('\n') => 1,
+            _ => 0,
+        });
+    }
+    while let Some(c) = raw.get(at..body_end).and_then(|rest| rest.chars().next()) {
+        if c == '\\' && !literal {
+            let (length, value_bytes) = escape(raw.get(at..body_end).unwrap_or_default());
+            offsets.extend(std::iter::repeat_n(at, value_bytes));
+            at += length;
+        } else {
+            offsets.extend(std::iter::repeat_n(at, c.len_utf8()));
+            at += c.len_utf8();
+        }
+    }
+    offsets.push(at);
+    offsets
+}
+
+/// Bytes of an escape as written, and of what it stands for.
+fn escape(text: &str) -> (usize, usize) {
+    let hex = |digits: usize| {
+        let code = text
+            .get(2..2 + digits)
+            .and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        let bytes = code.and_then(char::from_u32).map_or(1, char::len_utf8);
+        (2 + digits, bytes)
+    };
+    match text.chars().nth(1) {
+        Some('u') => hex(4),
+        Some('U') => hex(8),
+        Some('x') => hex(2),
+        Some(c) if c.is_whitespace() => {
+            let rest = text.get(1..).unwrap_or_default();
+            (1 + rest.len() - rest.trim_start().len(), 0)
+        }
+        Some(c) => (1 + c.len_utf8(), 1),
+        None => (1, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use toml::Spanned;
+
+    #[test]
+    fn offsets_of_strings_as_written() {
+        let cases = [
+            (r"'ab'", vec![1, 2, 3]),
+            (r#""a\tb""#, vec![1, 2, 4, 5]),
+            (r#""\u00e9x""#, vec![1, 1, 7, 8]),
+            ("'''\nab'''", vec![4, 5, 6]),
+            (r#""\\d""#, vec![1, 3, 4]),
+        ];
+        for (raw, want) in cases {
+            assert_eq!(raw_offsets(raw), want, "{raw}");
+        }
+    }
+
+    #[test]
+    fn pieces_keep_the_place_of_an_error() {
+        let text = r"x = 'a{{n}}(b'";
+        let source = SourceText::new("x.toml", text);
+        let written = Spanned::new(4..14, r"a{{n}}(b".to_owned());
+        let defines = Defines::from([("n".to_owned(), r"\d{5,40}".to_owned())]);
+        let problem = compile(&source, &written, &defines).unwrap_err();
+        assert_eq!(problem.position(), (1, 12));
+    }
+}

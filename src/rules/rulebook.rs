@@ -1,0 +1,178 @@
+//! The rule files on disk, or those inside the program, and the [`RuleSet`] that is in force.
+//!
+//! Loads, watches and reloads. A set with a problem or a failing test never replaces a good one
+//! (DESIGN.md invariant 6). What the files mean is none of its business.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use notify_debouncer_full::notify::{self, RecommendedWatcher, RecursiveMode};
+use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
+
+use super::compile::RuleSet;
+use crate::diagnostic::{Diagnostic, SourceText};
+
+/// The rule files that are inside the program: name and text.
+pub const EMBEDDED: [(&str, &str); 5] = [
+    (
+        "rules/autotask.toml",
+        include_str!("../../rules/autotask.toml"),
+    ),
+    (
+        "rules/freshservice.toml",
+        include_str!("../../rules/freshservice.toml"),
+    ),
+    (
+        "rules/halopsa.toml",
+        include_str!("../../rules/halopsa.toml"),
+    ),
+    ("rules/kix.toml", include_str!("../../rules/kix.toml")),
+    (
+        "rules/topdesk.toml",
+        include_str!("../../rules/topdesk.toml"),
+    ),
+];
+
+/// Editors write a file in several steps; a reload waits until they have been quiet this long.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// The set in force. Cheap to ask, replaced as a whole.
+#[derive(Debug)]
+pub struct Rulebook {
+    directory: Option<PathBuf>,
+    current: ArcSwap<RuleSet>,
+}
+
+/// Watches for as long as it lives.
+#[derive(Debug)]
+pub struct Watch {
+    _debouncer: Option<Debouncer<RecommendedWatcher, RecommendedCache>>,
+}
+
+impl Rulebook {
+    /// Loads all `*.toml` of `directory`, or the files inside the program, and runs their tests.
+    pub fn open(directory: Option<&Path>) -> Result<Rulebook, Vec<Diagnostic>> {
+        let set = load(directory)?;
+        tested(&set)?;
+        Ok(Rulebook {
+            directory: directory.map(Path::to_owned),
+            current: ArcSwap::from_pointee(set),
+        })
+    }
+
+    /// The set for the next mail.
+    pub fn current(&self) -> Arc<RuleSet> {
+        self.current.load_full()
+    }
+
+    /// Reads the files again. With any problem the set in force stays.
+    pub fn reload(&self) -> Result<(), Vec<Diagnostic>> {
+        let set = load(self.directory.as_deref())?;
+        tested(&set)?;
+        self.current.store(Arc::new(set));
+        Ok(())
+    }
+
+    /// Reloads whenever a file of the directory changes, and tells `report` what came of it
+    /// (on a thread of its own). The files inside the program never change.
+    pub fn watch(
+        self: &Arc<Self>,
+        report: impl Fn(Result<(), Vec<Diagnostic>>) + Send + 'static,
+    ) -> Result<Watch, notify::Error> {
+        let Some(directory) = &self.directory else {
+            return Ok(Watch { _debouncer: None });
+        };
+        let book = Arc::downgrade(self);
+        let mut debouncer = new_debouncer(QUIET, None, move |result: DebounceEventResult| {
+            // An error means that events were lost: the files may have changed.
+            let changed = result.map_or(true, |events| {
+                events.iter().any(|event| {
+                    !event.kind.is_access() && event.paths.iter().any(|path| is_rule_file(path))
+                })
+            });
+            if let Some(book) = book.upgrade().filter(|_| changed) {
+                report(book.reload());
+            }
+        })?;
+        debouncer.watch(directory, RecursiveMode::NonRecursive)?;
+        Ok(Watch {
+            _debouncer: Some(debouncer),
+        })
+    }
+}
+
+/// Compiles all `*.toml` of `directory` in the order of their names, or the files inside the
+/// program, without running their tests.
+pub fn load(directory: Option<&Path>) -> Result<RuleSet, Vec<Diagnostic>> {
+    let Some(directory) = directory else {
+        let files: Vec<SourceText> = EMBEDDED
+            .into_iter()
+            .map(|(path, text)| SourceText::new(path, text))
+            .collect();
+        return RuleSet::compile(&files, &|_, _| None);
+    };
+    let (files, mut problems) = read_directory(directory);
+    let read_mail = |file: &str, mail: &str| {
+        let beside = Path::new(file).parent().unwrap_or(Path::new("."));
+        std::fs::read(beside.join(mail)).ok()
+    };
+    match RuleSet::compile(&files, &read_mail) {
+        Ok(set) if problems.is_empty() => Ok(set),
+        Ok(_) => Err(problems),
+        Err(found) => {
+            problems.extend(found);
+            Err(problems)
+        }
+    }
+}
+
+fn tested(set: &RuleSet) -> Result<(), Vec<Diagnostic>> {
+    let report = set.self_test();
+    match report.failures.is_empty() {
+        true => Ok(()),
+        false => Err(report.failures),
+    }
+}
+
+fn read_directory(directory: &Path) -> (Vec<SourceText>, Vec<Diagnostic>) {
+    let problem = |path: &Path, message: String| {
+        let source = SourceText::new(path.display().to_string(), "");
+        Diagnostic::of_file(&source, message)
+    };
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let message = format!("this directory of rule files cannot be read: {error}");
+            return (Vec::new(), vec![problem(directory, message)]);
+        }
+    };
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| is_rule_file(path))
+        .collect();
+    paths.sort();
+    let mut files = Vec::new();
+    let mut problems = Vec::new();
+    for path in &paths {
+        match std::fs::read_to_string(path) {
+            Ok(text) => files.push(SourceText::new(path.display().to_string(), text)),
+            Err(error) => problems.push(problem(path, format!("cannot be read: {error}"))),
+        }
+    }
+    if paths.is_empty() {
+        let message = "there is no *.toml file here, so no mail would be understood".to_owned();
+        problems.push(problem(directory, message));
+    }
+    (files, problems)
+}
+
+/// `*.toml`, but not what editors leave behind while they write (`.#x.toml`).
+fn is_rule_file(path: &Path) -> bool {
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or(".");
+    !name.starts_with('.') && name.ends_with(".toml")
+}

@@ -1,0 +1,179 @@
+//! `{field}` templates of alerts.
+//!
+//! `{name}` is replaced by that value, `{{` and `}}` are single braces, and a line is left out
+//! when it has placeholders and all of them are empty.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// A template, read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Template {
+    lines: Vec<Vec<Piece>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Literal(String),
+    Placeholder(String),
+}
+
+/// What is wrong with a template, and where in it (bytes).
+pub type Mistake = (Range<usize>, String);
+
+impl Template {
+    /// The template and the place of each placeholder.
+    pub fn parse(text: &str) -> Result<(Template, Vec<(Range<usize>, String)>), Mistake> {
+        let mut lines = vec![Vec::new()];
+        let mut places = Vec::new();
+        let mut literal = String::new();
+        let mut chars = text.char_indices().peekable();
+        while let Some((at, c)) = chars.next() {
+            let doubled = chars.peek().is_some_and(|(_, next)| *next == c);
+            match c {
+                '{' | '}' if doubled => {
+                    chars.next();
+                    literal.push(c);
+                }
+                '{' => {
+                    let name: String = chars
+                        .by_ref()
+                        .map(|(_, c)| c)
+                        .take_while(|c| *c != '}')
+                        .collect();
+                    let range = at..(at + name.len() + 2).min(text.len());
+                    let closed = text
+                        .get(range.clone())
+                        .is_some_and(|raw| raw.ends_with('}'));
+                    if !closed {
+                        return Err((
+                            range,
+                            "this placeholder has no end; a brace itself is written `{{`"
+                                .to_owned(),
+                        ));
+                    }
+                    push_literal(&mut lines, &mut literal);
+                    let name = name.trim().to_owned();
+                    places.push((range, name.clone()));
+                    push(&mut lines, Piece::Placeholder(name));
+                }
+                '}' => return Err((at..at + 1, "a brace itself is written `}}`".to_owned())),
+                '\n' => {
+                    push_literal(&mut lines, &mut literal);
+                    lines.push(Vec::new());
+                }
+                c => literal.push(c),
+            }
+        }
+        push_literal(&mut lines, &mut literal);
+        Ok((Template { lines }, places))
+    }
+
+    /// The text with all lines that have something to say.
+    pub fn render<'a>(&self, value: &dyn Fn(&str) -> Option<Cow<'a, str>>) -> String {
+        let mut out = String::new();
+        for line in &self.lines {
+            if let Some(line) = render_line(line, value) {
+                out.push_str(line.trim_end());
+                out.push('\n');
+            }
+        }
+        out.trim().to_owned()
+    }
+
+    /// As [`Template::render`], but `None` unless every placeholder has a value: a key must not
+    /// be made of half of its pieces.
+    pub fn render_whole<'a>(&self, value: &dyn Fn(&str) -> Option<Cow<'a, str>>) -> Option<String> {
+        let whole = self
+            .placeholders()
+            .all(|name| filled(value, name).is_some());
+        whole.then(|| self.render(value))
+    }
+
+    pub fn placeholders(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().flatten().filter_map(|piece| match piece {
+            Piece::Placeholder(name) => Some(name.as_str()),
+            Piece::Literal(_) => None,
+        })
+    }
+}
+
+fn push(lines: &mut [Vec<Piece>], piece: Piece) {
+    if let Some(line) = lines.last_mut() {
+        line.push(piece);
+    }
+}
+
+fn push_literal(lines: &mut [Vec<Piece>], literal: &mut String) {
+    if !literal.is_empty() {
+        push(lines, Piece::Literal(std::mem::take(literal)));
+    }
+}
+
+fn render_line<'a>(
+    pieces: &[Piece],
+    value: &dyn Fn(&str) -> Option<Cow<'a, str>>,
+) -> Option<String> {
+    let mut out = String::new();
+    let (mut empty, mut full) = (0, 0);
+    for piece in pieces {
+        match piece {
+            Piece::Literal(text) => out.push_str(text),
+            Piece::Placeholder(name) => match filled(value, name) {
+                Some(text) => {
+                    full += 1;
+                    out.push_str(&text);
+                }
+                None => empty += 1,
+            },
+        }
+    }
+    (full > 0 || empty == 0).then_some(out)
+}
+
+fn filled<'a>(value: &dyn Fn(&str) -> Option<Cow<'a, str>>, name: &str) -> Option<Cow<'a, str>> {
+    value(name).filter(|text| !text.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(name: &str) -> Option<Cow<'static, str>> {
+        match name {
+            "a" => Some("A".into()),
+            "long" => Some("one\ntwo".into()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn rendering() {
+        let cases = [
+            ("{a}", "A"),
+            ("x {{a}} {a}", "x {a} A"),
+            ("Queue: {none}\nState: {a}", "State: A"),
+            ("{none} {a}", "A"),
+            ("head\n\n{long}", "head\n\none\ntwo"),
+            ("{ a }", "A"),
+        ];
+        for (template, want) in cases {
+            let (template, _) = Template::parse(template).unwrap();
+            assert_eq!(template.render(&value), want);
+        }
+    }
+
+    #[test]
+    fn a_key_needs_all_its_pieces() {
+        let (template, _) = Template::parse("K-{a}-{none}").unwrap();
+        assert_eq!(template.render_whole(&value), None);
+        let (template, _) = Template::parse("K-{a}").unwrap();
+        assert_eq!(template.render_whole(&value).as_deref(), Some("K-A"));
+    }
+
+    #[test]
+    fn mistakes() {
+        assert_eq!(Template::parse("a {b").unwrap_err().0, 2..4);
+        assert_eq!(Template::parse("a } b").unwrap_err().0, 2..3);
+    }
+}

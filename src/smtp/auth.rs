@@ -1,0 +1,186 @@
+//! Passwords: checked on a thread of their own, and slower for a peer that was wrong.
+//!
+//! Owns the memory of failures. A name that does not exist costs what a wrong password costs.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use argon2::Argon2;
+use argon2::password_hash::PasswordVerifier;
+use argon2::password_hash::phc::PasswordHash;
+use secrecy::ExposeSecret;
+use sha_crypt::ShaCrypt;
+use tokio::sync::Semaphore;
+
+use super::admission::one_host;
+use super::sasl::Credentials;
+use crate::config::{Password, User};
+use crate::limits;
+
+/// Who may authenticate, and who failed to.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    slots: Semaphore,
+    failures: Mutex<HashMap<IpAddr, Failures>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    count: u32,
+    last: Instant,
+}
+
+impl Throttle {
+    pub(super) fn new() -> Throttle {
+        Throttle {
+            slots: Semaphore::new(limits::AUTH_CONCURRENT_MAX),
+            failures: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Answers late when the answer is no.
+    pub(super) async fn check(
+        &self,
+        users: Vec<User>,
+        peer: IpAddr,
+        credentials: Credentials,
+    ) -> bool {
+        let right = {
+            let _slot = self.slots.acquire().await;
+            tokio::task::spawn_blocking(move || is_right(&users, &credentials))
+                .await
+                .unwrap_or(false)
+        };
+        if !right {
+            tokio::time::sleep(self.count_failure(one_host(peer))).await;
+        }
+        right
+    }
+
+    /// The delay that this failure earned.
+    fn count_failure(&self, peer: IpAddr) -> Duration {
+        let now = Instant::now();
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() >= limits::AUTH_PEERS_MAX {
+            failures.retain(|_, failure| now - failure.last < limits::AUTH_MEMORY);
+        }
+        let before = failures
+            .get(&peer)
+            .filter(|failure| now - failure.last < limits::AUTH_MEMORY)
+            .map_or(0, |failure| failure.count);
+        if failures.len() < limits::AUTH_PEERS_MAX || failures.contains_key(&peer) {
+            let count = before.saturating_add(1);
+            failures.insert(peer, Failures { count, last: now });
+        }
+        delay(before)
+    }
+}
+
+/// Takes milliseconds of a core for a hash: not for an async thread.
+pub fn is_right(users: &[User], credentials: &Credentials) -> bool {
+    let given = credentials.password.expose_secret();
+    let named = users.iter().find(|user| user.name == credentials.name);
+    match (named, users.first()) {
+        (Some(user), _) => matches(&user.password, given),
+        (None, Some(any)) => {
+            matches(&any.password, given);
+            false
+        }
+        (None, None) => false,
+    }
+}
+
+fn matches(password: &Password, given: &str) -> bool {
+    match password {
+        Password::Plain(right) => same(right.expose_secret().as_bytes(), given.as_bytes()),
+        Password::Hash(hash) => hash_matches(hash.expose_secret(), given),
+    }
+}
+
+/// A PHC string of argon2, or a `$5$` or `$6$` hash as in a passwd file.
+fn hash_matches(hash: &str, given: &str) -> bool {
+    if hash.starts_with("$5$") || hash.starts_with("$6$") {
+        return ShaCrypt::default()
+            .verify_password(given.as_bytes(), hash)
+            .is_ok();
+    }
+    PasswordHash::new(hash).is_ok_and(|hash| {
+        Argon2::default()
+            .verify_password(given.as_bytes(), &hash)
+            .is_ok()
+    })
+}
+
+/// Takes the same time wherever two texts of one length differ.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let difference = a.iter().zip(b).fold(0, |sum, (a, b)| sum | (a ^ b));
+    std::hint::black_box(difference) == 0 && a.len() == b.len()
+}
+
+fn delay(failures_before: u32) -> Duration {
+    limits::AUTH_DELAY_FIRST
+        .saturating_mul(2_u32.saturating_pow(failures_before))
+        .min(limits::AUTH_DELAY_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::SecretString;
+
+    fn is(password: Password, given: &str) -> bool {
+        let users = [User {
+            name: "kix".to_owned(),
+            password,
+        }];
+        let credentials = |name: &str| Credentials {
+            name: name.to_owned(),
+            password: SecretString::from(given),
+        };
+        assert!(!is_right(&users, &credentials("nobody")));
+        is_right(&users, &credentials("kix"))
+    }
+
+    #[test]
+    fn every_kind_of_password() {
+        // The argon2 value is that of `argon2::Argon2::default()` for "open sesame"; the other
+        // is from `openssl passwd -6 -salt saltsalt`.
+        let salted = argon2::password_hash::PasswordHasher::hash_password_with_salt(
+            &Argon2::default(),
+            b"open sesame",
+            b"saltsaltsalt",
+        );
+        let argon: argon2::password_hash::phc::PasswordHash = salted.unwrap();
+        let kinds = [
+            Password::Plain(SecretString::from("open sesame")),
+            Password::Hash(SecretString::from(argon.to_string())),
+            Password::Hash(SecretString::from(SHA512)),
+        ];
+        for kind in kinds {
+            assert!(is(kind.clone(), "open sesame"), "{kind:?}");
+            assert!(!is(kind.clone(), "open sesam"), "{kind:?}");
+            assert!(!is(kind, ""));
+        }
+        assert!(!is(Password::Hash(SecretString::from("no hash")), "no hash"));
+    }
+
+    const SHA512: &str = "$6$saltsalt$e/5XKibXPLqVcfjpD.ouauaJrAOL5V0uo80Lt7n7EbRdRiCx3HbQ90yjOHr.G0T.mx79PEMRy8nmtr0qSYhQp1";
+
+    #[test]
+    fn delays_grow_to_their_bound() {
+        let delays: Vec<u64> = (0..8).map(|n| delay(n).as_millis() as u64).collect();
+        assert_eq!(delays, [500, 1000, 2000, 4000, 8000, 16000, 16000, 16000]);
+        assert_eq!(delay(u32::MAX), limits::AUTH_DELAY_MAX);
+    }
+
+    #[test]
+    fn failures_are_remembered_by_peer() {
+        let throttle = Throttle::new();
+        let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        assert_eq!(throttle.count_failure(one), delay(0));
+        assert_eq!(throttle.count_failure(one), delay(1));
+        assert_eq!(throttle.count_failure(other), delay(0));
+    }
+}

@@ -1,0 +1,333 @@
+//! MAIL, RCPT, DATA and BDAT: the part of the session that makes a mail.
+//!
+//! Owns the envelope while it grows, and each recipient's verdict.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::address::Mailbox;
+use super::command::Mail;
+use super::data::{Body, DataDecoder, Discarded, Fault, Share, header_fault, strict_fault};
+use super::policy::{Route, Sender};
+use super::received::Trace;
+use super::reply::{self, Reply};
+use super::session::{CloseReason, Mode, Next, Session, Waiting};
+use super::{ReceivedMail, Recipient};
+use crate::limits;
+
+/// One mail, from MAIL to its last byte.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    mail: Mail,
+    recipients: Vec<Recipient>,
+    /// Accepted RCPT commands; two may lead to one team.
+    recipients_accepted: usize,
+    recipients_tried: usize,
+    /// Made by DATA or the first BDAT.
+    body: Option<Body>,
+}
+
+/// The bytes of a BDAT command (RFC 3030).
+#[derive(Debug)]
+pub(super) struct Chunk {
+    bytes: u64,
+    left: u64,
+    last: bool,
+    /// What is answered once the bytes have been thrown away.
+    refusal: Option<Reply>,
+}
+
+impl Session {
+    pub(super) fn mail(&mut self, mail: Mail) {
+        let sender = mail.sender.as_ref().map_or("", |sender| &sender.spelled);
+        if let Some(reply) = self.mail_refusal(&mail) {
+            self.refuse(reply, sender);
+            return;
+        }
+        if self.counters.transactions >= limits::SMTP_TRANSACTIONS_MAX {
+            let reply = reply::TOO_MANY_TRANSACTIONS;
+            self.close(Some(reply), CloseReason::TooManyTransactions);
+            return;
+        }
+        self.counters.transactions += 1;
+        self.transaction = Some(Transaction {
+            mail,
+            recipients: Vec::new(),
+            recipients_accepted: 0,
+            recipients_tried: 0,
+            body: None,
+        });
+        self.write(&reply::SENDER_OK);
+        // MAIL and RSET in turn bring nothing either; a mail that arrives sets this back.
+        self.count_junk();
+    }
+
+    fn mail_refusal(&self, mail: &Mail) -> Option<Reply> {
+        let Some(greeting) = &self.greeting else {
+            return Some(reply::HELO_FIRST);
+        };
+        let size = mail.size.unwrap_or(0);
+        if self.transaction.is_some() {
+            Some(reply::NESTED_MAIL)
+        } else if !self.may_send() {
+            let could_authenticate =
+                self.policy.auth && (self.peer.tls.is_some() || self.peer.starttls);
+            Some(match could_authenticate {
+                true => reply::PEER_REFUSED_AUTH,
+                false => reply::PEER_REFUSED,
+            })
+        } else if mail.has_parameters && !greeting.extended && !self.policy.lenient {
+            Some(reply::UNKNOWN_PARAMETER)
+        } else if size > self.policy.data_bytes_max {
+            Some(reply::TOO_BIG)
+        } else if !self.memory.has_room(size) {
+            Some(reply::NO_ROOM)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn rcpt(&mut self, mailbox: Mailbox) {
+        let Some(transaction) = &mut self.transaction else {
+            self.refuse(reply::MAIL_FIRST, &mailbox.spelled);
+            return;
+        };
+        transaction.recipients_tried += 1;
+        let refusal = if transaction.body.is_some() {
+            reply::RCPT_AFTER_BDAT
+        } else if mailbox.is_international() && !transaction.mail.smtputf8 {
+            reply::NEEDS_SMTPUTF8
+        } else if transaction.recipients_accepted >= self.policy.recipients_max {
+            reply::TOO_MANY_RECIPIENTS
+        } else {
+            let sender = Sender {
+                peer: self.peer.address,
+                user: self.user.as_deref(),
+            };
+            match self.policy.route(&mailbox, sender) {
+                Route::Teams(teams) => {
+                    transaction.recipients_accepted += 1;
+                    transaction.add(&mailbox, &teams);
+                    self.write(&reply::RECIPIENT_OK);
+                    return;
+                }
+                Route::UnknownRecipient => reply::UNKNOWN_RECIPIENT,
+                Route::NotOurs => reply::RELAYING_DENIED,
+                Route::SenderRefused => reply::SENDER_REFUSED,
+            }
+        };
+        if refusal.is_permanent_failure() {
+            self.refuse_recipient(refusal, &mailbox.spelled);
+        } else {
+            self.refuse(refusal, &mailbox.spelled);
+        }
+    }
+
+    pub(super) fn data(&mut self, now: Timestamp) {
+        let refusal = match &self.transaction {
+            None => Some(reply::MAIL_FIRST),
+            Some(transaction) if transaction.body.is_some() => Some(reply::DATA_AFTER_BDAT),
+            Some(transaction) => transaction.recipient_refusal(),
+        };
+        if let Some(reply) = refusal {
+            self.refuse(reply, "");
+            return;
+        }
+        self.open_body(now);
+        self.write(&reply::START_DATA);
+        self.mode = Mode::Data(DataDecoder::new());
+    }
+
+    pub(super) fn bdat(&mut self, bytes: u64, last: bool, now: Timestamp) {
+        let refusal = match &self.transaction {
+            _ if self.tls_is_missing() => Some(reply::TLS_REQUIRED),
+            None => Some(reply::MAIL_FIRST),
+            Some(transaction) => transaction.recipient_refusal(),
+        };
+        if refusal.is_none() {
+            self.open_body(now);
+        }
+        self.mode = Mode::Chunk(Chunk {
+            bytes,
+            left: bytes,
+            last,
+            refusal,
+        });
+        if bytes == 0 {
+            self.finish_chunk();
+        }
+    }
+
+    pub(super) fn feed_data(&mut self, input: &mut &[u8]) {
+        let (Mode::Data(decoder), Some(transaction)) = (&mut self.mode, &mut self.transaction)
+        else {
+            return;
+        };
+        let Some(body) = &mut transaction.body else {
+            return;
+        };
+        if decoder.feed(input, |run| body.push(run)) {
+            self.finish_mail();
+        }
+    }
+
+    pub(super) fn feed_chunk(&mut self, input: &mut &[u8]) {
+        let Mode::Chunk(chunk) = &mut self.mode else {
+            return;
+        };
+        let bytes = *input;
+        let run = usize::try_from(chunk.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        let (run, rest) = bytes.split_at(run);
+        chunk.left -= run.len() as u64;
+        *input = rest;
+        let ended = chunk.left == 0;
+        if chunk.refusal.is_none()
+            && let Some(body) = self.transaction.as_mut().and_then(|t| t.body.as_mut())
+        {
+            body.push(run);
+        }
+        if ended {
+            self.finish_chunk();
+        }
+    }
+
+    fn finish_chunk(&mut self) {
+        let Mode::Chunk(chunk) = std::mem::replace(&mut self.mode, Mode::Command) else {
+            return;
+        };
+        if let Some(reply) = chunk.refusal {
+            self.refuse(reply, "");
+            return;
+        }
+        let discarded = self
+            .transaction
+            .as_ref()
+            .and_then(|transaction| transaction.body.as_ref())
+            .and_then(Body::discarded);
+        match discarded {
+            // RFC 3030 section 2: after a refused chunk the mail is lost; the chunks that are
+            // already on their way get 503.
+            Some(why) => {
+                self.transaction = None;
+                self.refuse(discarded_reply(why), "");
+            }
+            None if chunk.last => self.finish_mail(),
+            None => {
+                let text = format!("{} bytes taken", chunk.bytes);
+                self.write(&Reply::with_text(250, "2.0.0", text));
+            }
+        }
+    }
+
+    fn open_body(&mut self, now: Timestamp) {
+        let (Some(transaction), Some(greeting)) = (&mut self.transaction, &self.greeting) else {
+            return;
+        };
+        if transaction.body.is_some() {
+            return;
+        }
+        let only = match transaction.recipients.as_slice() {
+            [only] => Some(only.forward_path.as_str()),
+            _ => None,
+        };
+        let trace = Trace {
+            helo: &greeting.helo,
+            peer: self.peer.address,
+            hostname: &self.policy.hostname,
+            extended: greeting.extended,
+            tls: self.peer.tls.as_ref().map(|tls| tls.description.as_str()),
+            authenticated: self.user.is_some(),
+            smtputf8: transaction.mail.smtputf8,
+            recipient: only,
+            date: now,
+        };
+        transaction.body = Some(Body::new(
+            trace.field().into_bytes(),
+            self.policy.data_bytes_max,
+            Share::new(Arc::clone(&self.memory)),
+        ));
+    }
+
+    /// The last byte is there: refuse the mail, or have it stored.
+    fn finish_mail(&mut self) {
+        self.mode = Mode::Command;
+        let Some(mut transaction) = self.transaction.take() else {
+            return;
+        };
+        let Some(body) = transaction.body.take() else {
+            return;
+        };
+        let sender = transaction.sender();
+        let fault = header_fault(body.data()).or_else(|| {
+            (!self.policy.lenient)
+                .then(|| strict_fault(body.data(), transaction.mail.eight_bit))
+                .flatten()
+        });
+        if let Some(fault) = fault {
+            self.refuse(fault_reply(fault), &sender);
+            return;
+        }
+        let (data, share) = match body.finish() {
+            Ok(finished) => finished,
+            Err(why) => {
+                self.refuse(discarded_reply(why), &sender);
+                return;
+            }
+        };
+        self.mode = Mode::Waiting(Waiting::Store(share));
+        self.due = Some(Next::Store(Box::new(ReceivedMail {
+            peer: self.peer.address,
+            helo: self.greeting.as_ref().map_or_else(String::new, |greeting| greeting.helo.clone()),
+            tls: self.peer.tls.as_ref().map(|tls| tls.description.clone()),
+            user: self.user.clone(),
+            reverse_path: sender,
+            recipients: transaction.recipients,
+            data,
+        })));
+    }
+}
+
+impl Transaction {
+    fn sender(&self) -> String {
+        let sender = self.mail.sender.as_ref();
+        sender.map_or_else(String::new, |mailbox| mailbox.spelled.clone())
+    }
+
+    /// One delivery for each team, however many of its addresses are named.
+    fn add(&mut self, mailbox: &Mailbox, teams: &[Arc<str>]) {
+        for team in teams {
+            if self.recipients.iter().all(|known| *known.team != **team) {
+                self.recipients.push(Recipient {
+                    forward_path: mailbox.spelled.clone(),
+                    team: team.to_string(),
+                });
+            }
+        }
+    }
+
+    /// RFC 5321 3.3: out of sequence, or all recipients were refused.
+    fn recipient_refusal(&self) -> Option<Reply> {
+        match (self.recipients.is_empty(), self.recipients_tried) {
+            (false, _) => None,
+            (true, 0) => Some(reply::RCPT_FIRST),
+            (true, _) => Some(reply::NO_VALID_RECIPIENTS),
+        }
+    }
+}
+
+fn discarded_reply(why: Discarded) -> Reply {
+    match why {
+        Discarded::TooBig => reply::TOO_BIG,
+        Discarded::NoMemory => reply::NO_ROOM,
+    }
+}
+
+fn fault_reply(fault: Fault) -> Reply {
+    match fault {
+        Fault::HeaderTooBig => reply::HEADER_TOO_BIG,
+        Fault::TooManyHops => reply::TOO_MANY_HOPS,
+        Fault::LineTooLong => reply::LINE_IN_DATA_TOO_LONG,
+        Fault::EightBit => reply::EIGHT_BIT_UNDECLARED,
+    }
+}

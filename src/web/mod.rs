@@ -1,0 +1,126 @@
+//! The HTTP listener: health, metrics, and the API that `mailbell send` follows a mail with.
+//!
+//! Owns what HTTP looks like. Must not decide anything: it shows what spool and health say.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use prometheus_client::registry::Registry;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::observe::Health;
+use crate::spool::Spool;
+
+/// What the pages show.
+pub struct Shown {
+    pub health: Arc<Health>,
+    pub metrics: Registry,
+    pub spool: Arc<dyn Spool>,
+    /// Asked of everything but `/healthz` and `/readyz` when it is set.
+    pub password: Option<SecretString>,
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shown").field("health", &self.health).finish_non_exhaustive()
+    }
+}
+
+/// Serves until the token is cancelled, then lets running requests end for a second.
+pub async fn serve(listener: TcpListener, shown: Arc<Shown>, shutdown: CancellationToken) -> std::io::Result<()> {
+    let served = axum::serve(listener, router(shown)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let grace = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    tokio::select! {
+        ended = served => ended,
+        () = grace => Ok(()),
+    }
+}
+
+fn router(shown: Arc<Shown>) -> Router {
+    let guarded = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/api/v1/mails/{id}", get(mail))
+        .layer(middleware::from_fn_with_state(shown.clone(), guard));
+    Router::new()
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .merge(guarded)
+        .with_state(shown)
+}
+
+/// HTTP Basic with any user name; the password is compared in constant time.
+async fn guard(State(shown): State<Arc<Shown>>, request: Request, next: Next) -> Response {
+    let Some(password) = &shown.password else {
+        return next.run(request).await;
+    };
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Basic "))
+        .and_then(|encoded| BASE64.decode(encoded.trim()).ok())
+        .and_then(|pair| {
+            let at = pair.iter().position(|byte| *byte == b':')?;
+            pair.get(at + 1..).map(<[u8]>::to_vec)
+        })
+        .unwrap_or_default();
+    if bool::from(given.ct_eq(password.expose_secret().as_bytes())) {
+        return next.run(request).await;
+    }
+    let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"mailbell\"")];
+    (StatusCode::UNAUTHORIZED, challenge, "a password is needed\n").into_response()
+}
+
+async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, Json<Value>) {
+    let problems: Vec<Value> = shown
+        .health
+        .problems()
+        .into_iter()
+        .map(|(component, problem)| json!({ "component": component, "problem": problem }))
+        .collect();
+    let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": problems.is_empty(), "problems": problems })))
+}
+
+async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &shown.metrics) {
+        Ok(()) => {
+            let form = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+            (form, text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn mail(State(shown): State<Arc<Shown>>, Path(id): Path<String>) -> Response {
+    let _ = (shown, id);
+    StatusCode::NOT_FOUND.into_response()
+}
+
+/// The URL under which a listener is reached from this machine.
+pub fn url(listen: SocketAddr) -> String {
+    let mut reachable = listen;
+    if listen.ip().is_unspecified() {
+        reachable.set_ip(match listen {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{reachable}")
+}

@@ -1,0 +1,132 @@
+//! Configuration files: one broken file per kind of mistake, the sample file, the environment.
+
+use std::path::{Path, PathBuf};
+
+use mailbell::config::{self, Config, Loaded};
+use secrecy::ExposeSecret;
+
+use crate::golden;
+
+fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+const TEAM: &[(&str, &str)] = &[
+    ("MAILBELL__TEAM__0__NAME", "desk"),
+    ("MAILBELL__TEAM__0__ADDRESSES", "ops@x.example"),
+    ("MAILBELL__TEAM__0__WEBHOOK_SECRET", "123456"),
+];
+
+fn with(pairs: &[(&str, &str)]) -> Result<Loaded, String> {
+    let all: Vec<_> = TEAM.iter().chain(pairs).copied().collect();
+    config::load(None, &environment(&all)).map_err(|problems| {
+        problems
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n\n")
+    })
+}
+
+#[test]
+fn every_mistake_is_told_with_place_and_way_out() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut differences = Vec::new();
+    for file in golden::files("tests/config/bad", ".toml") {
+        let problems = config::load(Some(&file), &[]).expect_err("a broken file must be refused");
+        let text = problems
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n\n");
+        assert!(
+            !text.contains("s3cr3t"),
+            "{}: a secret is shown:\n{text}",
+            file.display()
+        );
+        let text = text.replace(&format!("{}/", root.display()), "");
+        differences.extend(golden::difference(
+            &file.with_extension("expected.txt"),
+            &text,
+        ));
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
+
+#[test]
+fn the_sample_file_loads_and_says_the_defaults() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("mailbell.toml");
+    let text = std::fs::read_to_string(&sample).unwrap();
+    // Every key in it is commented out with its default; taken in, the result must be the same.
+    let keys_on: String = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(key) if key.contains(" = ") && !key.starts_with(' ') => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| -> PathBuf {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    std::fs::write(folder.path().join("signl4-secret"), "abc\n").unwrap();
+    let load = |path: &Path| -> Config {
+        config::load(Some(path), &[])
+            .unwrap_or_else(|problems| panic!("{}", problems[0]))
+            .config
+    };
+    let as_shipped = load(&write("as-shipped.toml", &text));
+    let keys_on = load(&write("keys-on.toml", &keys_on));
+    assert_eq!(format!("{as_shipped:?}"), format!("{keys_on:?}"));
+}
+
+#[test]
+fn the_environment_overrides_in_json_or_plain() {
+    let config = with(&[
+        ("MAILBELL__HOSTNAME", "gw.example"),
+        ("MAILBELL__SMTP__LISTEN", "127.0.0.1:25,[::1]:25"),
+        ("MAILBELL__SMTP__ALLOW", r#"["10.0.0.0/8", "::1"]"#),
+        ("MAILBELL__SMTP__REQUIRE_TLS", "true"),
+        ("MAILBELL__SMTP__SIZE_MAX", "1048576"),
+        ("MAILBELL__RETRY__GIVE_UP", "1h"),
+        ("MAILBELL_CONFIG", "not a key"),
+    ])
+    .unwrap()
+    .config;
+    assert_eq!(config.hostname, "gw.example");
+    assert_eq!(config.smtp.listen.len(), 2);
+    assert_eq!(config.smtp.allow.len(), 2);
+    assert!(config.smtp.require_tls);
+    assert_eq!(config.smtp.size_bytes_max, 1_048_576);
+    assert_eq!(config.retry.give_up.as_secs(), 3600);
+    let team = &config.teams[0];
+    assert_eq!(
+        team.webhook_secret.as_ref().unwrap().expose_secret(),
+        "123456"
+    );
+    assert_eq!(team.addresses, ["ops@x.example"]);
+}
+
+#[test]
+fn a_problem_with_a_variable_names_it_and_hides_its_value() {
+    let text = with(&[
+        ("MAILBELL__SMTP__LISTN", "hunter2"),
+        ("MAILBELL__RETRY__MAX", "hunter2"),
+    ])
+    .unwrap_err();
+    assert!(
+        text.contains("environment:1:1: retry.max") && text.contains("MAILBELL__SMTP__LISTN"),
+        "{text}"
+    );
+    assert!(text.contains("did you mean `listen`?"), "{text}");
+}
+
+#[test]
+fn secrets_are_not_in_the_debug_form() {
+    assert!(!format!("{:?}", with(&[]).unwrap()).contains("123456"));
+}

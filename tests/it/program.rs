@@ -1,0 +1,186 @@
+//! The program as a user runs it: the real binary, its output, its exit code, its signals.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+/// A command of the binary with a clean environment, in the repository's folder.
+pub fn mailbell(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mailbell"));
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MAILBELL")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+pub fn output(arguments: &[&str]) -> Output {
+    mailbell(arguments).output().unwrap()
+}
+
+pub fn corpus(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name)
+}
+
+/// A running `mailbell serve`. Killed with -9 when dropped.
+pub struct Gateway {
+    child: Child,
+    pub smtp: SocketAddr,
+    pub http: SocketAddr,
+    log: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Gateway {
+    /// Starts on the configuration in `folder` and waits until it says that it is ready.
+    pub fn start(folder: &Path) -> Gateway {
+        let file = folder.join("mailbell.toml");
+        let mut child = mailbell(&["--config", &file.to_string_lossy(), "serve"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let log = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            text
+        });
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (mut smtp, mut http) = (None, None);
+        loop {
+            let Some(Ok(line)) = lines.next() else {
+                let _ = child.kill();
+                panic!("the gateway did not start:\n{}", log.join().unwrap());
+            };
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["listening", "smtp", address] => smtp = smtp.or(address.parse().ok()),
+                ["listening", "http", address] => http = address.parse().ok(),
+                ["ready"] => break,
+                _ => {}
+            }
+        }
+        Gateway {
+            child,
+            smtp: smtp.unwrap(),
+            http: http.unwrap(),
+            log: Some(log),
+        }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// SIGTERM, then the exit code and what was logged.
+    pub fn stop(mut self) -> (Option<i32>, String) {
+        self.signal("TERM");
+        let status = self.child.wait().unwrap();
+        (status.code(), self.log.take().unwrap().join().unwrap())
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) -> String {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.log.take().unwrap().join().unwrap()
+    }
+
+    /// A GET on the HTTP listener: status and body.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        (status, body.to_owned())
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A plain SMTP client that says what it is told and returns what it hears.
+pub struct Smtp {
+    stream: BufReader<TcpStream>,
+}
+
+impl Smtp {
+    pub fn connect(address: SocketAddr) -> std::io::Result<Smtp> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.set_nodelay(true)?;
+        let mut client = Smtp {
+            stream: BufReader::new(stream),
+        };
+        client.reply()?;
+        Ok(client)
+    }
+
+    /// The last line of a reply.
+    pub fn reply(&mut self) -> std::io::Result<String> {
+        loop {
+            let mut line = String::new();
+            if self.stream.read_line(&mut line)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            if line.as_bytes().get(3) == Some(&b' ') {
+                return Ok(line.trim_end().to_owned());
+            }
+        }
+    }
+
+    pub fn say(&mut self, line: &str) -> std::io::Result<String> {
+        self.stream.get_mut().write_all(format!("{line}\r\n").as_bytes())?;
+        self.reply()
+    }
+
+    /// A whole transaction; the last reply, or the one that refused.
+    pub fn mail(&mut self, from: &str, to: &[&str], raw: &[u8]) -> std::io::Result<String> {
+        let mut reply = self.say(&format!("MAIL FROM:<{from}>"))?;
+        for recipient in to {
+            if !reply.starts_with('2') {
+                return Ok(reply);
+            }
+            reply = self.say(&format!("RCPT TO:<{recipient}>"))?;
+        }
+        if !reply.starts_with('2') {
+            return Ok(reply);
+        }
+        reply = self.say("DATA")?;
+        if !reply.starts_with('3') {
+            return Ok(reply);
+        }
+        let mut data = Vec::with_capacity(raw.len() + 64);
+        for line in raw.split_inclusive(|byte| *byte == b'\n') {
+            if line.starts_with(b".") {
+                data.push(b'.');
+            }
+            data.extend_from_slice(line);
+        }
+        if !data.ends_with(b"\r\n") {
+            data.extend_from_slice(b"\r\n");
+        }
+        data.extend_from_slice(b".\r\n");
+        self.stream.get_mut().write_all(&data)?;
+        self.reply()
+    }
+}
+
+/// One mail in a session of its own.
+pub fn send(address: SocketAddr, to: &[&str], raw: &[u8]) -> String {
+    let mut client = Smtp::connect(address).unwrap();
+    client.say("EHLO desk.example").unwrap();
+    let reply = client.mail("kix@desk.example", to, raw).unwrap();
+    let _ = client.say("QUIT");
+    reply
+}

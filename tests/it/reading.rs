@@ -1,0 +1,346 @@
+//! Reading: mails in, what rules see out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mailbell::message::{self, Message};
+
+fn files(directory: &str, extension: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let mut open = vec![root];
+    let mut out = Vec::new();
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                out.push(path);
+            }
+        }
+    }
+    out.sort();
+    out
+}
+
+fn corpus() -> Vec<(PathBuf, Vec<u8>)> {
+    let mails: Vec<_> = files("tests/corpus", "eml")
+        .into_iter()
+        .map(|path| {
+            let raw = std::fs::read(&path).unwrap();
+            (path, raw)
+        })
+        .collect();
+    assert!(mails.len() >= 65);
+    mails
+}
+
+fn with_lf(raw: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(raw.len());
+    for (at, &byte) in raw.iter().enumerate() {
+        if !(byte == b'\r' && raw.get(at + 1) == Some(&b'\n')) {
+            out.push(byte);
+        }
+    }
+    out
+}
+
+fn squeeze(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Everything a rule may look at, white space collapsed.
+fn visible(message: &Message) -> String {
+    let mut all = vec![
+        message.text.clone(),
+        message.subject.clone(),
+        message.from.name.clone().unwrap_or_default(),
+        message.from.address.clone(),
+    ];
+    all.extend(message.headers.iter().map(|(_, value)| value.clone()));
+    if let Some(forwarding) = &message.forwarding {
+        all.push(forwarding.by.address.clone());
+    }
+    squeeze(&all.join("\n"))
+}
+
+/// Keys whose values are named after the fact, and not written in the mail.
+const NAMED: &[&str] = &[
+    "system",
+    "event",
+    "subevent",
+    "language",
+    "created_iso",
+    "url_alt",
+    "ticket_id",
+    "reason",
+];
+
+#[test]
+fn every_expected_value_is_where_a_rule_can_find_it() {
+    let mut missing = Vec::new();
+    for (path, raw) in corpus() {
+        let message = message::read(&raw);
+        let expected: BTreeMap<String, serde_json::Value> = serde_json::from_str(
+            &std::fs::read_to_string(path.with_extension("expected.json")).unwrap(),
+        )
+        .unwrap();
+        let seen = visible(&message);
+        for (key, value) in &expected {
+            if key.starts_with('_') || NAMED.contains(&key.as_str()) {
+                continue;
+            }
+            let values: Vec<String> = match value {
+                serde_json::Value::String(value) => vec![value.clone()],
+                serde_json::Value::Array(values) => values
+                    .iter()
+                    .map(|value| value.as_str().unwrap().to_owned())
+                    .collect(),
+                _ => continue,
+            };
+            if key == "attachments" {
+                if values != message.attachments {
+                    missing.push(format!("{}: {:?}", path.display(), message.attachments));
+                }
+                continue;
+            }
+            for value in values {
+                let right = match key.as_str() {
+                    "description_excludes" => !message.text.contains(&value),
+                    _ => seen.contains(&squeeze(&value)),
+                };
+                if !right {
+                    missing.push(format!("{}: {key} = {value}", path.display()));
+                }
+            }
+        }
+        let want = expected
+            .get("forwarded_by")
+            .and_then(|value| value.as_str());
+        let got = message.forwarding.as_ref().map(|by| by.by.address.as_str());
+        if got != want {
+            missing.push(format!("{}: forwarded by {got:?}", path.display()));
+        }
+        if let Some(original) = expected
+            .get("original_from")
+            .and_then(|value| value.as_str())
+            && message.from.address != original
+        {
+            missing.push(format!(
+                "{}: original from {}",
+                path.display(),
+                message.from.address
+            ));
+        }
+        let want = expected.get("reason").and_then(|value| value.as_str());
+        let got = message.robot.map(message::Robot::as_str);
+        if got != want {
+            missing.push(format!("{}: robot {got:?}", path.display()));
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+#[test]
+fn lf_and_crlf_read_the_same() {
+    for (path, raw) in corpus() {
+        let lf = message::read(&with_lf(&raw));
+        let mut crlf = message::read(&raw);
+        crlf.html = crlf.html.map(|html| html.replace("\r\n", "\n"));
+        let lf = Message {
+            html: lf.html.clone().map(|html| html.replace("\r\n", "\n")),
+            ..lf
+        };
+        assert_eq!(lf, crlf, "{}", path.display());
+    }
+}
+
+/// Each file of `tests/reading` beside the text that it reads as; `UPDATE=1` rewrites the latter.
+#[test]
+fn samples_read_as_written_beside_them() {
+    let mut wrong = Vec::new();
+    let mut samples = files("tests/reading", "eml");
+    samples.extend(files("tests/reading", "html"));
+    assert!(!samples.is_empty());
+    for path in samples {
+        let raw = std::fs::read(&path).unwrap();
+        let got = if path
+            .extension()
+            .is_some_and(|extension| extension == "html")
+        {
+            message::html::render_text(&String::from_utf8(raw).unwrap()) + "\n"
+        } else {
+            portrait(&message::read(&raw))
+        };
+        let beside = path.with_extension("expected.txt");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&beside, &got).unwrap();
+        }
+        let want = std::fs::read_to_string(&beside).unwrap_or_default();
+        if got != want {
+            wrong.push(format!("{}\n--- got\n{got}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A message as text, empty fields left out.
+fn portrait(message: &Message) -> String {
+    let mut out = format!("subject: {}\n", message.subject);
+    let mailbox = |mailbox: &message::Mailbox| {
+        format!(
+            "{} <{}>",
+            mailbox.name.clone().unwrap_or_default(),
+            mailbox.address
+        )
+    };
+    out += &format!("from: {}\n", mailbox(&message.from));
+    if let Some(forwarding) = &message.forwarding {
+        out += &format!("forwarded by: {}\n", mailbox(&forwarding.by));
+        out += &format!("forwarded as: {}\n", forwarding.subject);
+        out += &format!("note: {}\n", squeeze(&forwarding.note));
+    }
+    if let Some(robot) = message.robot {
+        out += &format!("robot: {}\n", robot.as_str());
+    }
+    for name in &message.attachments {
+        out += &format!("attachment: {name}\n");
+    }
+    for problem in &message.problems {
+        out += &format!("problem: {problem}\n");
+    }
+    out += &format!("\n{}\n", message.text);
+    if !message.set_apart.is_empty() {
+        out += &format!("\n=== set apart\n{}\n", message.set_apart);
+    }
+    out
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A corpus mail with some bytes replaced, cut out or doubled.
+    fn mutated() -> impl Strategy<Value = Vec<u8>> {
+        let mails: Vec<Vec<u8>> = corpus().into_iter().map(|(_, raw)| raw).collect();
+        let change = (
+            any::<prop::sample::Index>(),
+            any::<u8>(),
+            0_usize..60,
+            0_u8..4,
+        );
+        (
+            prop::sample::select(mails),
+            prop::collection::vec(change, 1..20),
+        )
+            .prop_map(|(mut raw, changes)| {
+                for (at, byte, length, kind) in changes {
+                    if raw.is_empty() {
+                        break;
+                    }
+                    let at = at.index(raw.len());
+                    let end = (at + length).min(raw.len());
+                    match kind {
+                        0 => raw[at] = byte,
+                        1 => drop(raw.drain(at..end)),
+                        2 => {
+                            let piece = raw[at..end].to_vec();
+                            raw.splice(at..at, piece);
+                        }
+                        _ => raw.truncate(raw.len() - length.min(raw.len() / 8)),
+                    }
+                }
+                raw
+            })
+    }
+
+    /// Tags and text in any order: what the tree builder must bear.
+    fn markup() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            prop::sample::select(vec![
+                "<table>",
+                "</table>",
+                "<tr>",
+                "</tr>",
+                "<td>",
+                "</td>",
+                "<th>",
+                "<b>",
+                "</b>",
+                "<p>",
+                "</p>",
+                "<div>",
+                "</div>",
+                "<br>",
+                "<a href='https://a.example/'>",
+                "</a>",
+                "<dl>",
+                "<dt>",
+                "<dd>",
+                "<pre>",
+                "</pre>",
+                "<blockquote>",
+                "</blockquote>",
+                "<li>",
+                "<script>",
+                "</script>",
+                "<!--",
+                "-->",
+                "<span style='font-size:0'>",
+                "</span>",
+                ":",
+                "\n",
+                "> ",
+                "Priority",
+                "Status: New",
+                "&nbsp;",
+                "&#x200b;",
+                "\u{1f468}\u{200d}\u{1f469}",
+            ])
+            .prop_map(str::to_owned),
+            "\\PC{0,8}",
+        ];
+        prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+    }
+
+    /// What the rules are promised of every text; see the head of `src/message/mod.rs`.
+    fn assert_form(text: &str) {
+        for line in text.lines() {
+            assert_eq!(line.trim_end(), line, "trailing blanks in {text:?}");
+            let content = line.strip_prefix("  ").unwrap_or(line);
+            assert!(!content.contains("  "), "blanks in {text:?}");
+            assert!(!content.starts_with(' '), "indentation in {text:?}");
+            assert!(
+                !content.contains(['\u{a0}', '\t', '\r', '\u{200b}']),
+                "{text:?}"
+            );
+        }
+        assert!(!text.contains("\n\n\n") && !text.starts_with('\n') && !text.ends_with('\n'));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_bytes_are_read(raw in prop::collection::vec(any::<u8>(), 0..2000)) {
+            assert_form(&message::read(&raw).text);
+        }
+
+        #[test]
+        fn any_damaged_mail_is_read(raw in mutated()) {
+            assert_form(&message::read(&raw).text);
+        }
+
+        #[test]
+        fn any_markup_is_rendered(html in markup()) {
+            assert_form(&message::html::render_text(&html));
+        }
+
+        #[test]
+        fn any_markup_mail_is_read(html in markup(), subject in "\\PC{0,40}") {
+            let raw = format!("Subject: {subject}\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{html}");
+            assert_form(&message::read(raw.as_bytes()).text);
+        }
+    }
+}

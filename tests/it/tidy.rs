@@ -1,0 +1,169 @@
+//! Checks of the tree itself: what a review would otherwise have to watch for.
+
+use std::path::{Path, PathBuf};
+
+use crate::golden;
+
+/// Longer than this, a file is more than one room. Grow it by splitting, not by this number.
+const LINES_MAX: usize = 500;
+
+fn sources() -> Vec<(String, String)> {
+    golden::files("src", ".rs")
+        .into_iter()
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap();
+            (name.to_string_lossy().into_owned(), text)
+        })
+        .collect()
+}
+
+/// The text before the file's own tests.
+fn product(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap_or(text)
+}
+
+fn is_pure(name: &str) -> bool {
+    let pure_folders = ["src/message/", "src/rules/", "src/smtp/"];
+    let edges = [
+        "src/rules/rulebook.rs",
+        "src/smtp/listener.rs",
+        "src/smtp/connection.rs",
+        "src/smtp/credentials.rs",
+        "src/smtp/stats.rs",
+        "src/smtp/tls.rs",
+    ];
+    let pure_files = [
+        "src/alert.rs",
+        "src/diagnostic.rs",
+        "src/document.rs",
+        "src/limits.rs",
+        "src/deliver/schedule.rs",
+        "src/deliver/pace.rs",
+        "src/deliver/circuit.rs",
+        "src/deliver/dialect.rs",
+        "src/deliver/lanes.rs",
+        "src/deliver/trail.rs",
+        "src/spool/ledger.rs",
+        "src/spool/lifecycle.rs",
+        "src/spool/record.rs",
+    ];
+    (pure_folders.iter().any(|folder| name.starts_with(folder)) && !edges.contains(&name))
+        || pure_files.contains(&name)
+}
+
+#[test]
+fn the_core_names_no_socket_file_clock_environment_or_log() {
+    let forbidden = [
+        "tokio",
+        "std::net::Tcp",
+        "std::net::Udp",
+        "TcpStream",
+        "std::fs",
+        "std::env",
+        "std::time::Instant",
+        "SystemTime",
+        "Timestamp::now",
+        "tracing",
+        "reqwest",
+        "rusqlite",
+        "lettre",
+        "println!",
+        "eprintln!",
+    ];
+    let mut found = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| is_pure(name)) {
+        for (index, line) in product(text).lines().enumerate() {
+            let code = line.split("//").next().unwrap_or(line);
+            found.extend(
+                forbidden
+                    .iter()
+                    .filter(|word| code.contains(*word))
+                    .map(|word| format!("{name}:{}: {word}", index + 1)),
+            );
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "pure files reach outside:\n{}",
+        found.join("\n")
+    );
+}
+
+#[test]
+fn every_module_says_what_it_owns() {
+    let silent: Vec<_> = sources()
+        .into_iter()
+        .filter(|(_, text)| !text.lines().take(4).any(|line| line.starts_with("//!")))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(silent.is_empty(), "no module documentation: {silent:?}");
+}
+
+#[test]
+fn no_file_is_more_than_one_room() {
+    let long: Vec<_> = sources()
+        .into_iter()
+        .map(|(name, text)| (name, product(&text).lines().count()))
+        .filter(|(_, lines)| *lines > LINES_MAX)
+        .collect();
+    assert!(long.is_empty(), "{long:?}");
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    let marks = [
+        "todo!(",
+        "unimplemented!(",
+        "#[ignore",
+        concat!("FIX", "ME"),
+        concat!("X", "XX"),
+    ];
+    let mut found = Vec::new();
+    for (name, text) in sources() {
+        for (index, line) in text.lines().enumerate() {
+            if marks.iter().any(|mark| line.contains(mark)) {
+                found.push(format!("{name}:{}: {}", index + 1, line.trim()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_codemap_names_every_room_and_every_test_that_it_cites_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = std::fs::read_to_string(root.join("src/ARCHITECTURE.md")).unwrap();
+    let rooms: Vec<String> = std::fs::read_dir(root.join("src"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.path().is_dir() {
+                format!("{name}/")
+            } else {
+                name
+            }
+        })
+        .filter(|name| name != "ARCHITECTURE.md")
+        .collect();
+    let missing: Vec<_> = rooms
+        .iter()
+        .filter(|room| !map.contains(&format!("`{room}`")))
+        .collect();
+    assert!(missing.is_empty(), "not in the codemap: {missing:?}");
+
+    let tests: String = golden::files("tests/it", ".rs")
+        .into_iter()
+        .chain(golden::files("src", ".rs"))
+        .map(|path: PathBuf| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let invented: Vec<_> = map
+        .split("[test: ")
+        .skip(1)
+        .filter_map(|rest| rest.split(']').next())
+        .flat_map(|names| names.split(", "))
+        .filter(|name| !tests.contains(&format!("fn {name}(")))
+        .collect();
+    assert!(invented.is_empty(), "cited but not there: {invented:?}");
+}
