@@ -65,7 +65,7 @@ pub struct User {
 #[derive(Debug, Clone)]
 pub enum Password {
     Plain(SecretString),
-    /// A PHC string, such as `$argon2id$…`.
+    /// A PHC string, such as `$argon2id$…`, or a passwd file's `$5$…` or `$6$…`.
     Hash(SecretString),
 }
 

@@ -25,7 +25,7 @@ impl Mailbox {
 
     /// `local@domain`, or a local part alone where `lenient`. `None` when it cannot be read.
     pub fn parse(text: &str, lenient: bool) -> Option<Mailbox> {
-        if text.len() > limits::SMTP_ADDRESS_BYTES_MAX {
+        if text.len() > limits::SMTP_ADDRESS_BYTES_MAX || text.chars().any(char::is_control) {
             return None;
         }
         let (local, rest) = match text.strip_prefix('"') {
@@ -53,7 +53,7 @@ pub fn split_path(text: &str, lenient: bool) -> Option<(&str, &str)> {
     let Some(inside) = text.strip_prefix('<') else {
         // Without brackets a blank ends the path; more than one reading is no reading.
         let (path, rest) = text.split_once(' ').unwrap_or((text, ""));
-        let plain = lenient && !path.is_empty() && !path.contains(['<', '>', '"']);
+        let plain = lenient && !path.is_empty() && !text.contains(['<', '>', '"']);
         return plain.then_some((path, rest));
     };
     let end = closing_bracket(inside)?;
@@ -69,9 +69,10 @@ pub fn without_source_route(path: &str) -> Option<&str> {
         return Some(path);
     }
     let (route, mailbox) = path.split_once(':')?;
-    let hosts_are_domains = route
-        .split(',')
-        .all(|hop| hop.strip_prefix('@').is_some_and(|host| parse_domain(host, true).is_some()));
+    let hosts_are_domains = route.split(',').all(|hop| {
+        hop.strip_prefix('@')
+            .is_some_and(|host| parse_domain(host, true).is_some())
+    });
     hosts_are_domains.then_some(mailbox)
 }
 
@@ -98,7 +99,7 @@ fn unquote(text: &str) -> Option<(String, &str)> {
         match c {
             '"' => return Some((content, text.get(at + 1..)?)),
             '\\' => content.push(chars.next()?.1),
-            c if c.is_control() || c == '\u{fffd}' => return None,
+            '\u{fffd}' => return None,
             c => content.push(c),
         }
     }
@@ -191,7 +192,11 @@ mod tests {
             ("<A@B.Example.>", Some("A|b.example"), None),
             ("<a@my_host>", Some("a|my_host"), None),
             ("<a..b@c>", Some("a..b|c"), None),
-            ("<a@[192.0.2.1]>", Some("a|[192.0.2.1]"), Some("a|[192.0.2.1]")),
+            (
+                "<a@[192.0.2.1]>",
+                Some("a|[192.0.2.1]"),
+                Some("a|[192.0.2.1]"),
+            ),
             ("<a@[IPv6:::1]>", Some("a|[ipv6:::1]"), Some("a|[ipv6:::1]")),
             ("<a@[::1]>", Some("a|[ipv6:::1]"), None),
             ("<@x,@y.example:a@b>", Some("a|b"), Some("a|b")),
@@ -199,7 +204,11 @@ mod tests {
             ("<\"a\\\"b>\"@d>", Some("a\"b>|d"), Some("a\"b>|d")),
             ("<root>", Some("root|"), None),
             ("<Postmaster>", Some("Postmaster|"), Some("Postmaster|")),
-            ("<ü@bücher.example>", Some("ü|xn--bcher-kva.example"), Some("ü|xn--bcher-kva.example")),
+            (
+                "<ü@bücher.example>",
+                Some("ü|xn--bcher-kva.example"),
+                Some("ü|xn--bcher-kva.example"),
+            ),
             ("<a@b", None, None),
             ("a@b>", None, None),
             ("Display Name <a@b>", None, None),

@@ -3,13 +3,15 @@
 //! Owns the SMTP receiving session and what a peer may do. Must not know what a mail means:
 //! it hands [`ReceivedMail`] to a [`MailSink`] and answers 250 only after that has returned.
 
-mod admission;
 pub mod address;
-pub mod auth;
+mod admission;
 pub mod command;
 mod connection;
+pub mod credentials;
 pub mod data;
+mod lines;
 pub mod listener;
+mod opening;
 pub mod policy;
 pub mod received;
 pub mod reply;
