@@ -44,7 +44,9 @@ pub fn split(raw: &[u8]) -> (Vec<Field>, &[u8]) {
                 return (fields, raw.get(offset + line.len()..).unwrap_or_default());
             }
         } else if line.starts_with(b" ") || line.starts_with(b"\t") {
-            if let Some(field) = fields.last_mut() {
+            if let Some(field) = fields.last_mut()
+                && field.raw.len() < HEADER_VALUE_BYTES_MAX
+            {
                 field.raw.push(b' ');
                 field.raw.extend_from_slice(content.trim_ascii_start());
             }
@@ -70,6 +72,7 @@ pub fn split(raw: &[u8]) -> (Vec<Field>, &[u8]) {
 fn field(line: &[u8]) -> Option<Field> {
     let colon = line.iter().position(|&byte| byte == b':')?;
     let (name, value) = line.split_at(colon);
+    let value = value.get(..=HEADER_VALUE_BYTES_MAX).unwrap_or(value);
     // RFC 5322 4.5 allows blanks before the colon in what we read.
     let name = name.trim_ascii_end();
     if name.is_empty() || !name.iter().all(|byte| byte.is_ascii_graphic()) {
@@ -153,7 +156,7 @@ fn loose_charset(text: &str) -> Option<String> {
 
 /// RFC 2047 2 allows 75 bytes; senders that put a whole subject into one word exist. Looking no
 /// further keeps a row of unclosed words linear.
-const WORD_BYTES_MAX: usize = 8 * 1024;
+const WORD_BYTES_MAX: usize = 2 * 1024;
 
 enum Piece<'a> {
     Raw(&'a [u8]),

@@ -224,6 +224,10 @@ fn stacked(lines: &mut Vec<Line>) {
         line.text = format!("{}: {text}", line.text.trim_end_matches([':', ' ']));
         line.lead = 0;
         dead[name + 1..=value].fill(true);
+        let rest = lines[value + 1..]
+            .iter_mut()
+            .take_while(|line| !(line.is_blank() || is_bare_label(line) || is_labelled(line)));
+        rest.for_each(|line| line.continued = true);
     }
     let mut dead = dead.into_iter();
     lines.retain(|_| !dead.next().unwrap_or_default());
@@ -239,6 +243,11 @@ fn is_pair(name: &Line, value: &Line) -> bool {
         && !is_bare_label(value)
         && !value.continued
         && value.depth == name.depth
-        && !matches!(label(&value.text), Some((_, found)) if !found.is_empty() && value.lead > 0)
+        && (name.text.ends_with(':') || !is_labelled(value))
+        && !(is_labelled(value) && value.lead > 0)
         && value.text.chars().count() <= STACKED_VALUE_CHARS_MAX
+}
+
+fn is_labelled(line: &Line) -> bool {
+    label(&line.text).is_some_and(|(_, value)| !value.is_empty())
 }

@@ -60,8 +60,7 @@ impl Entity {
             .get("filename")
             .or_else(|| self.content_type.get("name"))?;
         let name = name.rsplit(['/', '\\']).next().unwrap_or(name).trim();
-        let name: String = name.chars().take(FILE_NAME_CHARS_MAX).collect();
-        (!name.is_empty()).then_some(name)
+        (!name.is_empty()).then(|| shortened(name))
     }
 
     pub fn is_attachment(&self) -> bool {
@@ -88,6 +87,17 @@ impl Entity {
         }
         out
     }
+}
+
+/// A long name keeps its ending, which says what the file is.
+fn shortened(name: &str) -> String {
+    let length = name.chars().count();
+    if length <= FILE_NAME_CHARS_MAX {
+        return name.to_owned();
+    }
+    let ending: String = name.chars().skip(length - 12).collect();
+    let beginning: String = name.chars().take(FILE_NAME_CHARS_MAX - 13).collect();
+    format!("{beginning}…{ending}")
 }
 
 struct Reader<'a> {

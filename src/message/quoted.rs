@@ -111,7 +111,9 @@ fn mark_history(lines: &[Line], prefix: Prefix, apart: &mut [bool]) {
         let above = lines.get(..start).unwrap_or_default();
         let words = above.iter().filter(|line| !line.is_blank()).count();
         // A notification may show who wrote, to whom and when, as fields of its own.
-        let own = prefix != Prefix::Reply && block.separator == Separator::None && words < 3;
+        let own = prefix != Prefix::Reply
+            && block.separator == Separator::None
+            && (words < 3 || !block.apart);
         if !own && words > 0 {
             apart.iter_mut().skip(start).for_each(|apart| *apart = true);
             return;

@@ -198,7 +198,7 @@ fn trim_blank(lines: &mut Vec<Line>) {
 
 fn inherit(element: &Element, context: Context) -> Context {
     let bold = match element.name.as_str() {
-        "b" | "strong" | "th" | "dt" => true,
+        "b" | "strong" | "th" | "dt" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => true,
         _ => context.bold,
     };
     Context {
@@ -284,6 +284,7 @@ fn node_element(element: &Element, context: Context, out: &mut Out) {
             let mut lines = apart(element, context).lines;
             if let Some(first) = lines.first_mut()
                 && super::lines::label(&first.text).is_none()
+                && (first.lead == 0 || first.lead == first.text.len())
             {
                 first.text.insert_str(0, "- ");
                 first.lead = 0;

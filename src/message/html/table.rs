@@ -205,6 +205,10 @@ fn emit_row(mut row: Vec<Cell>, paired: bool, context: Context, out: &mut Out) {
     if row.len() != 2 {
         row.retain(|cell| !cell.is_empty());
     }
+    if cards(&row) {
+        emit_cards(row, context, out);
+        return;
+    }
     let count = row.len();
     let mut cells = row.into_iter();
     match (count, cells.next(), cells.next()) {
@@ -230,7 +234,48 @@ fn is_marked_pairs(row: &[Cell]) -> bool {
     })
 }
 
+/// Cards: each cell of the row holds its label and, below it, its value.
+fn cards(row: &[Cell]) -> bool {
+    row.len() >= 2
+        && row.iter().all(|cell| match cell.lines.as_slice() {
+            [name, value] => {
+                !cell.nested
+                    && label_of(std::slice::from_ref(name), false)
+                        .is_some_and(|label| !label.contains(|c: char| c.is_ascii_digit()))
+                    && label(&value.text).is_none()
+            }
+            _ => false,
+        })
+}
+
+fn emit_cards(row: Vec<Cell>, context: Context, out: &mut Out) {
+    for cell in row {
+        let mut lines = cell.lines.into_iter();
+        if let Some(name) = lines.next() {
+            out.pair(&name.text, lines.collect(), context);
+        }
+    }
+}
+
+/// All labels in one cell and all values in the next, line by line.
+fn ladder(name: &Cell, value: &Cell) -> bool {
+    let names = name.lines.len();
+    names >= 2
+        && names == value.lines.len()
+        && !(name.nested || value.nested)
+        && name
+            .lines
+            .iter()
+            .all(|line| label_of(std::slice::from_ref(line), false).is_some())
+}
+
 fn emit_pair(name: Cell, value: Cell, context: Context, out: &mut Out) {
+    if ladder(&name, &value) {
+        for (name, value) in name.lines.into_iter().zip(value.lines) {
+            out.pair(&name.text, vec![value], context);
+        }
+        return;
+    }
     let layout = name.nested || value.nested && !name.is_marked();
     match name.label() {
         Some(label) if !layout && is_value(&value.lines) => out.pair(&label, value.lines, context),
