@@ -44,6 +44,8 @@ static FOOTER_LINE: LazyLock<Regex> = LazyLock::new(|| {
             | gesendet \s (?: von | mit ) \s (?: mein | outlook ) | von \s mein\w+ \s \w+ \s gesendet
             | verzonden \s vanaf \s mijn | envoyé \s de \s mon
             | view \s (?: this \s (?: e-?mail | message ) \s )? in \s (?: your \s )? browser
+            | \W* (?: please \s )? (?: type | write | add )? .{0,40} reply .{0,20} above \s this \s line | .{0,60} (?: oberhalb | über ) \s dieser \s (?: linie | zeile )
+            | .{0,60} boven \s deze \s (?: lijn | regel ) | .{0,60} au-dessus \s de \s cette \s ligne
             | im \s browser \s (?: ansehen | anzeigen | öffnen ) )
         | \b (?: unsubscribe | newsletter \s abbestellen | abmelden \s vo[nm] | uitschrijven | se \s désabonner ) \b",
     )

@@ -1,7 +1,8 @@
 //! Tables: label and value in a row, headings above values, or layout.
 
+use super::out::{Context, Out};
 use super::tree::{Element, Node};
-use super::{Context, Out, apart, inherit};
+use super::{apart, inherit};
 use crate::limits::TABLE_COLUMNS_MAX;
 use crate::message::lines::{Line, is_label, label};
 
@@ -170,8 +171,43 @@ fn is_generic(name: &str) -> bool {
     )
 }
 
+/// `Field | Old value | New value`: a table of what changed.
+fn lists_changes(names: &[String]) -> bool {
+    let [field, old, new] = names else {
+        return false;
+    };
+    let first = |name: &str| name.split(' ').next().unwrap_or_default().to_lowercase();
+    is_generic(field)
+        && matches!(
+            first(old).as_str(),
+            "old" | "previous" | "alt" | "alter" | "oud" | "oude" | "ancien" | "ancienne"
+        )
+        && matches!(
+            first(new).as_str(),
+            "new" | "current" | "neu" | "neuer" | "nieuw" | "nieuwe" | "nouveau" | "nouvelle"
+        )
+}
+
+/// `Status | New | Closed` under such headings reads `Old Status: New`, `New Status: Closed`, in
+/// the words of the headings.
+fn changed(names: &[String], row: Vec<Cell>, context: Context, out: &mut Out) {
+    let mut cells = row.into_iter();
+    let Some(field) = cells.next().and_then(|cell| cell.label()) else {
+        return;
+    };
+    for (name, cell) in names.iter().skip(1).zip(cells) {
+        let kind = name.split(' ').next().unwrap_or_default();
+        out.pair(&format!("{kind} {field}"), cell.lines, context);
+    }
+}
+
 fn headed(names: &[String], rows: Vec<Vec<Cell>>, context: Context, out: &mut Out) {
+    let changes = lists_changes(names);
     for row in rows.into_iter().skip(1) {
+        if changes {
+            changed(names, row, context, out);
+            continue;
+        }
         for (name, cell) in names.iter().zip(row) {
             out.pair(name, cell.lines, context);
         }
@@ -202,7 +238,8 @@ fn emit_row(mut row: Vec<Cell>, paired: bool, context: Context, out: &mut Out) {
         }
         return;
     }
-    if row.len() != 2 {
+    let columns = row.len();
+    if columns != 2 {
         row.retain(|cell| !cell.is_empty());
     }
     if cards(&row) {
@@ -218,7 +255,11 @@ fn emit_row(mut row: Vec<Cell>, paired: bool, context: Context, out: &mut Out) {
             context,
             out,
         ),
-        (_, Some(only), _) => emit_apart(only, context, out),
+        // A label whose value, in a third or fourth column, is empty.
+        (_, Some(only), _) => match only.label().filter(|_| columns > 1 && only.is_marked()) {
+            Some(label) => out.pair(&label, Vec::new(), context),
+            None => emit_apart(only, context, out),
+        },
         _ => {}
     }
 }
