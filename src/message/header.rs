@@ -228,10 +228,14 @@ fn word_at(word: &[u8]) -> Option<(String, Vec<u8>, usize)> {
     let text_start = charset_end + 3;
     let text = word.get(text_start..)?;
     let text = text.get(..WORD_BYTES_MAX).unwrap_or(text);
-    let mut length = memchr::memmem::find(text, b"?=")?;
-    if text.get(length + 2..)?.starts_with(b"?=") {
-        length += 2; // a question mark that the sender forgot to encode
-    }
+    let length = match memchr::memmem::find(text, b"?=") {
+        // A question mark that the sender forgot to encode.
+        Some(length) if text.get(length + 2..)?.starts_with(b"?=") => length + 2,
+        Some(length) => length,
+        // The end was cut off with the rest of the header.
+        None if text.len() < WORD_BYTES_MAX && !text.contains(&b' ') => text.len(),
+        None => return None,
+    };
     let text = text.get(..length)?;
     let bytes = match encoding {
         b'b' => transfer::base64(text),
@@ -331,6 +335,7 @@ mod tests {
                 "Was ist los? hier",
             ),
             (b"=?utf-8?Q?cut off", "=?utf-8?Q?cut off"),
+            (b"a =?utf-8?B?U3TDtnJ1bmc", "a Störung"),
             (b"=?utf-8?X?abc?=", "=?utf-8?X?abc?="),
             (b"raw \xfcber", "raw über"),
             ("raw über".as_bytes(), "raw über"),

@@ -1,9 +1,10 @@
 //! The tree of parts of one mail (RFC 2045, 2046), transfer encodings undone.
 //!
-//! The tree is built here and not by mail-parser: it copies the whole of an encoded
-//! `message/rfc822` once for each mail inside it, and searches the rest of the mail for each
-//! boundary that never comes. Both grow with the square of the size, on bytes that a stranger
-//! sends. Here each level of nesting reads its bytes once, and levels are bounded.
+//! The tree is built here and not by mail-parser 0.11: it copies the whole of an encoded
+//! `message/rfc822` once for each mail inside it (measured: 128 kB of mail became 190 MB), and
+//! searches the rest of the mail for each boundary that never comes. Both grow with the square of
+//! the size, on bytes that a stranger sends. Here each level of nesting reads its bytes once, and
+//! levels are bounded.
 
 use super::header::{self, Field, Parameters};
 use super::transfer;

@@ -198,6 +198,14 @@ fn attribution_at(lines: &[Line], at: usize) -> Option<usize> {
 /// RFC 3676 4.3. Templates use the same mark between sections, so labelled lines below keep it.
 fn mark_signature(lines: &[Line], apart: &mut [bool]) {
     let marks = |line: &Line| matches!(line.text.as_str(), "--" | "-- ");
+    // `-- Sent by the desk`, alone at the end.
+    if let Some((last, line)) = lines.iter().enumerate().rfind(|(_, line)| !line.is_blank())
+        && line.text.starts_with("-- ")
+        && last > 0
+        && let Some(apart) = apart.get_mut(last)
+    {
+        *apart = true;
+    }
     let Some(at) = lines
         .iter()
         .zip(apart.iter())
