@@ -20,8 +20,10 @@ static COLUMNS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^(\S+(?: \S+){0,5})(?:\t+| {2,})\s*([^:\s].*)$").expect("a literal pattern")
 });
 
-static BULLET: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^[-*•·–▪]\s+").expect("a literal pattern"));
+/// A list's mark, an arrow or an emoji before a label.
+static BULLET: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^(?:[-*•·–»›]|\p{So}|\p{Sm})\x{fe0f}?\s+").expect("a literal pattern")
+});
 
 /// Brings all lines to their finished form.
 pub fn tidy(lines: &mut Vec<Line>) {
@@ -77,7 +79,7 @@ pub(super) fn one_label(text: &str) -> Option<String> {
         return None;
     }
     let bare = BULLET.replace(text, "");
-    let (name, value) = bare.split_once(':')?;
+    let (name, value) = bare.split_once([':', '\u{ff1a}'])?;
     let padded = name.ends_with(|c: char| c.is_whitespace() || c == '.');
     let apart = value.is_empty() || value.starts_with(char::is_whitespace) || is_tight(name, value);
     let name = squeeze(name.trim_end_matches(|c: char| c.is_whitespace() || c == '.'));

@@ -119,8 +119,13 @@ impl Out {
         let label = label.trim_end_matches([':', '\u{ff1a}', ' ']);
         let mut value = value.into_iter().filter(|line| !line.is_blank());
         let first = value.next().unwrap_or_default();
+        // The colon may stand in the value's cell.
+        let first = first
+            .text
+            .trim_start_matches([':', '\u{ff1a}'])
+            .trim_start();
         self.lines.push(Line {
-            text: format!("{label}: {}", first.text).trim_end().to_owned(),
+            text: format!("{label}: {first}").trim_end().to_owned(),
             depth: context.depth,
             cited: context.cited,
             ..Line::default()

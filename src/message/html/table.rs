@@ -277,7 +277,12 @@ fn is_marked_pairs(row: &[Cell]) -> bool {
 
 /// Cards: each cell of the row holds its label and, below it, its value.
 fn cards(row: &[Cell]) -> bool {
+    let marked = |line: &Line| line.text.ends_with(':') || line.lead == line.text.len();
+    let labels_only = row
+        .first()
+        .is_some_and(|cell| cell.lines.iter().all(marked));
     row.len() >= 2
+        && !labels_only
         && row.iter().all(|cell| match cell.lines.as_slice() {
             [name, value] => {
                 !cell.nested
