@@ -44,6 +44,9 @@ pub struct Block {
     pub separator: Separator,
     pub fields: Vec<(&'static str, String)>,
     depth: u8,
+    /// Stands in its own paragraph and has all four headers that mail programs write. Fields of
+    /// a notification that are called alike do not.
+    pub apart: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +126,7 @@ pub fn inline(lines: &[Line], outer: Outer<'_>) -> Option<Inline> {
         (Prefix::None, _) => {
             let length: usize = note.iter().map(|line| line.text.len()).sum();
             !outer.automated
-                && block.fields.len() >= 4
+                && (block.apart || block.separator != Separator::None)
                 && length < NOTE_CHARS_MAX
                 && !from.address.eq_ignore_ascii_case(outer.from)
         }
@@ -181,8 +184,7 @@ fn block_at(lines: &[Line], at: usize) -> Option<Block> {
     let first = lines.get(at)?;
     let (key, _) = header_line(&first.text)?;
     let (start, separator) = separator_above(lines, at);
-    // Thunderbird begins with the subject, Outlook, Gmail and Apple Mail with the sender.
-    if key != "from" && (separator == Separator::None || key == "other") {
+    if key == "other" {
         return None;
     }
     let mut fields: Vec<(&'static str, String)> = Vec::new();
@@ -218,8 +220,18 @@ fn block_at(lines: &[Line], at: usize) -> Option<Block> {
     if !is_complete(&fields) {
         return None;
     }
+    let has = |name: &str| fields.iter().any(|(key, _)| *key == name);
+    let blank = |at: Option<usize>| at.and_then(|at| lines.get(at)).is_none_or(Line::is_blank);
+    let four = ["from", "date", "to", "subject"].into_iter().all(has);
+    let apart = four && blank(at.checked_sub(1)) && blank(Some(end));
+    // Outlook, Gmail and Apple Mail begin with the sender; Thunderbird with the subject and GMX
+    // with the date, which so many other things do.
+    if key != "from" && !apart && separator == Separator::None {
+        return None;
+    }
     fields.retain(|(key, _)| *key != "other");
     Some(Block {
+        apart,
         start,
         end,
         separator,

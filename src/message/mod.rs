@@ -38,6 +38,7 @@ mod mime;
 mod quoted;
 mod read;
 mod robots;
+mod stacked;
 mod subject;
 mod text;
 mod transfer;

@@ -1,5 +1,7 @@
 //! Reading: mails in, what rules see out.
 
+#![allow(clippy::unwrap_used)] // the lint's exception for tests leaves out what they call
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -305,7 +307,7 @@ mod properties {
     }
 
     /// What the rules are promised of every text; see the head of `src/message/mod.rs`.
-    fn assert_form(text: &str) {
+    pub(super) fn assert_form(text: &str) {
         for line in text.lines() {
             assert_eq!(line.trim_end(), line, "trailing blanks in {text:?}");
             let content = line.strip_prefix("  ").unwrap_or(line);
@@ -343,4 +345,74 @@ mod properties {
             assert_form(&message::read(raw.as_bytes()).text);
         }
     }
+}
+
+/// Mails made of one piece over and over: what grows with the square of the size, or with the
+/// stack, shows here. Run on the stack of a worker thread.
+#[test]
+fn mails_made_to_exhaust_are_read() {
+    let pieces = [
+        "<div>",
+        "<div>x",
+        "<table><tr><td>x",
+        "<table><tr><td>a<td><table>",
+        "<blockquote>x",
+        "<dl><dd>x",
+        "<ul><li>x",
+        "<a href=https://a.example/>x",
+        "<p><b>a</b> b",
+        "<b>",
+        "<td>a",
+        "<tr><td>a<td>b",
+        "<dt>a<dd>b",
+        "<div><span>a</span><span>b</span></div>",
+        "<div><div></div>",
+        "</span>",
+        "<!-- x",
+        "&amp",
+        "<pre>a\n",
+        "<a href=https://a.example/>https://a.example/</a> ",
+        "<img src=cid:a>",
+        "<script></scrip",
+        "From: a@b.example\r\n",
+        "From: a@b.example\r\nSent: x\r\nTo: y\r\nSubject: FW: z\r\n\r\n",
+        "On 1 x\r\n",
+        "On 1 x wrote:\r\n",
+        "> a\r\n",
+        ">",
+        "A:\r\n",
+        "A:\r\nb\r\n",
+        "a  b\r\n",
+        "|",
+        "*",
+        "\r\n",
+        "a: b\r\n",
+        "https://urldefense.com/v3/__",
+        "x<https://a.safelinks.protection.outlook.com/?url=https%3A%2F%2Fa",
+        "--b\r\n\r\nx\r\n",
+        "--b\r\nContent-Type: multipart/mixed; boundary=zz\r\n\r\n",
+        "=?a?q?x",
+        "=\r\n",
+    ];
+    let heads = [
+        "Subject: FW: x\r\nContent-Type: text/html; charset=utf-8\r\n\r\n",
+        "Subject: RE: x\r\nContent-Type: text/plain; format=flowed\r\n\r\n",
+        "Content-Type: multipart/mixed; boundary=b\r\n\r\n",
+        "Content-Type: message/rfc822\r\n\r\n",
+        "Content-Transfer-Encoding: quoted-printable\r\nSubject: ",
+    ];
+    std::thread::Builder::new()
+        .stack_size(1024 * 1024)
+        .spawn(move || {
+            for piece in pieces {
+                let body = piece.repeat(16_000 / piece.len());
+                for head in heads {
+                    let raw = format!("{head}{body}");
+                    properties::assert_form(&message::read(raw.as_bytes()).text);
+                }
+            }
+        })
+        .unwrap()
+        .join()
+        .unwrap();
 }
