@@ -15,4 +15,6 @@ mod program;
 mod tidy;
 mod reading;
 mod samotop;
+mod reading;
+mod rules;
 mod tidy;
