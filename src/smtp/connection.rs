@@ -240,7 +240,6 @@ impl Connection {
 
     async fn authenticate(&mut self, credentials: Credentials) {
         let users = self.standing.smtp.users.clone();
-<<<<<<< HEAD
         // A name that is nobody's is not logged: it may be a password in the wrong field.
         let known = users.iter().find(|user| user.name == credentials.name);
         let name = known.map_or_else(|| "unknown".to_owned(), |user| user.name.clone());
@@ -248,14 +247,6 @@ impl Connection {
             right = self.door.throttle.check(users, self.peer, credentials) => right,
             () = self.drain.cut.cancelled() => false,
         };
-=======
-        let name = credentials.name.clone();
-        let right = self
-            .door
-            .throttle
-            .check(users, self.peer, credentials)
-            .await;
->>>>>>> rules
         if !right {
             let stats = &self.door.stats;
             stats.authentications_failed.fetch_add(1, Ordering::Relaxed);

@@ -5,10 +5,6 @@
 
 pub mod address;
 mod admission;
-<<<<<<< HEAD
-=======
-pub mod auth;
->>>>>>> rules
 pub mod command;
 mod connection;
 pub mod credentials;

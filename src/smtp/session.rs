@@ -366,21 +366,7 @@ impl Session {
         self.policy.require_tls && self.peer.tls.is_none()
     }
 
-<<<<<<< HEAD
     pub(super) fn junk(&mut self, reply: &Reply) {
-=======
-    /// May this peer send, by its address, its certificate or its password?
-    pub(super) fn may_send(&self) -> bool {
-        let certified = self
-            .peer
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.client_verified);
-        certified || self.user.is_some() || self.policy.allows(self.peer.address)
-    }
-
-    fn junk(&mut self, reply: &Reply) {
->>>>>>> rules
         self.write(reply);
         self.count_junk();
     }
