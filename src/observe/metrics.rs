@@ -82,8 +82,8 @@ struct OutcomeLabelsOfReload {
 }
 
 impl Metrics {
-    /// The counters, and the registry that prints them together with the door's.
-    pub fn new(door: Arc<DoorStats>) -> (Arc<Metrics>, Registry) {
+    /// The counters, and the registry that prints them.
+    pub fn new() -> (Arc<Metrics>, Registry) {
         let histogram = || Histogram::new(LATENCY_BUCKETS);
         let metrics = Metrics {
             mails_accepted: Counter::default(),
@@ -102,26 +102,46 @@ impl Metrics {
         };
         let mut registry = Registry::with_prefix("mailbell");
         metrics.register(&mut registry);
-        registry.register_collector(Box::new(Door(door)));
         (Arc::new(metrics), registry)
     }
 
     fn register(&self, registry: &mut Registry) {
-        registry.register("mails_accepted", "Mails answered with 250", self.mails_accepted.clone());
+        registry.register(
+            "mails_accepted",
+            "Mails answered with 250",
+            self.mails_accepted.clone(),
+        );
         registry.register(
             "mails_not_stored",
             "Mails that the spool could not take; their senders try again",
             self.mails_not_stored.clone(),
         );
-        registry.register_with_unit("mail_accepted", "Size of accepted mails", Unit::Bytes, self.mail_bytes.clone());
+        registry.register_with_unit(
+            "mail_accepted",
+            "Size of accepted mails",
+            Unit::Bytes,
+            self.mail_bytes.clone(),
+        );
         registry.register(
             "deliveries_accepted",
             "Deliveries that accepted mails made, one for each team",
             self.deliveries_accepted.clone(),
         );
-        registry.register("decisions", "Decisions by source, rule and event", self.decisions.clone());
-        registry.register("outcomes", "Ends of deliveries, by named outcome", self.outcomes.clone());
-        registry.register("attempts", "Attempts by transport and answer", self.attempts.clone());
+        registry.register(
+            "decisions",
+            "Decisions by source, rule and event",
+            self.decisions.clone(),
+        );
+        registry.register(
+            "outcomes",
+            "Ends of deliveries, by named outcome",
+            self.outcomes.clone(),
+        );
+        registry.register(
+            "attempts",
+            "Attempts by transport and answer",
+            self.attempts.clone(),
+        );
         registry.register_with_unit(
             "attempt",
             "How long a transport took to answer",
@@ -139,15 +159,29 @@ impl Metrics {
             "1 while a transport is only probed",
             self.transport_failing.clone(),
         );
-        registry.register("reading_panics", "Mails whose reading panicked: bugs", self.panics.clone());
-        registry.register("spool_failures", "Times that the spool failed the pipeline", self.spool_failures.clone());
-        registry.register("reloads", "Reloads of rules and certificates", self.reloads.clone());
+        registry.register(
+            "reading_panics",
+            "Mails whose reading panicked: bugs",
+            self.panics.clone(),
+        );
+        registry.register(
+            "spool_failures",
+            "Times that the spool failed the pipeline",
+            self.spool_failures.clone(),
+        );
+        registry.register(
+            "reloads",
+            "Reloads of rules and certificates",
+            self.reloads.clone(),
+        );
     }
 
     /// Rules or certificate were read again.
     pub fn reloaded(&self, what: &'static str, well: bool) {
         let result = if well { "taken" } else { "refused" };
-        self.reloads.get_or_create(&OutcomeLabelsOfReload { what, result }).inc();
+        self.reloads
+            .get_or_create(&OutcomeLabelsOfReload { what, result })
+            .inc();
     }
 }
 
@@ -174,7 +208,13 @@ impl Observer for Metrics {
             Happening::ReadingPanicked { .. } => {
                 self.panics.inc();
             }
-            Happening::Attempted { team, transport, outcome, took, .. } => {
+            Happening::Attempted {
+                team,
+                transport,
+                outcome,
+                took,
+                ..
+            } => {
                 let transport = transport.as_str();
                 let team = (*team).to_owned();
                 let labels = AttemptLabels {
@@ -185,7 +225,9 @@ impl Observer for Metrics {
                 };
                 self.attempts.get_or_create(&labels).inc();
                 let labels = TransportLabels { team, transport };
-                self.attempt_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+                self.attempt_seconds
+                    .get_or_create(&labels)
+                    .observe(took.as_secs_f64());
             }
             Happening::Settled { settled, after } => {
                 let labels = OutcomeLabels {
@@ -195,8 +237,12 @@ impl Observer for Metrics {
                 self.outcomes.get_or_create(&labels).inc();
                 self.settled_seconds.observe(after.as_secs_f64());
             }
-            Happening::CircuitOpened { team, transport, .. } => self.set_failing(team, transport.as_str(), 1),
-            Happening::CircuitClosed { team, transport } => self.set_failing(team, transport.as_str(), 0),
+            Happening::CircuitOpened {
+                team, transport, ..
+            } => self.set_failing(team, transport.as_str(), 1),
+            Happening::CircuitClosed { team, transport } => {
+                self.set_failing(team, transport.as_str(), 0)
+            }
             Happening::SpoolFailing { .. } => {
                 self.spool_failures.inc();
             }
@@ -208,8 +254,16 @@ impl Observer for Metrics {
 impl Metrics {
     fn set_failing(&self, team: &str, transport: &'static str, failing: i64) {
         let team = team.to_owned();
-        self.transport_failing.get_or_create(&TransportLabels { team, transport }).set(failing);
+        self.transport_failing
+            .get_or_create(&TransportLabels { team, transport })
+            .set(failing);
     }
+}
+
+/// The registry with the door's numbers added.
+pub fn with_door(mut registry: Registry, stats: Arc<DoorStats>) -> Registry {
+    registry.register_collector(Box::new(Door(stats)));
+    registry
 }
 
 /// The door counts for itself; its numbers are read when somebody asks.
@@ -228,24 +282,61 @@ impl Collector for Door {
             MetricType::Gauge,
         )?)?;
         let counters = [
-            ("connections_accepted", "SMTP connections taken", &stats.connections_accepted),
-            ("connections_encrypted", "TLS handshakes that succeeded", &stats.connections_encrypted),
-            ("handshakes_failed", "TLS handshakes that failed", &stats.handshakes_failed),
-            ("accepts_failed", "Connections that the system could not hand over", &stats.accepts_failed),
-            ("authentications_failed", "AUTH exchanges refused", &stats.authentications_failed),
+            (
+                "connections_accepted",
+                "SMTP connections taken",
+                &stats.connections_accepted,
+            ),
+            (
+                "connections_encrypted",
+                "TLS handshakes that succeeded",
+                &stats.connections_encrypted,
+            ),
+            (
+                "handshakes_failed",
+                "TLS handshakes that failed",
+                &stats.handshakes_failed,
+            ),
+            (
+                "accepts_failed",
+                "Connections that the system could not hand over",
+                &stats.accepts_failed,
+            ),
+            (
+                "authentications_failed",
+                "AUTH exchanges refused",
+                &stats.authentications_failed,
+            ),
         ];
         for (name, help, number) in counters {
-            ConstCounter::new(read(number)).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+            ConstCounter::new(read(number)).encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                MetricType::Counter,
+            )?)?;
         }
-        let mut turned_away =
-            encoder.encode_descriptor("connections_turned_away", "Connections refused at a bound", None, MetricType::Counter)?;
+        let mut turned_away = encoder.encode_descriptor(
+            "connections_turned_away",
+            "Connections refused at a bound",
+            None,
+            MetricType::Counter,
+        )?;
         for (why, count) in stats.turned_away() {
             let labels = WhatLabels { what: why.as_str() };
             ConstCounter::new(count).encode(turned_away.encode_family(&labels)?)?;
         }
-        let mut refused = encoder.encode_descriptor("replies_refusing", "4xx and 5xx replies by enhanced code", None, MetricType::Counter)?;
+        let mut refused = encoder.encode_descriptor(
+            "replies_refusing",
+            "4xx and 5xx replies by enhanced code",
+            None,
+            MetricType::Counter,
+        )?;
         for ((code, enhanced), count) in stats.refused() {
-            let labels = [("code", code.to_string()), ("enhanced", enhanced.to_owned())];
+            let labels = [
+                ("code", code.to_string()),
+                ("enhanced", enhanced.to_owned()),
+            ];
             ConstCounter::new(count).encode(refused.encode_family(&labels)?)?;
         }
         Ok(())

@@ -18,8 +18,10 @@ fn check(name: &str, arguments: &[&str]) -> Option<String> {
         String::from_utf8_lossy(&output.stderr),
         output.status.code().unwrap_or(-1),
     );
-    let text = text
-        .replace(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")), "mailbell VERSION");
+    let text = text.replace(
+        concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")),
+        "mailbell VERSION",
+    );
     let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/cli/{name}.txt"));
     golden::difference(&expected, &text)
 }
@@ -36,18 +38,61 @@ fn what_commands_print() {
         ("unknown-command", &["serv"]),
         ("test-new", &["test", "--rules", "rules", kix_new]),
         ("test-update", &["test", "--rules", "rules", update]),
-        ("test-json", &["test", "--rules", "rules", "--json", kix_new]),
+        (
+            "test-json",
+            &["test", "--rules", "rules", "--json", kix_new],
+        ),
         ("test-no-file", &["test", "no-such-mail.eml"]),
-        ("test-no-rules", &["test", "--rules", "no-such-folder", kix_new]),
-        ("check-rules", &["check", "--rules", "rules", "--config", "tests/config/good.toml"]),
-        ("check-broken-config", &["check", "--rules", "rules", "--config", "tests/config/bad/many-at-once.toml"]),
-        ("check-broken-json", &["check", "--json", "--rules", "rules", "--config", "tests/config/bad/list-wanted.toml"]),
+        (
+            "test-no-rules",
+            &["test", "--rules", "no-such-folder", kix_new],
+        ),
+        (
+            "check-rules",
+            &[
+                "check",
+                "--rules",
+                "rules",
+                "--config",
+                "tests/config/good.toml",
+            ],
+        ),
+        (
+            "check-broken-config",
+            &[
+                "check",
+                "--rules",
+                "rules",
+                "--config",
+                "tests/config/bad/many-at-once.toml",
+            ],
+        ),
+        (
+            "check-broken-json",
+            &[
+                "check",
+                "--json",
+                "--rules",
+                "rules",
+                "--config",
+                "tests/config/bad/list-wanted.toml",
+            ],
+        ),
         ("serve-broken-config", &["serve", no_config]),
-        ("serve-missing-config", &["--config", "no-such.toml", "serve"]),
-        ("send-no-gateway", &["send", "--config", "tests/config/good.toml", kix_new]),
+        (
+            "serve-missing-config",
+            &["--config", "no-such.toml", "serve"],
+        ),
+        (
+            "send-no-gateway",
+            &["send", "--config", "tests/config/good.toml", kix_new],
+        ),
         ("explain", &["explain", "--rules", "rules", kix_new]),
     ];
-    let differences: Vec<String> = cases.iter().filter_map(|(name, arguments)| check(name, arguments)).collect();
+    let differences: Vec<String> = cases
+        .iter()
+        .filter_map(|(name, arguments)| check(name, arguments))
+        .collect();
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
 }
 
@@ -56,7 +101,11 @@ fn test_answers_on_every_mail_of_the_corpus() {
     let mails = golden::files("tests/corpus", ".eml");
     let mut command = mailbell(&["test", "--json"]);
     let output = command.args(&mails).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let lines: Vec<Value> = String::from_utf8(output.stdout)
         .unwrap()
         .lines()
@@ -65,10 +114,14 @@ fn test_answers_on_every_mail_of_the_corpus() {
     assert_eq!(lines.len(), mails.len());
     for line in lines {
         let event = line["event"].as_str().unwrap();
-        let leaves = matches!(event, "new" | "acknowledged" | "resolved") || line["alert"].is_object();
+        let leaves =
+            matches!(event, "new" | "acknowledged" | "resolved") || line["alert"].is_object();
         assert_eq!(line["alert"].is_object(), leaves, "{line}");
         if let Some(status) = line["alert"].get("X-S4-Status") {
-            assert!(["new", "acknowledged", "resolved"].contains(&status.as_str().unwrap()), "{line}");
+            assert!(
+                ["new", "acknowledged", "resolved"].contains(&status.as_str().unwrap()),
+                "{line}"
+            );
         }
     }
 }
@@ -77,11 +130,19 @@ fn test_answers_on_every_mail_of_the_corpus() {
 fn a_mail_comes_from_stdin_and_its_envelope_from_the_command_line() {
     use std::io::Write;
     use std::process::Stdio;
-    let mut child = mailbell(&["test", "--json", "-", "--to", "ops@x.example", "--from", "<kix@y.example>"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = mailbell(&[
+        "test",
+        "--json",
+        "-",
+        "--to",
+        "ops@x.example",
+        "--from",
+        "<kix@y.example>",
+    ])
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .spawn()
+    .unwrap();
     let raw = std::fs::read(corpus("kix/01-new-en-default-template.eml")).unwrap();
     child.stdin.take().unwrap().write_all(&raw).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -94,7 +155,11 @@ fn a_mail_comes_from_stdin_and_its_envelope_from_the_command_line() {
 fn a_mail_that_no_rule_knows_alerts() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("fire.eml");
-    std::fs::write(&file, "From: boss@x.example\r\nSubject: Server room is on fire\r\n\r\nCome.\r\n").unwrap();
+    std::fs::write(
+        &file,
+        "From: boss@x.example\r\nSubject: Server room is on fire\r\n\r\nCome.\r\n",
+    )
+    .unwrap();
     let output = output(&["test", "--json", &file.to_string_lossy()]);
     let line: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(line["source"], Value::Null);
