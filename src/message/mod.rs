@@ -22,7 +22,8 @@
 //! - A link reads `text <https://target>`, or the target alone where the text shows it. A value
 //!   may so end in a target: `Ticket: T2024.1 <https://…>`. Targets are unwrapped (SafeLinks…).
 //! - Table rows that are neither labelled nor headed read `a | b | c`; rows under column headings
-//!   read `Heading: value` for each column, an empty line between rows. List items that are not
+//!   read `Heading: value` for each column, an empty line between rows; under `Field | Old value |
+//!   New value` they read `Old Status: New`, `New Status: Closed`. List items that are not
 //!   labelled begin with `- `.
 //! - Quoted history, signatures, footers and banners are in `set_apart`, in the same form.
 
