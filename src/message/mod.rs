@@ -7,8 +7,8 @@
 //!
 //! What the rules may rely on:
 //!
-//! - Lines end in `\n`; no line is longer than its sender made it, because wraps are undone. No
-//!   trailing blanks, no two empty lines in a row, none at the beginning or the end.
+//! - Lines are separated by `\n`. What a mail program wrapped is one line again. No trailing
+//!   blanks, no two empty lines in a row, none at the beginning or the end.
 //! - Inside a line, white space is single blanks. NBSP and its like are blanks, zero-width
 //!   characters and soft hyphens are gone.
 //! - A label and its value, however they were set (table row, bold, definition list, columns, on
