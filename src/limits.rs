@@ -113,6 +113,10 @@ pub const HTML_NESTING_MAX: usize = 192;
 /// Bytes of `Message::text`, and of `Message::set_apart`. Rules run every regex over the first.
 pub const TEXT_BYTES_MAX: usize = 256 * 1024;
 
+/// Bytes of rendered lines that are looked at for labels, history and footers: twice what may come
+/// out, because history and wrapping blanks go. Millions of short lines would take seconds.
+pub const RENDERED_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX;
+
 /// Columns of one table row that are read.
 pub const TABLE_COLUMNS_MAX: usize = 64;
 

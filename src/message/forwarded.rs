@@ -21,6 +21,8 @@ pub struct Outer<'a> {
     pub automated: bool,
     pub subject: &'a str,
     pub from: &'a str,
+    /// It was found inside a forward itself.
+    pub inner: bool,
 }
 
 /// A mail found inside the text of another one.
@@ -119,10 +121,14 @@ pub fn inline(lines: &[Line], outer: Outer<'_>) -> Option<Inline> {
             .find(|(known, _)| *known == name)
             .map(|(_, value)| value.clone())
     };
+    let below = lines.get(block.end..).unwrap_or_default();
     let from = header::mailbox(field("from").unwrap_or_default().as_bytes());
     let forwards = match (outer.prefix, block.separator) {
         (Prefix::Forward, _) | (_, Separator::Forward) => true,
-        (Prefix::Reply, _) => false,
+        // Somebody sent a whole conversation on; what it is about stands at its end.
+        (Prefix::Reply, _) => {
+            outer.inner && notification_labels(note) == 0 && notification_labels(below) >= 2
+        }
         (Prefix::None, _) => {
             let length: usize = note.iter().map(|line| line.text.len()).sum();
             !outer.automated
@@ -134,7 +140,6 @@ pub fn inline(lines: &[Line], outer: Outer<'_>) -> Option<Inline> {
     if !forwards {
         return None;
     }
-    let below = lines.get(block.end..).unwrap_or_default();
     Some(Inline {
         note: note.to_vec(),
         from,
@@ -207,13 +212,18 @@ fn block_at(lines: &[Line], at: usize) -> Option<Block> {
             }
             None => {
                 folded += 1;
-                if is_complete(&fields) && !line.continued || folded > FOLDED_LINES_MAX {
+                let subject = fields.iter().any(|(key, _)| *key == "subject");
+                let whole = subject && is_complete(&fields);
+                if whole && !line.continued || folded > FOLDED_LINES_MAX {
                     break;
+                }
+                // It belongs to the block only if a further header comes below it.
+                if whole {
+                    end = offset + 1;
                 }
                 if let Some((_, value)) = fields.last_mut() {
                     *value = format!("{value} {}", line.text);
                 }
-                end = offset + 1;
             }
         }
     }

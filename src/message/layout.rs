@@ -8,6 +8,7 @@ use regex::Regex;
 use super::lines::{Line, is_label, label, squeeze};
 use super::link;
 use super::stacked;
+use crate::limits::RENDERED_BYTES_MAX;
 
 /// `*Priority:* High`, `**Priority**: High`: bold, as programs write it into plain text.
 static STARRED: LazyLock<Regex> = LazyLock::new(|| {
@@ -27,6 +28,7 @@ static BULLET: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Brings all lines to their finished form.
 pub fn tidy(lines: &mut Vec<Line>) {
+    bound(lines);
     for line in lines.iter_mut() {
         take_quote_marks(line);
     }
@@ -42,6 +44,24 @@ pub fn tidy(lines: &mut Vec<Line>) {
         line.text = squeeze(&link::unwrap_all(&line.text));
         line.lead = line.lead.min(line.text.len());
     }
+}
+
+/// Drops what is beyond the bound; the line that crosses it is cut.
+fn bound(lines: &mut Vec<Line>) {
+    let mut left = RENDERED_BYTES_MAX;
+    let mut kept = 0;
+    for line in lines.iter_mut() {
+        if left == 0 {
+            break;
+        }
+        if line.text.len() > left {
+            line.text.truncate(line.text.floor_char_boundary(left));
+            line.lead = 0;
+        }
+        left = left.saturating_sub(line.text.len() + 1);
+        kept += 1;
+    }
+    lines.truncate(kept);
 }
 
 /// `> > text` is text in two quotations.

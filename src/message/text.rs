@@ -2,7 +2,8 @@
 //! to their labels.
 
 use super::layout;
-use super::lines::{Line, fold, label};
+use super::lines::{Line, fold, label, truncate};
+use crate::limits::RENDERED_BYTES_MAX;
 
 /// How a part says its text is wrapped.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,6 +17,7 @@ pub struct Wrapping {
 /// Reads decoded text into finished lines.
 pub fn render(text: &str, wrapping: Wrapping) -> Vec<Line> {
     let text = fold(&text.replace("\r\n", "\n").replace('\r', "\n"));
+    let text = truncate(text, RENDERED_BYTES_MAX);
     let raw: Vec<String> = match wrapping.flowed {
         true => unflow(&text, wrapping.delete_space),
         false => unwrap(
