@@ -34,16 +34,21 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     let raw = mails::read(&arguments.file)?;
     let to = match &arguments.to {
         Some(to) => to.clone(),
-        None => default_recipient(&config).context("no team has an address to send to: give one with --to")?,
+        None => default_recipient(&config)
+            .context("no team has an address to send to: give one with --to")?,
     };
     let reply = match submit(&config, &raw, &to)? {
         Ok(reply) => reply,
         Err(refusal) => {
-            report(arguments.json, &json!({ "id": null, "reply": refusal, "deliveries": [] }));
+            report(
+                arguments.json,
+                &json!({ "id": null, "reply": refusal, "deliveries": [] }),
+            );
             return Ok(Answer::No);
         }
     };
-    let id = id_in(&reply).with_context(|| format!("the gateway's reply names no mail: {reply}"))?;
+    let id =
+        id_in(&reply).with_context(|| format!("the gateway's reply names no mail: {reply}"))?;
     let shown = super::runtime()?.block_on(follow(&config.web, &id, arguments.json))?;
     let deliveries = shown.get("deliveries").cloned().unwrap_or(json!([]));
     let ended_well = deliveries.as_array().is_some_and(|all| {
@@ -53,7 +58,10 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
                 is_finished(delivery) && stage != Some("dead-letter")
             })
     });
-    report(arguments.json, &json!({ "id": id, "reply": reply, "deliveries": deliveries }));
+    report(
+        arguments.json,
+        &json!({ "id": id, "reply": reply, "deliveries": deliveries }),
+    );
     Ok(if ended_well { Answer::Yes } else { Answer::No })
 }
 
@@ -65,17 +73,29 @@ fn default_recipient(config: &Config) -> Option<String> {
 
 /// The final reply, or the refusal, both as the gateway said them.
 fn submit(config: &Config, raw: &[u8], to: &str) -> anyhow::Result<Result<String, String>> {
-    let address = *config.smtp.listen.first().context("no plain SMTP listener is configured")?;
+    let address = *config
+        .smtp
+        .listen
+        .first()
+        .context("no plain SMTP listener is configured")?;
     let address = reachable(address);
     let hello = ClientId::Domain(config.hostname.clone());
     let timeout = Some(limits::SEND_TIMEOUT);
-    let mut connection = SmtpConnection::connect(address, timeout, &hello, None::<&TlsParameters>, None)
-        .with_context(|| format!("no gateway answers on {address}"))?;
+    let mut connection =
+        SmtpConnection::connect(address, timeout, &hello, None::<&TlsParameters>, None)
+            .with_context(|| format!("no gateway answers on {address}"))?;
     let from = message::read(raw).from.address;
-    let envelope = lettre::address::Envelope::new(from.parse().ok(), vec![to.parse().with_context(|| to.to_owned())?])?;
+    let envelope = lettre::address::Envelope::new(
+        from.parse().ok(),
+        vec![to.parse().with_context(|| to.to_owned())?],
+    )?;
     let sent = connection.send(&envelope, &crlf(raw));
     let said = match &sent {
-        Ok(response) => Ok(format!("{} {}", response.code(), response.message().collect::<Vec<_>>().join(" "))),
+        Ok(response) => Ok(format!(
+            "{} {}",
+            response.code(),
+            response.message().collect::<Vec<_>>().join(" ")
+        )),
         Err(error) if error.is_permanent() || error.is_transient() => Err(error.to_string()),
         Err(_) => return Err(sent.err().context("SMTP")?.into()),
     };
@@ -119,7 +139,10 @@ fn is_finished(delivery: &Value) -> bool {
 /// Asks the gateway until every delivery has ended, or the patience has.
 async fn follow(web: &Web, id: &str, quiet: bool) -> anyhow::Result<Value> {
     let url = format!("{}/api/v1/mails/{id}", web::url(web.listen));
-    let client = crate::deliver::http_client(limits::SEND_TIMEOUT)?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(limits::SEND_TIMEOUT)
+        .build()?;
     let started = Instant::now();
     let mut told = String::new();
     loop {
@@ -127,11 +150,25 @@ async fn follow(web: &Web, id: &str, quiet: bool) -> anyhow::Result<Value> {
         if let Some(password) = &web.password {
             request = request.basic_auth("mailbell", Some(password.expose_secret()));
         }
-        let response = request.send().await.context("the gateway's web.listen does not answer")?;
-        anyhow::ensure!(response.status().is_success(), "{url}: {}", response.status());
+        let response = request
+            .send()
+            .await
+            .context("the gateway's web.listen does not answer")?;
+        anyhow::ensure!(
+            response.status().is_success(),
+            "{url}: {}",
+            response.status()
+        );
         let shown: Value = response.json().await?;
-        let deliveries = shown.get("deliveries").and_then(Value::as_array).cloned().unwrap_or_default();
-        let state: String = deliveries.iter().map(|delivery| format!("{}\n", line(delivery))).collect();
+        let deliveries = shown
+            .get("deliveries")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let state: String = deliveries
+            .iter()
+            .map(|delivery| format!("{}\n", line(delivery)))
+            .collect();
         if !quiet && state != told {
             eprint!("{state}");
             told = state;
@@ -145,7 +182,12 @@ async fn follow(web: &Web, id: &str, quiet: bool) -> anyhow::Result<Value> {
 }
 
 fn line(delivery: &Value) -> String {
-    let text = |key: &str| delivery.get(key).and_then(Value::as_str).unwrap_or_default();
+    let text = |key: &str| {
+        delivery
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     let mut line = format!("{}: {}", text("team"), text("stage"));
     for key in ["event", "external_id", "reason"] {
         if !text(key).is_empty() {
@@ -160,8 +202,19 @@ fn report(as_json: bool, result: &Value) {
         println!("{result}");
         return;
     }
-    println!("{}", result.get("reply").and_then(Value::as_str).unwrap_or_default());
-    for delivery in result.get("deliveries").and_then(Value::as_array).into_iter().flatten() {
+    println!(
+        "{}",
+        result
+            .get("reply")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    );
+    for delivery in result
+        .get("deliveries")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         println!("{}", line(delivery));
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-pub use load::{Loaded, load, locate, schema};
+pub use load::{Loaded, Refused, load, locate, schema};
 
 /// Everything that `serve` runs with.
 #[derive(Debug, Clone)]

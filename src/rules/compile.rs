@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use regex::Regex;
 use toml::Spanned;
 
-use super::field::{Field, How, S4_LINES, Take};
+use super::field::{Field, S4_LINES, Take};
 use super::matcher::{Condition, Gates, Matcher, Subject};
 use super::part::Part;
 use super::pattern::{self, Defines};
@@ -253,18 +253,14 @@ impl Compiler<'_> {
 
     fn define(&mut self, written: &IndexMap<Text, Text>) {
         for (name, piece) in written {
-            match pattern::check_piece(self.file, piece) {
-                Ok(()) => {
-                    let name = name.get_ref().clone();
-                    self.defines.insert(name, piece.get_ref().clone());
-                }
-                Err(problem) => {
-                    let key = format!("define.{}", name.get_ref());
-                    // Its users are not to blame.
-                    self.defines.insert(name.get_ref().clone(), String::new());
-                    self.problems.push(problem.key(key));
-                }
-            }
+            let piece = pattern::piece(self.file, piece, &self.defines);
+            let piece = piece.unwrap_or_else(|problem| {
+                let key = format!("define.{}", name.get_ref());
+                self.problems.push(problem.key(key));
+                // Its users are not to blame.
+                String::new()
+            });
+            self.defines.insert(name.get_ref().clone(), piece);
         }
     }
 
@@ -332,26 +328,16 @@ impl Compiler<'_> {
             self.problems.push(problem.hint(hint));
         };
         let has_label = !written.label.0.is_empty();
-        match (has_label, &written.regex) {
-            (true, Some(_)) => {
-                refuse(
-                    "`label` and `regex` exclude each other",
-                    "make two tries of them",
-                );
-                return None;
-            }
-            (false, None) => {
-                refuse(
-                    "this try needs `label` or `regex`",
-                    "such as { label = [\"Priority\"] }",
-                );
-                return None;
-            }
-            _ => {}
+        if !has_label && written.regex.is_none() {
+            refuse(
+                "this try needs `label` or `regex`",
+                "such as { label = [\"Priority\"] }",
+            );
+            return None;
         }
         if written.last && has_label {
             refuse(
-                "`last` goes with `regex`",
+                "`last` goes with `regex` alone",
                 "a label counts where it stands first",
             );
         }
@@ -366,31 +352,39 @@ impl Compiler<'_> {
             None => default,
             Some(name) => self.part(name, key)?,
         };
-        let how = match &written.regex {
-            None => {
-                let labels = written.label.0.iter().map(|label| {
-                    let label = label.get_ref();
-                    (label.clone(), label::normal(label))
-                });
-                How::Label {
-                    labels: labels.collect(),
-                    block: written.block,
-                }
-            }
+        let regex = match &written.regex {
+            None => None,
             Some(text) => {
                 let regex = self.regex(text, key)?;
                 self.groups(field, &regex, text, key);
-                How::Regex {
-                    regex,
-                    last: written.last,
-                }
+                Some(regex)
             }
         };
-        Some(Take { part, how })
+        let labels = written.label.0.iter().map(|label| {
+            let label = label.get_ref();
+            (label.clone(), label::normal(label))
+        });
+        Some(Take {
+            part,
+            labels: labels.collect(),
+            block: written.block,
+            regex,
+            last: written.last,
+        })
     }
 
     fn part(&mut self, name: &Text, key: &str) -> Option<Part> {
         let part = Part::parse(name.get_ref());
+        if part == Some(Part::Heading) {
+            self.problem(
+                name,
+                key,
+                "`heading` is known only once the fields are taken",
+            )
+            .hint = Some(
+                "use it in `match` of a [[rule]]; a field can be taken from `subject`".to_owned(),
+            );
+        }
         if part.is_none() {
             let hint = match suggestion(name.get_ref(), Part::NAMES) {
                 Some(meant) => format!("did you mean `{meant}`?"),
@@ -430,15 +424,21 @@ impl Compiler<'_> {
             self.problem(name, "source.match.field", message).hint =
                 Some("use `match.field` in a [[rule]]".to_owned());
         }
+        if let Some(text) = written.heading.0.first() {
+            let message = "`heading` is known only once the fields are taken";
+            self.problem(text, "source.match.heading", message).hint =
+                Some("use `subject` in a gate".to_owned());
+        }
         self.matcher(written, "source.match")
     }
 
     fn matcher(&mut self, written: &written::Matcher, key: &str) -> Matcher {
-        let parts: [(Part, &Patterns); 11] = [
+        let parts: [(Part, &Patterns); 12] = [
             (Part::ReversePath, &written.reverse_path),
             (Part::ForwardPath, &written.forward_path),
             (Part::From, &written.from),
             (Part::Subject, &written.subject),
+            (Part::Heading, &written.heading),
             (Part::Text, &written.text),
             (Part::OwnText, &written.own_text),
             (Part::CustomerText, &written.customer_text),
@@ -658,11 +658,8 @@ impl Compiler<'_> {
 }
 
 fn labels_of(field: &Field) -> Vec<String> {
-    let labels = field.takes.iter().filter_map(|take| match &take.how {
-        How::Label { labels, .. } => Some(labels),
-        How::Regex { .. } => None,
-    });
-    labels.flatten().map(|(_, normal)| normal.clone()).collect()
+    let labels = field.takes.iter().flat_map(|take| &take.labels);
+    labels.map(|(_, normal)| normal.clone()).collect()
 }
 
 impl From<EventName> for Event {

@@ -1,15 +1,17 @@
 //! The one integration binary: every test that needs more than one room, or a real peer.
-
 #![allow(
     clippy::unwrap_used,
     reason = "clippy knows tests by their attribute, not what they call"
 )]
 
+mod commands;
 mod configuration;
 mod corpus;
 mod dialogs;
 mod door;
 mod golden;
+mod program;
 mod reading;
+mod rules;
 mod samotop;
 mod tidy;

@@ -1,0 +1,240 @@
+//! The embedded store: one SQLite file in WAL mode, one thread that writes, a few connections
+//! that read.
+//!
+//! One gateway at a time (a lock beside the file); other processes may look, and may retry or drop
+//! dead letters.
+
+mod decide;
+mod file;
+mod intake;
+mod lease;
+mod look;
+mod rows;
+mod settle;
+mod tend;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use crate::clock::Time;
+use crate::limits::SPOOL_READERS_MAX;
+use crate::smtp::ReceivedMail;
+use crate::spool::{
+    Ask, Audit, Budget, DeadLetters, Decided, Filter, KnownTicket, Lease, MailId, Settled,
+    Settlement, Shown, Spool, SpoolError, Summary, Undecided,
+};
+use writer::{Durability, Writer};
+
+/// The store in one file.
+#[derive(Debug)]
+pub struct Sqlite {
+    // Dropped before the lock: the file is closed when another gateway may take it.
+    writer: Writer,
+    readers: Readers,
+    _lock: Option<file::Lock>,
+}
+
+impl Sqlite {
+    /// For `serve`. What was being sent when the last gateway died waits again.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unavailable`] when another gateway has the file.
+    pub fn open_gateway(path: &Path) -> Result<Sqlite, SpoolError> {
+        let lock = file::Lock::take(path)?;
+        let connection = file::open_writer(path)?;
+        lease::recover(&connection)?;
+        Sqlite::start(path, connection, Some(lock))
+    }
+
+    /// For commands that look at a gateway's spool or change single entries, gateway running or
+    /// not. Never makes a file.
+    pub fn open_visitor(path: &Path) -> Result<Sqlite, SpoolError> {
+        if !path.exists() {
+            return Err(SpoolError::Unknown(format!(
+                "there is no spool at {}",
+                path.display()
+            )));
+        }
+        Sqlite::start(path, file::open_writer(path)?, None)
+    }
+
+    fn start(
+        path: &Path,
+        connection: Connection,
+        lock: Option<file::Lock>,
+    ) -> Result<Sqlite, SpoolError> {
+        Ok(Sqlite {
+            writer: Writer::start(path.to_owned(), connection)?,
+            readers: Readers::new(path),
+            _lock: lock,
+        })
+    }
+}
+
+#[async_trait]
+impl Spool for Sqlite {
+    async fn accept(&self, mail: ReceivedMail, now: Time) -> Result<MailId, SpoolError> {
+        let bytes = mail.data.len();
+        self.writer
+            .write(Durability::Synced, bytes, move |connection| {
+                intake::accept(connection, &mail, now)
+            })
+            .await
+    }
+
+    async fn undecided(&self, limit: usize) -> Result<Vec<Undecided>, SpoolError> {
+        self.readers
+            .read(move |connection| intake::undecided(connection, limit))
+            .await
+    }
+
+    async fn decide(&self, decided: Vec<Decided>, now: Time) -> Result<Vec<Settled>, SpoolError> {
+        self.writer
+            .write(Durability::Written, 0, move |connection| {
+                decide::decide(connection, &decided, now)
+            })
+            .await
+    }
+
+    async fn lease(&self, asks: Vec<Ask>, budget: Budget, now: Time) -> Result<Lease, SpoolError> {
+        self.writer
+            .write(Durability::Written, 0, move |connection| {
+                lease::lease(connection, &asks, budget, now)
+            })
+            .await
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+        now: Time,
+    ) -> Result<Vec<Settled>, SpoolError> {
+        self.writer
+            .write(Durability::Synced, 0, move |connection| {
+                settle::settle(connection, &settlements, now)
+            })
+            .await
+    }
+
+    async fn hurry(&self, team: &str, now: Time) -> Result<(), SpoolError> {
+        let team = team.to_owned();
+        self.writer
+            .write(Durability::Written, 0, move |connection| {
+                lease::hurry(connection, &team, now)
+            })
+            .await
+    }
+
+    async fn teams(&self) -> Result<Vec<String>, SpoolError> {
+        self.readers.read(look::teams).await
+    }
+
+    async fn knows(&self, mail: MailId) -> Result<bool, SpoolError> {
+        self.readers
+            .read(move |connection| Ok(rows::seq_of(connection, mail)?.is_some()))
+            .await
+    }
+
+    async fn list(&self, filter: Filter, limit: usize) -> Result<Vec<Summary>, SpoolError> {
+        self.readers
+            .read(move |connection| look::list(connection, &filter, limit))
+            .await
+    }
+
+    async fn show(&self, mail: MailId) -> Result<Option<Shown>, SpoolError> {
+        self.readers
+            .read(move |connection| look::show(connection, mail))
+            .await
+    }
+
+    async fn raw(&self, mail: MailId) -> Result<Option<Vec<u8>>, SpoolError> {
+        self.readers
+            .read(move |connection| look::raw(connection, mail))
+            .await
+    }
+
+    async fn tickets(&self, limit: usize) -> Result<Vec<KnownTicket>, SpoolError> {
+        self.readers
+            .read(move |connection| look::tickets(connection, limit))
+            .await
+    }
+
+    async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {
+        self.writer
+            .write(Durability::Synced, 0, move |connection| {
+                tend::retry(connection, which, now)
+            })
+            .await
+    }
+
+    async fn drop_mail(&self, mail: MailId, now: Time) -> Result<usize, SpoolError> {
+        self.writer
+            .write(Durability::Synced, 0, move |connection| {
+                tend::drop_mail(connection, mail, now)
+            })
+            .await
+    }
+
+    async fn audit(&self) -> Result<Audit, SpoolError> {
+        self.readers.read(tend::audit).await
+    }
+
+    async fn prune(&self, before: Time, limit: usize) -> Result<usize, SpoolError> {
+        self.writer
+            .write(Durability::Written, 0, move |connection| {
+                tend::prune(connection, before, limit)
+            })
+            .await
+    }
+}
+
+/// Idle connections for reading; more are opened when they are all in use.
+#[derive(Debug, Clone)]
+struct Readers {
+    path: PathBuf,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Readers {
+    fn new(path: &Path) -> Readers {
+        Readers {
+            path: path.to_owned(),
+            idle: Arc::default(),
+        }
+    }
+
+    /// `work` sees one state of the store.
+    async fn read<T, F>(&self, work: F) -> Result<T, SpoolError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, SpoolError> + Send + 'static,
+    {
+        let readers = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let idle = readers.lock().pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => file::open_reader(&readers.path)?,
+            };
+            let transaction = connection.unchecked_transaction()?;
+            let result = work(&transaction)?;
+            transaction.finish()?;
+            // A connection that had an error is closed instead.
+            let mut idle = readers.lock();
+            if idle.len() < SPOOL_READERS_MAX {
+                idle.push(connection);
+            }
+            Ok(result)
+        })
+        .await
+        .map_err(|error| SpoolError::Unavailable(error.to_string()))?
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
