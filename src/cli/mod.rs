@@ -72,7 +72,8 @@ impl Surroundings {
     }
 
     fn load(&self) -> anyhow::Result<Loaded> {
-        config::load(self.config_file().as_deref(), &self.environment).map_err(|problems| Problems(problems).into())
+        config::load(self.config_file().as_deref(), &self.environment)
+            .map_err(|problems| Problems(problems).into())
     }
 }
 
@@ -138,7 +139,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Logs to stderr. `MAILBELL_LOG` takes a level or tracing's filter form (`mailbell=debug`).
 fn start_log(is_service: bool) {
     let default = if is_service { "info" } else { "warn" };
-    let filter = EnvFilter::try_from_env("MAILBELL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let filter =
+        EnvFilter::try_from_env("MAILBELL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -149,5 +151,7 @@ fn start_log(is_service: bool) {
 
 /// The runtime of a command that talks to others.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
 }

@@ -504,12 +504,7 @@ impl<'a> Resolver<'a> {
                 .iter()
                 .map(|address| address.get_ref().0.clone())
                 .collect(),
-            allow: team
-                .allow
-                .iter()
-                .flatten()
-                .map(|net| net.0)
-                .collect(),
+            allow: team.allow.iter().flatten().map(|net| net.0).collect(),
             users: team.users.clone().unwrap_or_default(),
             webhook_secret,
             relay_to: team.relay_to.as_ref().map(|address| address.0.clone()),

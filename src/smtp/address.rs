@@ -69,9 +69,10 @@ pub fn without_source_route(path: &str) -> Option<&str> {
         return Some(path);
     }
     let (route, mailbox) = path.split_once(':')?;
-    let hosts_are_domains = route
-        .split(',')
-        .all(|hop| hop.strip_prefix('@').is_some_and(|host| parse_domain(host, true).is_some()));
+    let hosts_are_domains = route.split(',').all(|hop| {
+        hop.strip_prefix('@')
+            .is_some_and(|host| parse_domain(host, true).is_some())
+    });
     hosts_are_domains.then_some(mailbox)
 }
 
@@ -191,7 +192,11 @@ mod tests {
             ("<A@B.Example.>", Some("A|b.example"), None),
             ("<a@my_host>", Some("a|my_host"), None),
             ("<a..b@c>", Some("a..b|c"), None),
-            ("<a@[192.0.2.1]>", Some("a|[192.0.2.1]"), Some("a|[192.0.2.1]")),
+            (
+                "<a@[192.0.2.1]>",
+                Some("a|[192.0.2.1]"),
+                Some("a|[192.0.2.1]"),
+            ),
             ("<a@[IPv6:::1]>", Some("a|[ipv6:::1]"), Some("a|[ipv6:::1]")),
             ("<a@[::1]>", Some("a|[ipv6:::1]"), None),
             ("<@x,@y.example:a@b>", Some("a|b"), Some("a|b")),
@@ -199,7 +204,11 @@ mod tests {
             ("<\"a\\\"b>\"@d>", Some("a\"b>|d"), Some("a\"b>|d")),
             ("<root>", Some("root|"), None),
             ("<Postmaster>", Some("Postmaster|"), Some("Postmaster|")),
-            ("<ü@bücher.example>", Some("ü|xn--bcher-kva.example"), Some("ü|xn--bcher-kva.example")),
+            (
+                "<ü@bücher.example>",
+                Some("ü|xn--bcher-kva.example"),
+                Some("ü|xn--bcher-kva.example"),
+            ),
             ("<a@b", None, None),
             ("a@b>", None, None),
             ("Display Name <a@b>", None, None),

@@ -163,7 +163,10 @@ mod tests {
             assert!(!is(kind.clone(), "open sesam"), "{kind:?}");
             assert!(!is(kind, ""));
         }
-        assert!(!is(Password::Hash(SecretString::from("no hash")), "no hash"));
+        assert!(!is(
+            Password::Hash(SecretString::from("no hash")),
+            "no hash"
+        ));
     }
 
     const SHA512: &str = "$6$saltsalt$e/5XKibXPLqVcfjpD.ouauaJrAOL5V0uo80Lt7n7EbRdRiCx3HbQ90yjOHr.G0T.mx79PEMRy8nmtr0qSYhQp1";

@@ -118,8 +118,16 @@ pub fn parse(line: &[u8], lenient: bool) -> Result<Command, Reply> {
 /// The peer speaks HTTP: a browser, a scanner, or a request forged through one.
 pub fn is_http(line: &[u8]) -> bool {
     const METHODS: [&[u8]; 10] = [
-        b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"CONNECT ", b"DELETE ", b"PATCH ",
-        b"TRACE ", b"PRI ",
+        b"GET ",
+        b"POST ",
+        b"PUT ",
+        b"HEAD ",
+        b"OPTIONS ",
+        b"CONNECT ",
+        b"DELETE ",
+        b"PATCH ",
+        b"TRACE ",
+        b"PRI ",
     ];
     METHODS.iter().any(|method| line.starts_with(method))
 }
@@ -244,7 +252,9 @@ fn split_parameter(text: &str) -> Result<(String, Option<&str>), Reply> {
         None => (text, None),
     };
     let word = keyword.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && keyword.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        && keyword
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-');
     let readable = value.is_none_or(|value| !value.is_empty() && !value.contains('='));
     if word && readable {
         Ok((keyword.to_ascii_uppercase(), value))

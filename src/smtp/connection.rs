@@ -226,7 +226,11 @@ impl Connection {
     async fn authenticate(&mut self, credentials: Credentials) {
         let users = self.standing.smtp.users.clone();
         let name = credentials.name.clone();
-        let right = self.door.throttle.check(users, self.peer, credentials).await;
+        let right = self
+            .door
+            .throttle
+            .check(users, self.peer, credentials)
+            .await;
         if !right {
             let stats = &self.door.stats;
             stats.authentications_failed.fetch_add(1, Ordering::Relaxed);

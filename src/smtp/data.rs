@@ -109,7 +109,9 @@ impl Memory {
     fn take(&self, bytes: u64) -> bool {
         self.bytes_taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-                taken.checked_add(bytes).filter(|sum| *sum <= self.bytes_max)
+                taken
+                    .checked_add(bytes)
+                    .filter(|sum| *sum <= self.bytes_max)
             })
             .is_ok()
     }
@@ -138,7 +140,9 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.memory.bytes_taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory
+            .bytes_taken
+            .fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -309,7 +313,11 @@ mod tests {
         for (bytes, mail, ended, left) in cases {
             for read in 1..=bytes.len() {
                 let found = decode(bytes, read);
-                assert_eq!(found, (mail.to_vec(), ended, left.to_vec()), "{bytes:?} by {read}");
+                assert_eq!(
+                    found,
+                    (mail.to_vec(), ended, left.to_vec()),
+                    "{bytes:?} by {read}"
+                );
             }
         }
     }

@@ -174,7 +174,13 @@ async fn accept(
             Ok(place) => {
                 let (door, drain) = (Arc::clone(&door), drain.clone());
                 connections.spawn(attend(
-                    door, standing, drain, stream, peer, implicit_tls, place,
+                    door,
+                    standing,
+                    drain,
+                    stream,
+                    peer,
+                    implicit_tls,
+                    place,
                 ));
             }
             Err(why) => turn_away(&door, stream, peer, implicit_tls, why),
@@ -197,7 +203,12 @@ async fn attend(
         debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     let opened = Box::pin(Connection::open(
-        door, standing, drain, stream, peer, implicit_tls,
+        door,
+        standing,
+        drain,
+        stream,
+        peer,
+        implicit_tls,
     ));
     if let Some(connection) = opened.await {
         connection.run().await;

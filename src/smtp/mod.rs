@@ -3,8 +3,8 @@
 //! Owns the SMTP receiving session and what a peer may do. Must not know what a mail means:
 //! it hands [`ReceivedMail`] to a [`MailSink`] and answers 250 only after that has returned.
 
-mod admission;
 pub mod address;
+mod admission;
 pub mod auth;
 pub mod command;
 mod connection;

@@ -89,7 +89,9 @@ impl Policy {
     fn admits(&self, team: &str, sender: Sender<'_>) -> bool {
         self.senders.get(team).is_none_or(|senders| {
             let peer = sender.peer.to_canonical();
-            let user = sender.user.is_some_and(|user| senders.users.iter().any(|u| u == user));
+            let user = sender
+                .user
+                .is_some_and(|user| senders.users.iter().any(|u| u == user));
             user || senders.allow.iter().any(|net| net.contains(&peer))
         })
     }

@@ -85,7 +85,8 @@ pub const SYNTAX_HELO: Reply = Reply::new(501, "5.5.4", "Syntax: EHLO or HELO, a
 pub const SYNTAX_MAIL: Reply = Reply::new(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]");
 pub const SYNTAX_RCPT: Reply = Reply::new(501, "5.5.4", "Syntax: RCPT TO:<address>");
 pub const SYNTAX_BDAT: Reply = Reply::new(501, "5.5.4", "Syntax: BDAT size [LAST]");
-pub const SYNTAX_AUTH: Reply = Reply::new(501, "5.5.4", "Syntax: AUTH mechanism [initial response]");
+pub const SYNTAX_AUTH: Reply =
+    Reply::new(501, "5.5.4", "Syntax: AUTH mechanism [initial response]");
 pub const NO_ARGUMENT: Reply = Reply::new(501, "5.5.4", "This command takes no argument");
 pub const ARGUMENT_MISSING: Reply = Reply::new(501, "5.5.4", "This command needs an argument");
 pub const BAD_SENDER: Reply = Reply::new(501, "5.1.7", "Sender address cannot be read");
@@ -93,8 +94,11 @@ pub const BAD_RECIPIENT: Reply = Reply::new(501, "5.1.3", "Recipient address can
 pub const BAD_PARAMETER: Reply = Reply::new(501, "5.5.4", "Parameter value cannot be read");
 pub const UNKNOWN_PARAMETER: Reply = Reply::new(555, "5.5.4", "Parameter not recognized");
 /// RFC 6531 3.5.
-pub const NEEDS_SMTPUTF8: Reply =
-    Reply::new(553, "5.6.7", "A non-ASCII address needs the SMTPUTF8 parameter");
+pub const NEEDS_SMTPUTF8: Reply = Reply::new(
+    553,
+    "5.6.7",
+    "A non-ASCII address needs the SMTPUTF8 parameter",
+);
 
 // RFC 5321 4.1.4: the order of commands.
 pub const HELO_FIRST: Reply = Reply::new(503, "5.5.1", "Send EHLO or HELO first");
@@ -139,10 +143,13 @@ pub const HEADER_TOO_BIG: Reply = Reply::new(552, "5.3.4", "Header section too b
 pub const TOO_MANY_HOPS: Reply = Reply::new(554, "5.4.6", "Too many Received fields: mail loop");
 pub const LINE_IN_DATA_TOO_LONG: Reply =
     Reply::new(554, "5.6.0", "A line of the message is over 1,000 bytes");
-pub const EIGHT_BIT_UNDECLARED: Reply =
-    Reply::new(554, "5.6.1", "8-bit data needs BODY=8BITMIME");
+pub const EIGHT_BIT_UNDECLARED: Reply = Reply::new(554, "5.6.1", "8-bit data needs BODY=8BITMIME");
 pub const NO_ROOM: Reply = Reply::new(452, "4.3.1", "No room at the moment, try again");
-pub const STORE_AWAY: Reply = Reply::new(451, "4.3.0", "Mail cannot be stored at the moment, try again");
+pub const STORE_AWAY: Reply = Reply::new(
+    451,
+    "4.3.0",
+    "Mail cannot be stored at the moment, try again",
+);
 
 // The end of a session. 421 is the one reply after which a server may close (RFC 5321 3.8).
 pub const BYE: Reply = Reply::new(221, "2.0.0", "Bye");

@@ -4,9 +4,9 @@
 //! the edge's.
 
 use base64::Engine;
+use base64::engine::DecodePaddingMode;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::{GeneralPurposeConfig, STANDARD};
-use base64::engine::DecodePaddingMode;
 use secrecy::SecretString;
 
 use super::command::Auth;
@@ -47,7 +47,10 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// The AUTH command itself.
 pub fn begin(auth: &Auth) -> Result<Step, Reply> {
     // RFC 4954 section 4: `=` is an initial response of no bytes.
-    let initial = auth.initial.as_deref().map(|text| if text == "=" { "" } else { text });
+    let initial = auth
+        .initial
+        .as_deref()
+        .map(|text| if text == "=" { "" } else { text });
     match (auth.mechanism.as_str(), initial) {
         ("PLAIN", Some(response)) => plain(response),
         ("PLAIN", None) => Ok(Step::Ask("", Exchange::Plain)),

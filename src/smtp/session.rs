@@ -251,7 +251,11 @@ impl Session {
                 self.counters.errors = 0;
                 self.counters.junk = 0;
                 self.counters.recipients_refused = 0;
-                self.write(&Reply::with_text(250, "2.0.0", format!("Ok: queued as {id}")));
+                self.write(&Reply::with_text(
+                    250,
+                    "2.0.0",
+                    format!("Ok: queued as {id}"),
+                ));
             }
             Err(AcceptError::Full) => self.refuse(reply::NO_ROOM, ""),
             Err(AcceptError::Unavailable) => self.refuse(reply::STORE_AWAY, ""),
@@ -261,7 +265,11 @@ impl Session {
     /// The peer was silent for too long, or took too long for one mail.
     pub fn timeout(&mut self) {
         let bare = matches!(self.mode, Mode::Command) && self.line.contains(&b'\n');
-        let reply = if bare { reply::TIMEOUT_BARE_LF } else { reply::TIMEOUT };
+        let reply = if bare {
+            reply::TIMEOUT_BARE_LF
+        } else {
+            reply::TIMEOUT
+        };
         self.close(Some(reply), CloseReason::Timeout);
     }
 
@@ -452,7 +460,11 @@ impl Session {
 
     /// May this peer send, by its address, its certificate or its password?
     pub(super) fn may_send(&self) -> bool {
-        let certified = self.peer.tls.as_ref().is_some_and(|tls| tls.client_verified);
+        let certified = self
+            .peer
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_verified);
         certified || self.user.is_some() || self.policy.allows(self.peer.address)
     }
 

@@ -83,5 +83,6 @@ fn count<K: Ord>(map: &Mutex<BTreeMap<K, u64>>, key: K) {
 }
 
 fn snapshot<K: Ord + Clone>(map: &Mutex<BTreeMap<K, u64>>) -> BTreeMap<K, u64> {
-    map.lock().map_or_else(|_| BTreeMap::new(), |map| map.clone())
+    map.lock()
+        .map_or_else(|_| BTreeMap::new(), |map| map.clone())
 }

@@ -278,7 +278,10 @@ impl Session {
         self.mode = Mode::Waiting(Waiting::Store(share));
         self.due = Some(Next::Store(Box::new(ReceivedMail {
             peer: self.peer.address,
-            helo: self.greeting.as_ref().map_or_else(String::new, |greeting| greeting.helo.clone()),
+            helo: self
+                .greeting
+                .as_ref()
+                .map_or_else(String::new, |greeting| greeting.helo.clone()),
             tls: self.peer.tls.as_ref().map(|tls| tls.description.clone()),
             user: self.user.clone(),
             reverse_path: sender,

@@ -31,7 +31,10 @@ fn every_mail_gives_what_is_expected() {
     let set = rulebook::load(Some(&root.join("rules"))).unwrap_or_else(|problems| {
         panic!(
             "{}",
-            problems.iter().map(|p| format!("{p}\n\n")).collect::<String>()
+            problems
+                .iter()
+                .map(|p| format!("{p}\n\n"))
+                .collect::<String>()
         )
     });
     let mut wrong = Vec::new();
@@ -44,7 +47,11 @@ fn every_mail_gives_what_is_expected() {
         let lf: Vec<u8> = crlf.iter().copied().filter(|byte| *byte != b'\r').collect();
         for (ends, bytes) in [("CRLF", crlf), ("LF", lf)] {
             let differences = compare(&set, &bytes, &expected);
-            wrong.extend(differences.iter().map(|line| format!("{name} ({ends}): {line}")));
+            wrong.extend(
+                differences
+                    .iter()
+                    .map(|line| format!("{name} ({ends}): {line}")),
+            );
         }
     }
     let clean = files.len() - mails_in(&wrong);
@@ -57,7 +64,10 @@ fn every_mail_gives_what_is_expected() {
 }
 
 fn mails_in(lines: &[String]) -> usize {
-    let mut names: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').next()).collect();
+    let mut names: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
     names.dedup();
     names.len()
 }
@@ -76,13 +86,29 @@ fn compare(set: &RuleSet, bytes: &[u8], expected: &Value) -> Vec<String> {
             out.push(format!("{key}: wants {want:?}, got {got:?}"));
         }
     };
-    same("source", expected["system"].as_str(), decision.source.as_deref());
-    same("event", expected["event"].as_str(), Some(decision.event.as_str()));
+    same(
+        "source",
+        expected["system"].as_str(),
+        decision.source.as_deref(),
+    );
+    same(
+        "event",
+        expected["event"].as_str(),
+        Some(decision.event.as_str()),
+    );
     if decision.event == mailbell::alert::Event::Ignore {
-        same("reason", expected["reason"].as_str(), Some(&decision.reason));
+        same(
+            "reason",
+            expected["reason"].as_str(),
+            Some(&decision.reason),
+        );
         return out;
     }
-    same("degraded", Some("false"), Some(&decision.degraded.to_string()));
+    same(
+        "degraded",
+        Some("false"),
+        Some(&decision.degraded.to_string()),
+    );
     for (key, want) in expected.as_object().unwrap() {
         if !NOT_FIELDS.contains(&key.as_str()) && !key.starts_with('_') {
             same(key, want.as_str(), field(&decision, key));
@@ -92,9 +118,22 @@ fn compare(set: &RuleSet, bytes: &[u8], expected: &Value) -> Vec<String> {
     if url.is_none() || url != expected["url_alt"].as_str() {
         same("url", expected["url"].as_str(), url);
     }
-    for key in ["title", "ticket_id", "priority", "state", "queue", "customer", "requester",
-        "requester_email", "site", "assignee", "due", "created", "external_id", "s4_status"]
-    {
+    for key in [
+        "title",
+        "ticket_id",
+        "priority",
+        "state",
+        "queue",
+        "customer",
+        "requester",
+        "requester_email",
+        "site",
+        "assignee",
+        "due",
+        "created",
+        "external_id",
+        "s4_status",
+    ] {
         if expected.get(key).is_none() {
             same(key, None, field(&decision, key));
         }
@@ -110,12 +149,16 @@ fn compare(set: &RuleSet, bytes: &[u8], expected: &Value) -> Vec<String> {
 fn description(decision: &Decision, expected: &Value) -> Vec<String> {
     let text = collapse(field(decision, "description").unwrap_or_default());
     let contains = strings(&expected["description_contains"]);
-    let missing = contains.into_iter().filter(|part| !text.contains(&collapse(part)));
+    let missing = contains
+        .into_iter()
+        .filter(|part| !text.contains(&collapse(part)));
     let mut out: Vec<String> = missing
         .map(|part| format!("description lacks {part:?}: {text:?}"))
         .collect();
     let excludes = strings(&expected["description_excludes"]);
-    let extra = excludes.into_iter().filter(|part| text.contains(&collapse(part)));
+    let extra = excludes
+        .into_iter()
+        .filter(|part| text.contains(&collapse(part)));
     out.extend(extra.map(|part| format!("description has {part:?}")));
     out
 }

@@ -2,6 +2,10 @@
 
 mod configuration;
 mod corpus;
+mod delivery;
 mod golden;
-mod tidy;
 mod reading;
+mod receiver;
+mod scripted;
+mod spool;
+mod tidy;
