@@ -171,6 +171,8 @@ pub const MESSAGE_ID_BYTES_MAX: usize = 998;
 
 /// Requests under way for one team: enough to fill a fast endpoint, few enough for a slow one.
 pub const IN_FLIGHT_PER_TEAM: usize = 32;
+/// The same while a webhook has not just worked: SIGNL4 takes 10 erroneous requests a minute.
+pub const UNPROVEN_IN_FLIGHT: usize = 4;
 /// Mails read and decided in one go.
 pub const DECIDE_BATCH: usize = 64;
 /// Failed attempts in a row that open the circuit of a transport.

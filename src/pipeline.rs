@@ -333,7 +333,7 @@ impl Shared {
         let now = self.clock.now();
         let (asks, budget) = self.lanes().asks(now);
         let mut next_due = None;
-        if !asks.is_empty() && budget.new > 0 || asks.iter().any(|ask| !ask.paced) {
+        if asks.iter().any(|ask| !ask.paced || budget.new > 0) {
             let lease = self.spool.lease(asks, budget, now).await?;
             self.tell_settled(&lease.settled);
             for leased in lease.deliveries {

@@ -10,8 +10,8 @@ use crate::config::{Retry, TransportKind};
 use crate::deliver::circuit::{Change, Circuit, Gate};
 use crate::deliver::pace::Pace;
 use crate::deliver::schedule::{self, Choice, Health, Progress};
-use crate::deliver::{Outcome, Transport};
-use crate::limits::IN_FLIGHT_PER_TEAM;
+use crate::deliver::{Deferral, Outcome, Transport};
+use crate::limits::{IN_FLIGHT_PER_TEAM, UNPROVEN_IN_FLIGHT};
 use crate::spool::{Ask, Budget};
 
 /// A team's ways out, first and second.
@@ -160,10 +160,9 @@ impl Lanes {
                 reason,
                 ..
             } => {
-                if paced && *reason == crate::deliver::Deferral::RateLimited {
+                if paced && *reason == Deferral::RateLimited {
                     // One account: what is refused to one team is refused to all.
-                    self.pace
-                        .block(now.plus(retry_after.unwrap_or(Duration::from_secs(15))));
+                    self.pace.refused(now, *retry_after);
                 }
                 way.circuit.deferred(now, *retry_after, &self.retry, draw)
             }
@@ -232,10 +231,23 @@ impl Lane {
             Choice::NotNow => 0,
             Choice::Use(kind) => {
                 let probes = health.iter().any(|h| h.transport == kind && h.probe_due);
-                if probes { free.min(1) } else { free }
+                if probes {
+                    free.min(1)
+                } else if self.is_unproven(kind) {
+                    // All that is under way may come back as erroneous.
+                    free.min(UNPROVEN_IN_FLIGHT.saturating_sub(self.in_flight))
+                } else {
+                    free
+                }
             }
             Choice::Rejected | Choice::GiveUp => free,
         }
+    }
+
+    /// A webhook that has not just worked: its secret may be wrong.
+    fn is_unproven(&self, kind: TransportKind) -> bool {
+        let way = self.ways.iter().find(|way| way.transport.kind() == kind);
+        kind == TransportKind::Webhook && way.is_some_and(|way| !way.circuit.is_proven())
     }
 
     fn wake_times(&self, retry: &Retry) -> impl Iterator<Item = Time> {

@@ -103,6 +103,15 @@ impl Pace {
         }
     }
 
+    /// A request was refused as one too many. Without a time of its own, the block lasts at least
+    /// as long as the shortest window.
+    pub fn refused(&mut self, now: Time, retry_after: Option<Duration>) {
+        let shortest = self.windows.iter().map(|window| window.length).min();
+        if let Some(wait) = retry_after.or(shortest) {
+            self.block(now.plus(wait));
+        }
+    }
+
     /// SIGNL4 said when it takes requests again.
     pub fn block(&mut self, until: Time) {
         self.blocked_until = Some(self.blocked_until.map_or(until, |at| at.max(until)));

@@ -7,11 +7,15 @@
 mod commands;
 mod configuration;
 mod corpus;
+mod delivery;
 mod dialogs;
 mod door;
 mod golden;
 mod program;
 mod reading;
+mod receiver;
 mod rules;
 mod samotop;
+mod scripted;
+mod spool;
 mod tidy;

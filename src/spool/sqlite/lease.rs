@@ -48,7 +48,10 @@ pub(super) fn lease(
         }
         for candidate in due {
             match take(connection, candidate.id, now)? {
-                Taken::Ended(settled) => lease.settled.push(settled),
+                Taken::Ended(settled) => {
+                    lease.settled.push(settled);
+                    budget.give_back(&asks, &candidate);
+                }
                 Taken::Leased(leased) => {
                     if let Some(ask) = asks.get_mut(candidate.ask) {
                         ask.slots = ask.slots.saturating_sub(1);
@@ -77,15 +80,12 @@ fn due(
     budget: &mut Budget,
     now: Time,
 ) -> Result<Vec<Candidate>, SpoolError> {
-    let mut all = Vec::new();
+    let mut all: Vec<Candidate> = Vec::new();
     for (index, ask) in asks.iter().enumerate() {
         due_of_team(connection, ask, index, now, &mut all)?;
     }
     all.sort_by_key(|candidate| (candidate.urgency, candidate.not_before, candidate.id));
-    all.retain(|candidate| {
-        let paced = asks.get(candidate.ask).is_some_and(|ask| ask.paced);
-        !paced || spend(budget, candidate.urgency)
-    });
+    all.retain(|candidate| budget.spend(asks, candidate));
     Ok(all)
 }
 
@@ -120,14 +120,36 @@ fn due_of_team(
     Ok(())
 }
 
-fn spend(budget: &mut Budget, urgency: u8) -> bool {
-    let is_other = urgency >= FIRST_URGENCY_OF_OTHERS;
-    if budget.new == 0 || (is_other && budget.other == 0) {
-        return false;
+impl Candidate {
+    fn is_other(&self) -> bool {
+        self.urgency >= FIRST_URGENCY_OF_OTHERS
     }
-    budget.new -= 1;
-    budget.other = budget.other.saturating_sub(usize::from(is_other));
-    true
+
+    fn is_paced(&self, asks: &[Ask]) -> bool {
+        asks.get(self.ask).is_some_and(|ask| ask.paced)
+    }
+}
+
+impl Budget {
+    fn spend(&mut self, asks: &[Ask], candidate: &Candidate) -> bool {
+        if !candidate.is_paced(asks) {
+            return true;
+        }
+        if self.new == 0 || (candidate.is_other() && self.other == 0) {
+            return false;
+        }
+        self.new -= 1;
+        self.other = self.other.saturating_sub(usize::from(candidate.is_other()));
+        true
+    }
+
+    /// It was not sent after all.
+    fn give_back(&mut self, asks: &[Ask], candidate: &Candidate) {
+        if candidate.is_paced(asks) {
+            self.new = self.new.saturating_add(1);
+            self.other = self.other.saturating_add(usize::from(candidate.is_other()));
+        }
+    }
 }
 
 enum Taken {

@@ -238,3 +238,73 @@ impl Readers {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::{AcceptError, Recipient};
+
+    fn mail(bytes: usize) -> ReceivedMail {
+        ReceivedMail {
+            peer: "192.0.2.1".parse().unwrap(),
+            helo: "kix.example".to_owned(),
+            tls: None,
+            user: None,
+            reverse_path: String::new(),
+            recipients: vec![Recipient {
+                forward_path: "ops@alerts.example".to_owned(),
+                team: "ops".to_owned(),
+            }],
+            data: vec![b'x'; bytes],
+        }
+    }
+
+    /// SQLite reports its own bound on the file as it reports a full disk.
+    async fn limit_pages(spool: &Sqlite, pages: u32) {
+        let limit = move |connection: &Connection| {
+            Ok(connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?)
+        };
+        spool
+            .writer
+            .write(Durability::Written, 0, limit)
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_what_does_not_fit_and_recovers_by_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Sqlite::open_gateway(&directory.path().join("spool.db")).unwrap();
+        let now = Time::from_ms(1);
+        let first = spool.accept(mail(100), now).await.unwrap();
+        limit_pages(&spool, 60).await;
+        let error = spool.accept(mail(1 << 20), now).await.unwrap_err();
+        assert_eq!(AcceptError::from(error), AcceptError::Full);
+        // A small one that shares a group with a big one is not harmed by it.
+        let (big, small) =
+            tokio::join!(spool.accept(mail(1 << 20), now), spool.accept(mail(9), now));
+        assert!(big.is_err());
+        assert!(small.is_ok(), "{small:?}");
+        limit_pages(&spool, 1 << 30).await;
+        spool.accept(mail(1 << 20), now).await.unwrap();
+        assert!(spool.knows(first).await.unwrap());
+        let audit = spool.audit().await.unwrap();
+        assert!(audit.balances());
+        assert_eq!(audit.teams["ops"].accepted, 3);
+    }
+
+    #[tokio::test]
+    async fn writes_that_wait_share_a_transaction_and_none_is_mixed_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Arc::new(Sqlite::open_gateway(&directory.path().join("spool.db")).unwrap());
+        let accepts = (0..300).map(|size| {
+            let spool = Arc::clone(&spool);
+            tokio::spawn(async move { (size, spool.accept(mail(size), Time::from_ms(1)).await) })
+        });
+        for accept in accepts.collect::<Vec<_>>() {
+            let (size, id) = accept.await.unwrap();
+            let raw = spool.raw(id.unwrap()).await.unwrap().unwrap();
+            assert_eq!(raw.len(), size);
+        }
+    }
+}

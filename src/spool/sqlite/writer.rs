@@ -176,7 +176,7 @@ impl Store {
             Ok(connection) => run_group(connection, group),
             Err(error) => Err(error),
         };
-        if result.is_err() {
+        if let Err(SpoolError::Unavailable(_)) = result {
             // Opened anew for the next group: the store comes back without a restart.
             self.connection = None;
         }
