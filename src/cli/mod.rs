@@ -4,13 +4,14 @@
 //! 1: it ran and the answer is no; 2: it could not run.
 
 mod check;
-//mod demo;
+mod demo;
 mod explain;
 mod mails;
 mod queue;
 mod schema;
 mod send;
 mod serve;
+mod submission;
 mod test;
 
 use std::io::IsTerminal;
@@ -39,7 +40,7 @@ enum Command {
     /// Run the gateway until SIGTERM; SIGHUP reloads rules and certificate
     Serve(serve::Arguments),
     /// Show the whole way on this machine, without an account and without configuration
-    //Demo(demo::Arguments),
+    Demo(demo::Arguments),
     /// Check the configuration, every rule file and every rule's own tests
     Check(check::Arguments),
     /// Tell what would happen to these mails; sends nothing, needs no configuration
@@ -110,7 +111,7 @@ pub fn run() -> ExitCode {
     };
     let answer = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments, &surroundings),
-        //Command::Demo(arguments) => demo::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Check(arguments) => check::run(&arguments, &surroundings),
         Command::Test(arguments) => test::run(&arguments, &surroundings),
         Command::Explain(arguments) => explain::run(&arguments, &surroundings),

@@ -5,7 +5,7 @@
 pub mod entries;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,12 +168,17 @@ fn problem(status: StatusCode, message: &str) -> Response {
 
 /// The URL under which a listener is reached from this machine.
 pub fn url(listen: SocketAddr) -> String {
-    let mut reachable = listen;
+    format!("http://{}", reachable(listen))
+}
+
+/// The address under which a listener is reached from this machine: one that listens on all
+/// addresses is on loopback too.
+pub fn reachable(mut listen: SocketAddr) -> SocketAddr {
     if listen.ip().is_unspecified() {
-        reachable.set_ip(match listen {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        listen.set_ip(match listen {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    format!("http://{reachable}")
+    listen
 }
