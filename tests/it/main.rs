@@ -10,6 +10,7 @@ mod corpus;
 mod delivery;
 mod dialogs;
 mod door;
+mod gateway;
 mod golden;
 mod program;
 mod reading;
