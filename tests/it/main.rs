@@ -2,6 +2,7 @@
 
 mod configuration;
 mod corpus;
+mod crash;
 mod delivery;
 mod golden;
 mod reading;
