@@ -8,5 +8,6 @@ mod golden;
 mod reading;
 mod receiver;
 mod scripted;
+mod simulation;
 mod spool;
 mod tidy;
