@@ -100,6 +100,11 @@ impl Ending {
         }
     }
 
+    /// Something was handed to a transport, which took it.
+    pub fn left(self) -> bool {
+        !matches!(self, Ending::Suppressed | Ending::DeadLetter)
+    }
+
     pub fn parse(word: &str) -> Option<Ending> {
         Ending::ALL
             .into_iter()

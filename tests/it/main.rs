@@ -7,6 +7,7 @@
 mod commands;
 mod configuration;
 mod corpus;
+mod crash;
 mod delivery;
 mod dialogs;
 mod door;
@@ -18,5 +19,6 @@ mod receiver;
 mod rules;
 mod samotop;
 mod scripted;
+mod simulation;
 mod spool;
 mod tidy;

@@ -89,10 +89,11 @@ pub(super) struct Delivery {
     pub(super) external_id: Option<String>,
     pub(super) escalate: bool,
     pub(super) since: Time,
+    pub(super) maybe_paged: bool,
 }
 
 const DELIVERY: &str = "SELECT d.id, d.seq, m.id, m.received_ms, d.team, d.part, d.stage,
-    d.status, d.external_id, d.escalate, d.since_ms
+    d.status, d.external_id, d.escalate, d.since_ms, d.maybe_paged
     FROM deliveries d JOIN mails m ON m.seq = d.seq WHERE d.id = ?1";
 
 pub(super) fn delivery(connection: &Connection, id: DeliveryId) -> Result<Delivery, SpoolError> {
@@ -109,6 +110,7 @@ pub(super) fn delivery(connection: &Connection, id: DeliveryId) -> Result<Delive
             external_id: row.get(8)?,
             escalate: row.get(9)?,
             since: Time::from_ms(row.get(10)?),
+            maybe_paged: row.get(11)?,
         })
     };
     Ok(connection
@@ -132,6 +134,17 @@ pub(super) fn end(
         .execute(params![delivery.id.0, ending.as_str(), reason, now.ms()])?;
     count_in_ledger(connection, &delivery.team, ending.as_str(), 1)?;
     if let Some(external_id) = &delivery.external_id {
+        if delivery.maybe_paged && !ending.left() && delivery.status.as_deref() == Some("new") {
+            let ticket = ticket(connection, &delivery.team, external_id)?;
+            let doubtful = lifecycle::after_doubt(ticket);
+            write_ticket(
+                connection,
+                (&delivery.team, external_id),
+                doubtful,
+                None,
+                now,
+            )?;
+        }
         promote(connection, &delivery.team, external_id)?;
     }
     Ok(Settled {
@@ -208,6 +221,17 @@ pub(super) fn tell_ticket(
     let after = lifecycle::after(before, status);
     let opens = status == Status::New
         && before.is_none_or(|t| t.state == TicketState::Resolved || !t.paged);
+    let alert = alert.filter(|_| opens);
+    write_ticket(connection, (team, external_id), after, alert, now)
+}
+
+fn write_ticket(
+    connection: &Connection,
+    (team, external_id): (&str, &str),
+    ticket: Ticket,
+    alert: Option<&str>,
+    now: Time,
+) -> Result<(), SpoolError> {
     connection
         .prepare_cached(
             "INSERT INTO tickets (team, external_id, state, paged, changed_ms, alert)
@@ -218,10 +242,10 @@ pub(super) fn tell_ticket(
         .execute(params![
             team,
             external_id,
-            after.state.as_str(),
-            after.paged,
+            ticket.state.as_str(),
+            ticket.paged,
             now.ms(),
-            alert.filter(|_| opens)
+            alert
         ])?;
     Ok(())
 }
