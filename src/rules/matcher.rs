@@ -85,7 +85,7 @@ impl Condition {
         let texts: Vec<std::borrow::Cow<'_, str>> = match &self.subject {
             Subject::Part(Part::Heading) => {
                 let title = values.deciding("title");
-                vec![heading(&mail.message.subject, title.as_deref()).into()]
+                vec![heading(mail.subject, title.as_deref()).into()]
             }
             Subject::Part(part) => mail.part(part),
             Subject::Field(name) => values.deciding(name).map(Into::into).into_iter().collect(),
