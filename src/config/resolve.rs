@@ -12,7 +12,8 @@ use toml::Spanned;
 use super::secrets::Sources;
 use super::values::{DurationText, NetText};
 use super::{
-    Config, Pace, Password, Relay, Retry, Rules, Signl4, Smtp, Spool, Store, Tls, User, Web, written,
+    Config, Pace, Password, Relay, Retry, Rules, Signl4, Smtp, Spool, Store, Tls, User, Web,
+    written,
 };
 use crate::diagnostic::{Diagnostic, SourceText};
 
@@ -32,7 +33,7 @@ pub(super) struct Resolver<'a> {
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(
-        pub(super) source: &'a SourceText,
+        source: &'a SourceText,
         folder: &'a Path,
         environment: &'a [(String, String)],
         team_was_refused: bool,
