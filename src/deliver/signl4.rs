@@ -289,7 +289,8 @@ mod tests {
     #[test]
     fn wait_table() {
         let now = Time::from_seconds(1_445_412_000); // Wed, 21 Oct 2015 07:20:00 GMT
-        let table: [(&[(&'static str, &'static str)], Option<u64>); 8] = [
+        type Headers = &'static [(&'static str, &'static str)];
+        let table: [(Headers, Option<u64>); 8] = [
             (&[("retry-after", "7")], Some(7)),
             (
                 &[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")],
