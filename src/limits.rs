@@ -113,6 +113,10 @@ pub const HTML_NESTING_MAX: usize = 192;
 /// Bytes of `Message::text`, and of `Message::set_apart`. Rules run every regex over the first.
 pub const TEXT_BYTES_MAX: usize = 256 * 1024;
 
+/// Bytes of rendered lines that are looked at for labels, history and footers: twice what may come
+/// out, because history and wrapping blanks go. Millions of short lines would take seconds.
+pub const RENDERED_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX;
+
 /// Columns of one table row that are read.
 pub const TABLE_COLUMNS_MAX: usize = 64;
 
@@ -203,3 +207,16 @@ pub const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 /// The pause after the first failure of the spool; doubles up to the longest.
 pub const SPOOL_PAUSE_FIRST: std::time::Duration = std::time::Duration::from_millis(200);
 pub const SPOOL_PAUSE_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How long a mail in the middle may take to come to its end when the gateway stops. Below the
+/// 90 seconds after which systemd kills by default.
+pub const DOOR_DRAIN: Duration = Duration::from_secs(20);
+
+/// Finished mails removed in one transaction: some milliseconds of the writer's time.
+pub const PRUNE_BATCH: usize = 500;
+
+/// Between two batches, so that accepting mails goes on at nearly full speed.
+pub const PRUNE_PAUSE: Duration = Duration::from_millis(200);
+
+/// Between two looks for mails whose retention is over.
+pub const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);

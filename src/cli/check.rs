@@ -26,7 +26,10 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     match &file {
         Some(path) => match config::load(Some(path), &surroundings.environment) {
             Ok(loaded) => folder = folder.or(loaded.config.rules.directory),
-            Err(found) => problems.extend(found),
+            Err(refused) => {
+                problems.extend(refused.problems);
+                folder = folder.or(refused.rules);
+            }
         },
         None => {
             folder =

@@ -4,12 +4,14 @@
 //! 1: it ran and the answer is no; 2: it could not run.
 
 mod check;
-//mod demo;
+mod demo;
 mod explain;
 mod mails;
+mod queue;
 mod schema;
-//mod send;
-//mod serve;
+mod send;
+mod serve;
+mod submission;
 mod test;
 
 use std::io::IsTerminal;
@@ -36,9 +38,9 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway until SIGTERM; SIGHUP reloads rules and certificate
-    //Serve(serve::Arguments),
+    Serve(serve::Arguments),
     /// Show the whole way on this machine, without an account and without configuration
-    //Demo(demo::Arguments),
+    Demo(demo::Arguments),
     /// Check the configuration, every rule file and every rule's own tests
     Check(check::Arguments),
     /// Tell what would happen to these mails; sends nothing, needs no configuration
@@ -46,7 +48,9 @@ enum Command {
     /// Show how a mail is read and decided: gates, fields, rules, alert
     Explain(explain::Arguments),
     /// Send a mail to the running gateway by SMTP and follow it to its outcome
-    //Send(send::Arguments),
+    Send(send::Arguments),
+    /// List, show, retry, drop and export what is in the spool, dead letters included
+    Queue(queue::Arguments),
     /// Print the JSON Schema of rule files or of mailbell.toml, for editors
     Schema(schema::Arguments),
 }
@@ -73,7 +77,7 @@ impl Surroundings {
 
     fn load(&self) -> anyhow::Result<Loaded> {
         config::load(self.config_file().as_deref(), &self.environment)
-            .map_err(|problems| Problems(problems).into())
+            .map_err(|refused| Problems(refused.problems).into())
     }
 }
 
@@ -98,7 +102,7 @@ impl std::fmt::Display for Problems {
 /// Runs the command of this process's arguments.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    start_log(false);
+    start_log(matches!(arguments.command, Command::Serve(_)));
     // The one TLS provider, before any client or listener is built.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let surroundings = Surroundings {
@@ -106,12 +110,13 @@ pub fn run() -> ExitCode {
         environment: std::env::vars().collect(),
     };
     let answer = match arguments.command {
-        //Command::Serve(arguments) => serve::run(&arguments, &surroundings),
-        //Command::Demo(arguments) => demo::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments, &surroundings),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Check(arguments) => check::run(&arguments, &surroundings),
         Command::Test(arguments) => test::run(&arguments, &surroundings),
         Command::Explain(arguments) => explain::run(&arguments, &surroundings),
-        //Command::Send(arguments) => send::run(&arguments, &surroundings),
+        Command::Send(arguments) => send::run(&arguments, &surroundings),
+        Command::Queue(arguments) => queue::run(&arguments, &surroundings),
         Command::Schema(arguments) => schema::run(&arguments),
     };
     match answer {

@@ -161,7 +161,7 @@ fn as_it_came(dispatch: &Dispatch) -> Result<Vec<u8>, String> {
 
 /// Every line end is CRLF, so that no server sees `LF . LF` as the end of the data (SMTP
 /// smuggling), and the last one is left to lettre, which adds it.
-fn for_the_wire(mail: &[u8]) -> Vec<u8> {
+pub(crate) fn for_the_wire(mail: &[u8]) -> Vec<u8> {
     let mut wire = Vec::with_capacity(mail.len() + mail.len() / 32);
     let mut bytes = mail.iter().copied().peekable();
     while let Some(byte) = bytes.next() {

@@ -77,6 +77,7 @@ impl Client {
         Ok(Webhook {
             client: self.clone(),
             url: SecretString::from(url.as_str()),
+            secret: secret.clone(),
         })
     }
 }
@@ -111,6 +112,8 @@ pub struct Webhook {
     client: Client,
     /// With the secret in it.
     url: SecretString,
+    /// To take it out of answers: SIGNL4's 404 repeats it (FORMATS.md 1.1).
+    secret: SecretString,
 }
 
 #[async_trait]
@@ -138,18 +141,20 @@ impl Transport for Webhook {
             .send()
             .await;
         match answer {
-            Ok(response) => verdict(response, self.client.clock.now()).await,
+            Ok(response) => verdict(response, self.client.clock.now(), &self.secret).await,
             Err(error) => failure(error),
         }
     }
 }
 
 /// What each answer means; the one table of it (FORMATS.md 1.1).
-async fn verdict(response: Response, now: Time) -> Outcome {
+async fn verdict(response: Response, now: Time, secret: &SecretString) -> Outcome {
     let status = response.status();
     let wait = wait_asked_for(response.headers(), now);
     let exhausted = remaining(response.headers()) == Some(0);
-    let body = bounded_text(response).await;
+    let body = bounded_text(response)
+        .await
+        .replace(secret.expose_secret(), "***");
     let detail = describe(status, &body);
     match status.as_u16() {
         200..300 => Outcome::Delivered {

@@ -2,8 +2,12 @@
 //!
 //! Owns the words of the log. Must not decide anything.
 
+mod health;
+mod metrics;
+
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Time;
@@ -11,6 +15,9 @@ use crate::config::TransportKind;
 use crate::deliver::Outcome;
 use crate::rules::Decision;
 use crate::spool::{MailId, Settled, SpoolError};
+
+pub use health::Health;
+pub use metrics::{Metrics, with_door};
 
 /// One thing that has happened between the 250 reply and the outside.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +87,18 @@ pub enum Happening<'a> {
 /// Whoever wants to know.
 pub trait Observer: Send + Sync + fmt::Debug {
     fn observe(&self, happening: &Happening<'_>);
+}
+
+/// Tells each of several.
+#[derive(Debug)]
+pub struct Observers(pub Vec<Arc<dyn Observer>>);
+
+impl Observer for Observers {
+    fn observe(&self, happening: &Happening<'_>) {
+        for observer in &self.0 {
+            observer.observe(happening);
+        }
+    }
 }
 
 /// Writes each happening as one structured log line.

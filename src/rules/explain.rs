@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Decision;
+use crate::message::{Envelope, Mailbox, Message};
 
 /// One step; `depth` is how far it is indented.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,4 +123,32 @@ pub(super) fn quoted(text: &str) -> String {
         line.push('…');
     }
     format!("\"{line}\"")
+}
+
+/// What the rules see of a mail.
+pub(super) fn describe(message: &Message, envelope: &Envelope, record: &mut Recorder) {
+    record.say(|| {
+        format!(
+            "envelope: <{}> to <{}>",
+            envelope.reverse_path, envelope.forward_path
+        )
+    });
+    let name = |mailbox: &Mailbox| match &mailbox.name {
+        Some(name) => format!("{name} <{}>", mailbox.address),
+        None => mailbox.address.clone(),
+    };
+    if let Some(forwarding) = &message.forwarding {
+        record.say(|| format!("forwarded by: {}", name(&forwarding.by)));
+    }
+    record.say(|| format!("from: {}", name(&message.from)));
+    record.say(|| format!("subject: {}", message.subject));
+    record.say(|| "text:".to_owned());
+    record.inside(|record| record.say(|| message.text.clone()));
+    if !message.set_apart.is_empty() {
+        record.say(|| "set apart (never looked at):".to_owned());
+        record.inside(|record| record.say(|| message.set_apart.clone()));
+    }
+    for problem in &message.problems {
+        record.say(|| format!("problem: {problem}"));
+    }
 }

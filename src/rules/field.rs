@@ -1,5 +1,6 @@
 //! What a rule file takes from a mail: fields by label and by regex, and the X-S4-* lines.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use indexmap::IndexMap;
@@ -24,24 +25,15 @@ pub struct Field {
     pub none: Vec<String>,
 }
 
-/// One try.
+/// One try: the value behind one of `labels`, or the whole part; of that, what `regex` takes.
 #[derive(Debug, Clone)]
 pub struct Take {
     pub part: Part,
-    pub how: How,
-}
-
-#[derive(Debug, Clone)]
-pub enum How {
-    Label {
-        /// As written, and in normal form.
-        labels: Vec<(String, String)>,
-        block: bool,
-    },
-    Regex {
-        regex: Regex,
-        last: bool,
-    },
+    /// As written, and in normal form; empty for a regex alone.
+    pub labels: Vec<(String, String)>,
+    pub block: bool,
+    pub regex: Option<Regex>,
+    pub last: bool,
 }
 
 /// The fields that stand in X-S4-* lines, with the label in normal form.
@@ -156,9 +148,12 @@ struct Seen<'a, 'm> {
 impl Seen<'_, '_> {
     fn take(&mut self, field: &Field, record: &mut Recorder) -> Option<String> {
         for take in &field.takes {
-            let text = match &take.how {
-                How::Label { labels, block } => self.label(&take.part, labels, *block, record),
-                How::Regex { regex, last } => self.regex(field, &take.part, regex, *last, record),
+            let text = match take.labels.is_empty() {
+                true => self.regex(field, take, &self.mail.part(&take.part), record),
+                false => self.label(take, record).and_then(|value| match take.regex {
+                    Some(_) => self.regex(field, take, &[value.into()], record),
+                    None => Some(value),
+                }),
             };
             let Some(text) = text else { continue };
             match field.clean(&text) {
@@ -172,13 +167,8 @@ impl Seen<'_, '_> {
         None
     }
 
-    fn label(
-        &self,
-        part: &Part,
-        labels: &[(String, String)],
-        block: bool,
-        record: &mut Recorder,
-    ) -> Option<String> {
+    fn label(&self, take: &Take, record: &mut Recorder) -> Option<String> {
+        let Take { part, labels, .. } = take;
         let texts = match part {
             Part::OwnText => Vec::new(),
             part => self.mail.part(part),
@@ -193,7 +183,7 @@ impl Seen<'_, '_> {
         };
         for (written, normal) in labels {
             for labels in searched {
-                let found = match block {
+                let found = match take.block {
                     true => labels.block(normal, self.known),
                     false => labels.value(normal),
                 };
@@ -218,13 +208,13 @@ impl Seen<'_, '_> {
     fn regex(
         &mut self,
         field: &Field,
-        part: &Part,
-        regex: &Regex,
-        last: bool,
+        take: &Take,
+        texts: &[Cow<'_, str>],
         record: &mut Recorder,
     ) -> Option<String> {
-        let texts = self.mail.part(part);
-        let captures = texts.iter().find_map(|text| match last {
+        let regex = take.regex.as_ref()?;
+        let part = &take.part;
+        let captures = texts.iter().find_map(|text| match take.last {
             false => regex.captures(text),
             true => regex.captures_iter(text).last(),
         });

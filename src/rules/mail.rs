@@ -2,6 +2,7 @@
 //! system's own words and the customer's.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use regex::Regex;
 
@@ -13,6 +14,7 @@ use crate::message::{Envelope, Mailbox, Message};
 pub struct Mail<'a> {
     pub message: &'a Message,
     pub envelope: &'a Envelope,
+    pub subject: &'a str,
     pub text: &'a str,
     /// The text up to where the customer's words begin.
     pub own_text: &'a str,
@@ -40,6 +42,7 @@ impl<'a> Mail<'a> {
         Mail {
             message,
             envelope,
+            subject: &message.subject,
             text,
             own_text,
             customer_text: customer_text.trim(),
@@ -54,7 +57,7 @@ impl<'a> Mail<'a> {
             Part::ReversePath => vec![self.envelope.reverse_path.as_str().into()],
             Part::ForwardPath => vec![self.envelope.forward_path.as_str().into()],
             Part::From => mailbox(&message.from),
-            Part::Subject => vec![message.subject.as_str().into()],
+            Part::Subject | Part::Heading => vec![self.subject.into()],
             Part::Text => vec![self.text.into()],
             Part::OwnText => vec![self.own_text.into()],
             Part::CustomerText => vec![self.customer_text.into()],
@@ -71,9 +74,48 @@ impl<'a> Mail<'a> {
                 .map(|(_, value)| value.as_str().into())
                 .collect(),
             Part::OriginalFrom if forwarded => mailbox(&message.from),
-            Part::OriginalSubject if forwarded => vec![message.subject.as_str().into()],
+            Part::OriginalSubject if forwarded => vec![self.subject.into()],
             Part::OriginalFrom | Part::OriginalSubject => Vec::new(),
         }
+    }
+}
+
+/// The subject without the ticket's title: what the ticket system's template says, and not what
+/// a customer wrote. Of a subject that was cut, as much as agrees with the title.
+pub fn heading(subject: &str, title: Option<&str>) -> String {
+    let title = title.unwrap_or_default();
+    let run = match subject.rfind(title) {
+        Some(at) => at..at + title.len(),
+        None => longest_beginning(subject, title),
+    };
+    let before = subject.get(..run.start).unwrap_or_default();
+    let after = subject.get(run.end..).unwrap_or_default();
+    super::collapse(&format!("{before} {after}"))
+}
+
+/// Where the subject agrees longest with the beginning of the title; nothing where that is a
+/// few characters only, which agree by chance.
+fn longest_beginning(subject: &str, title: &str) -> Range<usize> {
+    const CHARS_MIN: usize = 12;
+    /// Beyond any real subject; bounds the search, which compares at every place.
+    const CHARS_MAX: usize = 500;
+    let agreeing = |at: usize| -> Range<usize> {
+        let rest = subject.get(at..).unwrap_or_default();
+        let same = rest
+            .chars()
+            .zip(title.chars().take(CHARS_MAX))
+            .take_while(|(a, b)| a == b);
+        at..at + same.map(|(c, _)| c.len_utf8()).sum::<usize>()
+    };
+    let best = subject
+        .char_indices()
+        .take(CHARS_MAX)
+        .map(|(at, _)| agreeing(at))
+        .max_by_key(ExactSizeIterator::len)
+        .unwrap_or_default();
+    match subject.get(best.clone()) {
+        Some(run) if run.chars().count() >= CHARS_MIN => best,
+        _ => 0..0,
     }
 }
 
@@ -88,4 +130,37 @@ fn mailbox(mailbox: &Mailbox) -> Vec<Cow<'_, str>> {
         forms.push(format!("{name} <{}>", mailbox.address).into());
     }
     forms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headings() {
+        let cases = [
+            (
+                "New Ticket: Disk full [T#1]",
+                Some("Disk full"),
+                "New Ticket: [T#1]",
+            ),
+            (
+                "T1 - Door is closed - Complete",
+                Some("Door is closed"),
+                "T1 - - Complete",
+            ),
+            ("Closed: Closed", Some("Closed"), "Closed:"),
+            (
+                "New: a long title that was c [...] [T#1]",
+                Some("a long title that was cut"),
+                "New: [...] [T#1]",
+            ),
+            ("New: other words", Some("a title"), "New: other words"),
+            ("New: other words", None, "New: other words"),
+            ("Größe", Some("ö"), "Gr ße"),
+        ];
+        for (subject, title, want) in cases {
+            assert_eq!(heading(subject, title), want);
+        }
+    }
 }

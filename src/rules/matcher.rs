@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::explain::{Recorder, quoted};
 use super::field::Values;
-use super::mail::Mail;
+use super::mail::{Mail, heading};
 use super::part::Part;
 
 /// What a condition looks at.
@@ -83,6 +83,10 @@ impl Matcher {
 impl Condition {
     fn holds(&self, mail: &Mail<'_>, values: &Values, record: &mut Recorder) -> bool {
         let texts: Vec<std::borrow::Cow<'_, str>> = match &self.subject {
+            Subject::Part(Part::Heading) => {
+                let title = values.deciding("title");
+                vec![heading(mail.subject, title.as_deref()).into()]
+            }
             Subject::Part(part) => mail.part(part),
             Subject::Field(name) => values.deciding(name).map(Into::into).into_iter().collect(),
         };

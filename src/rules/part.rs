@@ -9,6 +9,8 @@ pub enum Part {
     ForwardPath,
     From,
     Subject,
+    /// The subject without the ticket's title; known once the fields are taken.
+    Heading,
     Text,
     /// The text above the customer's.
     OwnText,
@@ -23,11 +25,12 @@ pub enum Part {
 
 impl Part {
     /// What may stand behind `in`, for hints.
-    pub const NAMES: [&str; 12] = [
+    pub const NAMES: [&str; 13] = [
         "reverse_path",
         "forward_path",
         "from",
         "subject",
+        "heading",
         "text",
         "own_text",
         "customer_text",
@@ -44,6 +47,7 @@ impl Part {
             "forward_path" => Part::ForwardPath,
             "from" => Part::From,
             "subject" => Part::Subject,
+            "heading" => Part::Heading,
             "text" => Part::Text,
             "own_text" => Part::OwnText,
             "customer_text" => Part::CustomerText,
@@ -66,7 +70,7 @@ impl Part {
             Part::ForwardPath => 16,
             Part::Header(_) => 8,
             Part::From | Part::ReversePath | Part::OriginalFrom => 4,
-            Part::Subject | Part::OriginalSubject => 2,
+            Part::Subject | Part::Heading | Part::OriginalSubject => 2,
             Part::Text | Part::OwnText | Part::CustomerText | Part::Html | Part::Attachments => 1,
         }
     }
@@ -79,6 +83,7 @@ impl fmt::Display for Part {
             Part::ForwardPath => "forward_path",
             Part::From => "from",
             Part::Subject => "subject",
+            Part::Heading => "heading",
             Part::Text => "text",
             Part::OwnText => "own_text",
             Part::CustomerText => "customer_text",

@@ -47,16 +47,21 @@ pub fn compile(
         })
 }
 
-/// A piece for [`Defines`]: a regex of its own, without groups that would take a value.
-pub fn check_piece(source: &SourceText, text: &Text) -> Result<(), Box<Diagnostic>> {
-    let regex = compile(source, text, &Defines::new())?;
+/// A piece for [`Defines`], earlier pieces filled in: a regex of its own, without groups that
+/// would take a value.
+pub fn piece(
+    source: &SourceText,
+    text: &Text,
+    defines: &Defines,
+) -> Result<String, Box<Diagnostic>> {
+    let regex = compile(source, text, defines)?;
     if regex.captures_len() > 1 {
         return Err(Box::new(
             Diagnostic::at(source, text.span(), "a piece must not take a value")
                 .hint("write `(?:…)` instead of `(…)`; the regex that uses it takes the value"),
         ));
     }
-    Ok(())
+    Ok(regex.as_str().to_owned())
 }
 
 /// A regex with its pieces filled in, and where each run of it stands in the regex as written.

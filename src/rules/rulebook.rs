@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use notify_debouncer_full::notify::{self, RecommendedWatcher, RecursiveMode};
 use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
 
-use super::compile::RuleSet;
+use super::ruleset::RuleSet;
 use crate::diagnostic::{Diagnostic, SourceText};
 
 /// The rule files that are inside the program: name and text.

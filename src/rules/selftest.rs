@@ -2,7 +2,7 @@
 //!
 //! A test runs against the whole set, so that a gate of another file that takes its mail is seen.
 
-use super::compile::{RuleSet, Source, Test};
+use super::ruleset::{RuleSet, Source, Test};
 use super::written::{self, Text, Want, WantAlert, WantValue};
 use super::{Decision, collapse};
 use crate::alert::Event;

@@ -1,7 +1,9 @@
 //! `{field}` templates of alerts.
 //!
 //! `{name}` is replaced by that value, `{{` and `}}` are single braces, and a line is left out
-//! when it has placeholders and all of them are empty.
+//! when it has placeholders and all of them are empty. `{name|compact}` takes out blanks and
+//! hyphens, `{name|unpadded}` leading zeros: one ticket's number, spelled in two ways, must give
+//! one external id.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,15 +17,42 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Literal(String),
-    Placeholder(String),
+    Placeholder(String, Filter),
 }
+
+/// What is done to a value before it is filled in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filter {
+    AsIs,
+    Compact,
+    Unpadded,
+}
+
+impl Filter {
+    fn apply(self, text: &str) -> String {
+        match self {
+            Filter::AsIs => text.to_owned(),
+            Filter::Compact => text
+                .chars()
+                .filter(|c| !c.is_whitespace() && !matches!(c, '-' | '\u{2011}'))
+                .collect(),
+            Filter::Unpadded => match text.trim_start_matches('0') {
+                "" => text.to_owned(),
+                rest => rest.to_owned(),
+            },
+        }
+    }
+}
+
+/// A placeholder's name, and where in the template it stands (bytes).
+pub type Place = (Range<usize>, String);
 
 /// What is wrong with a template, and where in it (bytes).
 pub type Mistake = (Range<usize>, String);
 
 impl Template {
     /// The template and the place of each placeholder.
-    pub fn parse(text: &str) -> Result<(Template, Vec<(Range<usize>, String)>), Mistake> {
+    pub fn parse(text: &str) -> Result<(Template, Vec<Place>), Mistake> {
         let mut lines = vec![Vec::new()];
         let mut places = Vec::new();
         let mut literal = String::new();
@@ -53,9 +82,18 @@ impl Template {
                         ));
                     }
                     push_literal(&mut lines, &mut literal);
+                    let (name, filter) = match name.split_once('|') {
+                        None => (name.as_str(), Filter::AsIs),
+                        Some((name, "compact")) => (name, Filter::Compact),
+                        Some((name, "unpadded")) => (name, Filter::Unpadded),
+                        Some(_) => {
+                            let message = "the filters are `|compact` and `|unpadded`";
+                            return Err((range, message.to_owned()));
+                        }
+                    };
                     let name = name.trim().to_owned();
                     places.push((range, name.clone()));
-                    push(&mut lines, Piece::Placeholder(name));
+                    push(&mut lines, Piece::Placeholder(name, filter));
                 }
                 '}' => return Err((at..at + 1, "a brace itself is written `}}`".to_owned())),
                 '\n' => {
@@ -92,7 +130,7 @@ impl Template {
 
     pub fn placeholders(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().flatten().filter_map(|piece| match piece {
-            Piece::Placeholder(name) => Some(name.as_str()),
+            Piece::Placeholder(name, _) => Some(name.as_str()),
             Piece::Literal(_) => None,
         })
     }
@@ -119,10 +157,10 @@ fn render_line<'a>(
     for piece in pieces {
         match piece {
             Piece::Literal(text) => out.push_str(text),
-            Piece::Placeholder(name) => match filled(value, name) {
+            Piece::Placeholder(name, filter) => match filled(value, name) {
                 Some(text) => {
                     full += 1;
-                    out.push_str(&text);
+                    out.push_str(&filter.apply(&text));
                 }
                 None => empty += 1,
             },
@@ -143,6 +181,8 @@ mod tests {
         match name {
             "a" => Some("A".into()),
             "long" => Some("one\ntwo".into()),
+            "number" => Some("0001200".into()),
+            "card" => Some("I 2406-123".into()),
             _ => None,
         }
     }
@@ -156,6 +196,7 @@ mod tests {
             ("{none} {a}", "A"),
             ("head\n\n{long}", "head\n\none\ntwo"),
             ("{ a }", "A"),
+            ("{number|unpadded} {card|compact}", "1200 I2406123"),
         ];
         for (template, want) in cases {
             let (template, _) = Template::parse(template).unwrap();

@@ -82,6 +82,8 @@ pub struct Matcher {
     pub from: Patterns,
     /// The subject without `RE:`, `FW:` and the like.
     pub subject: Patterns,
+    /// The subject without the ticket's title: the template's words; only in rules.
+    pub heading: Patterns,
     /// The rendered text.
     pub text: Patterns,
     /// The rendered text above the customer's.
@@ -129,7 +131,7 @@ pub struct Field {
     pub none: Vec<String>,
 }
 
-/// One try: `label`, or `regex`, and where to look.
+/// One try: `label` or `regex`, and where to look; with both, the regex looks at the label's value.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Take {

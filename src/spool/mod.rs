@@ -17,6 +17,7 @@
 mod ledger;
 pub mod lifecycle;
 pub(crate) mod record;
+pub mod retention;
 pub mod sqlite;
 
 use std::fmt;
