@@ -374,14 +374,15 @@ impl Shared {
             let at = self.clock.now();
             let outcome = self.attempt(&leased, &*transport).await;
             let now = self.clock.now();
+            let took = now.since(at);
             attempts.push(Attempt {
                 at,
-                took: now.since(at),
+                took,
                 transport: kind.as_str().to_owned(),
                 result: outcome.as_str().to_owned(),
                 answer: outcome.detail().to_owned(),
             });
-            self.answered(&leased, kind, &outcome, now).await;
+            self.answered(&leased, kind, &outcome, (now, took)).await;
             match &outcome {
                 Outcome::Delivered { detail, .. } => {
                     break Step::End(ending(kind, leased.alert.status), detail.clone());
@@ -431,14 +432,20 @@ impl Shared {
     }
 
     /// Tells of the attempt, and lets the circuit of its transport draw its conclusion.
-    async fn answered(&self, leased: &Leased, kind: TransportKind, outcome: &Outcome, now: Time) {
+    async fn answered(
+        &self,
+        leased: &Leased,
+        kind: TransportKind,
+        outcome: &Outcome,
+        (now, took): (Time, Duration),
+    ) {
         let team = leased.team.as_str();
         self.tell(Happening::Attempted {
             mail: leased.mail,
             team,
             transport: kind,
             outcome,
-            took: self.clock.now().since(now),
+            took,
         });
         let change = self
             .lanes()
