@@ -113,6 +113,10 @@ pub const HTML_NESTING_MAX: usize = 192;
 /// Bytes of `Message::text`, and of `Message::set_apart`. Rules run every regex over the first.
 pub const TEXT_BYTES_MAX: usize = 256 * 1024;
 
+/// Bytes of rendered lines that are looked at for labels, history and footers: twice what may come
+/// out, because history and wrapping blanks go. Millions of short lines would take seconds.
+pub const RENDERED_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX;
+
 /// Columns of one table row that are read.
 pub const TABLE_COLUMNS_MAX: usize = 64;
 
@@ -146,3 +150,73 @@ pub const ALERT_PARAMETER_CHARS_MAX: usize = 1000;
 
 /// Tickets that one digest is split into. The rest of it alerts as one.
 pub const SPLIT_TICKETS_MAX: usize = 100;
+
+// --- spool
+
+/// Writes that share one sync. More would make the first of them wait for the last.
+pub const GROUP_WRITES_MAX: usize = 512;
+/// Bytes of mail that share one sync: what a slow disk writes in a fraction of a second.
+pub const GROUP_BYTES_MAX: usize = 8 << 20;
+/// Writes that wait for the store's thread; the next one waits outside, and its peer with it.
+pub const WRITES_WAITING_MAX: usize = 1024;
+/// Bytes of undecided mail in memory at a time (one mail may be larger).
+pub const UNDECIDED_BYTES_MAX: usize = 16 << 20;
+/// A mail with the same Message-ID is a duplicate for this long: RFC 5321 4.5.4.1 has senders
+/// try for 4 to 5 days.
+pub const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_hours(5 * 24);
+/// Bytes of a Message-ID that are kept; RFC 5322 2.1.1 has no line longer than 998.
+pub const MESSAGE_ID_BYTES_MAX: usize = 998;
+
+// --- delivery
+
+/// Requests under way for one team: enough to fill a fast endpoint, few enough for a slow one.
+pub const IN_FLIGHT_PER_TEAM: usize = 32;
+/// The same while a webhook has not just worked: SIGNL4 takes 10 erroneous requests a minute.
+pub const UNPROVEN_IN_FLIGHT: usize = 4;
+/// Mails read and decided in one go.
+pub const DECIDE_BATCH: usize = 64;
+/// Failed attempts in a row that open the circuit of a transport.
+pub const FAILURES_UNTIL_SHUT: u32 = 3;
+/// Refusals in a row (wrong secret, bad body) that open it; SIGNL4 takes 10 a minute.
+pub const REJECTIONS_UNTIL_SHUT: u32 = 4;
+/// How often a refusing transport is probed.
+pub const REFUSED_PROBE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(60);
+/// The longest wait that another side may ask for; a mistaken header must not silence a team.
+pub const RETRY_AFTER_MAX: std::time::Duration = std::time::Duration::from_hours(1);
+/// Bytes read of an HTTP answer.
+pub const ANSWER_BYTES_MAX: usize = 4 << 10;
+/// Received headers that make a mail a looping one (RFC 5321 6.3 asks for at least 100).
+pub const RECEIVED_HEADERS_MAX: usize = 100;
+/// Bytes of one value in a relayed alert; the webhook has no such bound.
+pub const DIALECT_VALUE_BYTES_MAX: usize = 16 << 10;
+/// How long running deliveries may take to end after a shutdown was asked for.
+pub const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(20);
+/// How long one relayed mail may take from connect to the answer.
+pub const RELAY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
+/// Idle connections kept for reading the spool.
+pub const SPOOL_READERS_MAX: usize = 4;
+/// Unfinished deliveries of one ticket that a close is compared with, to cancel them.
+pub const BEHIND_MAX_FOR_CANCEL: usize = 1000;
+/// Repeats that one lease ends in a row before it lets others write.
+pub const LEASE_ROUNDS_MAX: usize = 64;
+/// Postponed deliveries of one urgency that are due at once when a transport works again.
+pub const HURRIED_MAX: usize = 1000;
+/// How long the pipeline sleeps when nothing happens. Only changes by another process, such as
+/// `mailbell queue retry`, are found this way; everything else wakes it.
+pub const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
+/// The pause after the first failure of the spool; doubles up to the longest.
+pub const SPOOL_PAUSE_FIRST: std::time::Duration = std::time::Duration::from_millis(200);
+pub const SPOOL_PAUSE_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How long a mail in the middle may take to come to its end when the gateway stops. Below the
+/// 90 seconds after which systemd kills by default.
+pub const DOOR_DRAIN: Duration = Duration::from_secs(20);
+
+/// Finished mails removed in one transaction: some milliseconds of the writer's time.
+pub const PRUNE_BATCH: usize = 500;
+
+/// Between two batches, so that accepting mails goes on at nearly full speed.
+pub const PRUNE_PAUSE: Duration = Duration::from_millis(200);
+
+/// Between two looks for mails whose retention is over.
+pub const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);

@@ -26,9 +26,15 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     match &file {
         Some(path) => match config::load(Some(path), &surroundings.environment) {
             Ok(loaded) => folder = folder.or(loaded.config.rules.directory),
-            Err(found) => problems.extend(found),
+            Err(refused) => {
+                problems.extend(refused.problems);
+                folder = folder.or(refused.rules);
+            }
         },
-        None => folder = folder.or_else(|| Some(PathBuf::from("rules")).filter(|default| default.is_dir())),
+        None => {
+            folder =
+                folder.or_else(|| Some(PathBuf::from("rules")).filter(|default| default.is_dir()))
+        }
     }
     // Rule files are checked even when the configuration is broken: all problems at once.
     let summary = match Rulebook::open(folder.as_deref()) {
@@ -39,7 +45,10 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         }
     };
     if arguments.json {
-        println!("{}", json!({ "ok": problems.is_empty(), "problems": problems.iter().map(as_json).collect::<Vec<_>>() }));
+        println!(
+            "{}",
+            json!({ "ok": problems.is_empty(), "problems": problems.iter().map(as_json).collect::<Vec<_>>() })
+        );
         return Ok(answer(&problems));
     }
     for problem in &problems {
@@ -54,7 +63,10 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         None => println!("rules          inside the program"),
     }
     for source in &summary {
-        println!("  {:<14} {} fields, {} rules, {} tests passed", source.name, source.fields, source.rules, source.tests);
+        println!(
+            "  {:<14} {} fields, {} rules, {} tests passed",
+            source.name, source.fields, source.rules, source.tests
+        );
     }
     match problems.len() {
         0 => println!("all well"),
@@ -65,7 +77,11 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
 }
 
 fn answer(problems: &[Diagnostic]) -> Answer {
-    if problems.is_empty() { Answer::Yes } else { Answer::No }
+    if problems.is_empty() {
+        Answer::Yes
+    } else {
+        Answer::No
+    }
 }
 
 fn as_json(problem: &Diagnostic) -> serde_json::Value {

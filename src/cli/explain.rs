@@ -25,6 +25,10 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     let rules = mails::rulebook(arguments.rules.as_deref(), surroundings)?.current();
     let raw = mails::read(&arguments.file)?;
     let (message, envelope) = mails::open(&raw, arguments.from.as_deref(), arguments.to.as_deref());
-    write!(std::io::stdout().lock(), "{}", rules.explain(&message, &envelope))?;
+    write!(
+        std::io::stdout().lock(),
+        "{}",
+        rules.explain(&message, &envelope)
+    )?;
     Ok(Answer::Yes)
 }

@@ -20,13 +20,20 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
         std::fs::File::open(file).and_then(|opened| opened.take(bound + 1).read_to_end(&mut bytes))
     }
     .with_context(|| file.display().to_string())?;
-    anyhow::ensure!(bytes.len() as u64 <= bound, "{}: larger than {bound} bytes", file.display());
+    anyhow::ensure!(
+        bytes.len() as u64 <= bound,
+        "{}: larger than {bound} bytes",
+        file.display()
+    );
     Ok(bytes)
 }
 
 /// The rule files to use: the folder given, else the configuration's, else `./rules`, else those
 /// inside the program. A configuration that is broken does not keep a mail from being tested.
-pub(super) fn rulebook(given: Option<&Path>, surroundings: &Surroundings) -> anyhow::Result<Rulebook> {
+pub(super) fn rulebook(
+    given: Option<&Path>,
+    surroundings: &Surroundings,
+) -> anyhow::Result<Rulebook> {
     let folder = match given {
         Some(folder) => Some(folder.to_owned()),
         None => configured_folder(surroundings),
@@ -42,7 +49,10 @@ fn configured_folder(surroundings: &Surroundings) -> Option<PathBuf> {
     match surroundings.load() {
         Ok(loaded) => loaded.config.rules.directory.or_else(default),
         Err(_) => {
-            eprintln!("mailbell: {} has problems (mailbell check lists them); using the default rules", file.display());
+            eprintln!(
+                "mailbell: {} has problems (mailbell check lists them); using the default rules",
+                file.display()
+            );
             default()
         }
     }

@@ -7,9 +7,11 @@ mod check;
 mod demo;
 mod explain;
 mod mails;
+mod queue;
 mod schema;
 mod send;
 mod serve;
+mod submission;
 mod test;
 
 use std::io::IsTerminal;
@@ -47,6 +49,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Send a mail to the running gateway by SMTP and follow it to its outcome
     Send(send::Arguments),
+    /// List, show, retry, drop and export what is in the spool, dead letters included
+    Queue(queue::Arguments),
     /// Print the JSON Schema of rule files or of mailbell.toml, for editors
     Schema(schema::Arguments),
 }
@@ -72,7 +76,8 @@ impl Surroundings {
     }
 
     fn load(&self) -> anyhow::Result<Loaded> {
-        config::load(self.config_file().as_deref(), &self.environment).map_err(|problems| Problems(problems).into())
+        config::load(self.config_file().as_deref(), &self.environment)
+            .map_err(|refused| Problems(refused.problems).into())
     }
 }
 
@@ -111,6 +116,7 @@ pub fn run() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments, &surroundings),
         Command::Explain(arguments) => explain::run(&arguments, &surroundings),
         Command::Send(arguments) => send::run(&arguments, &surroundings),
+        Command::Queue(arguments) => queue::run(&arguments, &surroundings),
         Command::Schema(arguments) => schema::run(&arguments),
     };
     match answer {
@@ -138,7 +144,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Logs to stderr. `MAILBELL_LOG` takes a level or tracing's filter form (`mailbell=debug`).
 fn start_log(is_service: bool) {
     let default = if is_service { "info" } else { "warn" };
-    let filter = EnvFilter::try_from_env("MAILBELL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let filter =
+        EnvFilter::try_from_env("MAILBELL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -149,5 +156,7 @@ fn start_log(is_service: bool) {
 
 /// The runtime of a command that talks to others.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
 }

@@ -31,7 +31,8 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     let mut out = std::io::stdout().lock();
     for file in &arguments.files {
         let raw = mails::read(file)?;
-        let (message, envelope) = mails::open(&raw, arguments.from.as_deref(), arguments.to.as_deref());
+        let (message, envelope) =
+            mails::open(&raw, arguments.from.as_deref(), arguments.to.as_deref());
         for decision in rules.decide(&message, &envelope) {
             let name = json!(file.display().to_string());
             let mut object = serde_json::Map::from_iter([("file".to_owned(), name)]);
@@ -48,26 +49,65 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     Ok(Answer::Yes)
 }
 
-fn write_readable(out: &mut impl Write, object: &serde_json::Map<String, Value>) -> std::io::Result<()> {
+fn write_readable(
+    out: &mut impl Write,
+    object: &serde_json::Map<String, Value>,
+) -> std::io::Result<()> {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or("-");
     writeln!(out, "{}", text("file"))?;
-    writeln!(out, "  {:<12} {} ({})", "event", text("event"), text("reason"))?;
-    writeln!(out, "  {:<12} {} / {}", "rule", text("source"), text("rule"))?;
+    writeln!(
+        out,
+        "  {:<12} {} ({})",
+        "event",
+        text("event"),
+        text("reason")
+    )?;
+    writeln!(
+        out,
+        "  {:<12} {} / {}",
+        "rule",
+        text("source"),
+        text("rule")
+    )?;
     if let Some(id) = object.get("external_id").and_then(Value::as_str) {
         writeln!(out, "  {:<12} {id}", "ticket")?;
     }
     if let Some(fields) = object.get("fields").and_then(Value::as_object) {
         for (name, value) in fields {
-            writeln!(out, "  {name:<20} {}", one_line(value.as_str().unwrap_or_default()))?;
+            writeln!(
+                out,
+                "  {name:<20} {}",
+                one_line(value.as_str().unwrap_or_default())
+            )?;
         }
     }
-    for problem in object.get("problems").and_then(Value::as_array).into_iter().flatten() {
-        writeln!(out, "  {:<12} {}", "problem", problem.as_str().unwrap_or_default())?;
+    for problem in object
+        .get("problems")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        writeln!(
+            out,
+            "  {:<12} {}",
+            "problem",
+            problem.as_str().unwrap_or_default()
+        )?;
     }
-    writeln!(out, "  {}", if object.get("alert").is_some_and(Value::is_object) { "alert:" } else { "no alert" })?;
+    writeln!(
+        out,
+        "  {}",
+        if object.get("alert").is_some_and(Value::is_object) {
+            "alert:"
+        } else {
+            "no alert"
+        }
+    )?;
     if let Some(alert) = object.get("alert").and_then(Value::as_object) {
         for (name, value) in alert {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
             writeln!(out, "    {name:<22} {}", one_line(&value))?;
         }
     }

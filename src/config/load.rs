@@ -22,6 +22,15 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
 }
 
+/// A configuration that must not be used.
+#[derive(Debug)]
+pub struct Refused {
+    /// Never empty.
+    pub problems: Vec<Diagnostic>,
+    /// Where its rule files are, as far as that could be read, so that they can be checked too.
+    pub rules: Option<PathBuf>,
+}
+
 /// The file to read: the one given, `$MAILBELL_CONFIG`, `./mailbell.toml`,
 /// `/etc/mailbell/mailbell.toml`; `None` when none of them is there.
 pub fn locate(given: Option<&Path>, environment: &[(String, String)]) -> Option<PathBuf> {
@@ -42,12 +51,12 @@ pub fn locate(given: Option<&Path>, environment: &[(String, String)]) -> Option<
 }
 
 /// Reads the file (or nothing) and the environment. All problems at once.
-pub fn load(
-    file: Option<&Path>,
-    environment: &[(String, String)],
-) -> Result<Loaded, Vec<Diagnostic>> {
+pub fn load(file: Option<&Path>, environment: &[(String, String)]) -> Result<Loaded, Refused> {
     let source = match file {
-        Some(path) => read(path)?,
+        Some(path) => read(path).map_err(|problem| Refused {
+            problems: vec![*problem],
+            rules: None,
+        })?,
         None => SourceText::new("(defaults)", ""),
     };
     let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
@@ -56,7 +65,10 @@ pub fn load(
             config,
             file: file.map(Path::to_owned),
         }),
-        Err(problems) => Err(problems.into_iter().map(secrets::redact).collect()),
+        Err(refused) => Err(Refused {
+            problems: refused.problems.into_iter().map(secrets::redact).collect(),
+            ..refused
+        }),
     }
 }
 
@@ -65,13 +77,13 @@ pub fn schema() -> serde_json::Value {
     schemars::schema_for!(Written).to_value()
 }
 
-fn read(path: &Path) -> Result<SourceText, Vec<Diagnostic>> {
+fn read(path: &Path) -> Result<SourceText, Box<Diagnostic>> {
     let name = path.display().to_string();
     let failed = |reason: String| {
-        vec![
+        Box::new(
             Diagnostic::of_file(&SourceText::new(name.as_str(), ""), reason)
                 .hint("give another with --config FILE or $MAILBELL_CONFIG"),
-        ]
+        )
     };
     let length = std::fs::metadata(path)
         .map_err(|error| failed(format!("cannot be read: {error}")))?
@@ -90,9 +102,12 @@ fn resolve(
     source: &SourceText,
     folder: &Path,
     environment: &[(String, String)],
-) -> Result<Config, Vec<Diagnostic>> {
+) -> Result<Config, Refused> {
     let overrides = Overrides::new(environment, source);
-    let mut document = Document::parse(source)?;
+    let mut document = Document::parse(source).map_err(|problems| Refused {
+        problems,
+        rules: None,
+    })?;
     overrides.apply(&mut document);
     let (written, mut problems) = document.read::<Written>();
     let config = written.map(|written| {
@@ -106,12 +121,17 @@ fn resolve(
     });
     match config {
         Some(config) if problems.is_empty() => Ok(config),
-        _ => {
+        config => {
             problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
-            Err(problems
-                .into_iter()
-                .map(|problem| overrides.relocate(problem))
-                .collect())
+            let rules = config.and_then(|config| config.rules.directory);
+            Err(Refused {
+                problems: problems
+                    .into_iter()
+                    .map(|problem| overrides.relocate(problem))
+                    .collect(),
+                // One that is not there has been reported.
+                rules: rules.filter(|directory| directory.is_dir()),
+            })
         }
     }
 }

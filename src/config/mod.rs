@@ -6,6 +6,7 @@ mod environment;
 mod load;
 mod resolve;
 mod secrets;
+mod teams;
 mod values;
 mod written;
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-pub use load::{Loaded, load, locate, schema};
+pub use load::{Loaded, Refused, load, locate, schema};
 
 /// Everything that `serve` runs with.
 #[derive(Debug, Clone)]
@@ -65,7 +66,7 @@ pub struct User {
 #[derive(Debug, Clone)]
 pub enum Password {
     Plain(SecretString),
-    /// A PHC string, such as `$argon2id$…`.
+    /// A PHC string, such as `$argon2id$…`, or a passwd file's `$5$…` or `$6$…`.
     Hash(SecretString),
 }
 

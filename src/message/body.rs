@@ -65,7 +65,9 @@ fn leaf(entity: &Entity, problems: &mut Vec<String>) -> Body {
         problems.push("a very long text is read only in its beginning".into());
     }
     let bytes = bytes.get(..BODY_BYTES_MAX).unwrap_or(bytes);
-    let label = entity.content_type.get("charset");
+    let label = entity.content_type.get("charset").map(str::to_owned);
+    let label = label.or_else(|| meta_charset(bytes).filter(|_| entity.kind.contains("html")));
+    let label = label.as_deref();
     let decoded = charset::decode(bytes, label);
     if decoded.guessed {
         problems.push(match label {
@@ -97,6 +99,20 @@ fn leaf(entity: &Entity, problems: &mut Vec<String>) -> Body {
         lines: text::render(&text, wrapping),
         html: None,
     }
+}
+
+/// What the page says of itself, when its part says nothing.
+fn meta_charset(bytes: &[u8]) -> Option<String> {
+    let beginning = bytes.get(..1024).unwrap_or(bytes).to_ascii_lowercase();
+    let at = memchr::memmem::find(&beginning, b"charset=")?;
+    let label: String = beginning
+        .iter()
+        .skip(at + 8)
+        .map(|&byte| byte as char)
+        .skip_while(|c| matches!(c, '"' | '\'' | ' '))
+        .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':' | '.'))
+        .collect();
+    (!label.is_empty()).then_some(label)
 }
 
 /// Programs mix the two up: HTML without a tag is plain text, and text may be a whole page.

@@ -21,6 +21,8 @@ pub struct Outer<'a> {
     pub automated: bool,
     pub subject: &'a str,
     pub from: &'a str,
+    /// It was found inside a forward itself.
+    pub inner: bool,
 }
 
 /// A mail found inside the text of another one.
@@ -44,6 +46,9 @@ pub struct Block {
     pub separator: Separator,
     pub fields: Vec<(&'static str, String)>,
     depth: u8,
+    /// Stands in its own paragraph and has all four headers that mail programs write. Fields of
+    /// a notification that are called alike do not.
+    pub apart: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,14 +121,18 @@ pub fn inline(lines: &[Line], outer: Outer<'_>) -> Option<Inline> {
             .find(|(known, _)| *known == name)
             .map(|(_, value)| value.clone())
     };
+    let below = lines.get(block.end..).unwrap_or_default();
     let from = header::mailbox(field("from").unwrap_or_default().as_bytes());
     let forwards = match (outer.prefix, block.separator) {
         (Prefix::Forward, _) | (_, Separator::Forward) => true,
-        (Prefix::Reply, _) => false,
+        // Somebody sent a whole conversation on; what it is about stands at its end.
+        (Prefix::Reply, _) => {
+            outer.inner && notification_labels(note) == 0 && notification_labels(below) >= 2
+        }
         (Prefix::None, _) => {
             let length: usize = note.iter().map(|line| line.text.len()).sum();
             !outer.automated
-                && block.fields.len() >= 4
+                && (block.apart || block.separator != Separator::None)
                 && length < NOTE_CHARS_MAX
                 && !from.address.eq_ignore_ascii_case(outer.from)
         }
@@ -131,7 +140,6 @@ pub fn inline(lines: &[Line], outer: Outer<'_>) -> Option<Inline> {
     if !forwards {
         return None;
     }
-    let below = lines.get(block.end..).unwrap_or_default();
     Some(Inline {
         note: note.to_vec(),
         from,
@@ -181,8 +189,7 @@ fn block_at(lines: &[Line], at: usize) -> Option<Block> {
     let first = lines.get(at)?;
     let (key, _) = header_line(&first.text)?;
     let (start, separator) = separator_above(lines, at);
-    // Thunderbird begins with the subject, Outlook, Gmail and Apple Mail with the sender.
-    if key != "from" && (separator == Separator::None || key == "other") {
+    if key == "other" {
         return None;
     }
     let mut fields: Vec<(&'static str, String)> = Vec::new();
@@ -205,21 +212,36 @@ fn block_at(lines: &[Line], at: usize) -> Option<Block> {
             }
             None => {
                 folded += 1;
-                if is_complete(&fields) && !line.continued || folded > FOLDED_LINES_MAX {
+                let subject = fields.iter().any(|(key, _)| *key == "subject");
+                let whole = subject && is_complete(&fields);
+                if whole && !line.continued || folded > FOLDED_LINES_MAX {
                     break;
+                }
+                // It belongs to the block only if a further header comes below it.
+                if whole {
+                    end = offset + 1;
                 }
                 if let Some((_, value)) = fields.last_mut() {
                     *value = format!("{value} {}", line.text);
                 }
-                end = offset + 1;
             }
         }
     }
     if !is_complete(&fields) {
         return None;
     }
+    let has = |name: &str| fields.iter().any(|(key, _)| *key == name);
+    let blank = |at: Option<usize>| at.and_then(|at| lines.get(at)).is_none_or(Line::is_blank);
+    let four = ["from", "date", "to", "subject"].into_iter().all(has);
+    let apart = four && blank(at.checked_sub(1)) && blank(Some(end));
+    // Outlook, Gmail and Apple Mail begin with the sender; Thunderbird with the subject and GMX
+    // with the date, which so many other things do.
+    if key != "from" && !apart && separator == Separator::None {
+        return None;
+    }
     fields.retain(|(key, _)| *key != "other");
     Some(Block {
+        apart,
         start,
         end,
         separator,

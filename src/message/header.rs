@@ -44,7 +44,9 @@ pub fn split(raw: &[u8]) -> (Vec<Field>, &[u8]) {
                 return (fields, raw.get(offset + line.len()..).unwrap_or_default());
             }
         } else if line.starts_with(b" ") || line.starts_with(b"\t") {
-            if let Some(field) = fields.last_mut() {
+            if let Some(field) = fields.last_mut()
+                && field.raw.len() < HEADER_VALUE_BYTES_MAX
+            {
                 field.raw.push(b' ');
                 field.raw.extend_from_slice(content.trim_ascii_start());
             }
@@ -70,6 +72,7 @@ pub fn split(raw: &[u8]) -> (Vec<Field>, &[u8]) {
 fn field(line: &[u8]) -> Option<Field> {
     let colon = line.iter().position(|&byte| byte == b':')?;
     let (name, value) = line.split_at(colon);
+    let value = value.get(..=HEADER_VALUE_BYTES_MAX).unwrap_or(value);
     // RFC 5322 4.5 allows blanks before the colon in what we read.
     let name = name.trim_ascii_end();
     if name.is_empty() || !name.iter().all(|byte| byte.is_ascii_graphic()) {
@@ -153,7 +156,7 @@ fn loose_charset(text: &str) -> Option<String> {
 
 /// RFC 2047 2 allows 75 bytes; senders that put a whole subject into one word exist. Looking no
 /// further keeps a row of unclosed words linear.
-const WORD_BYTES_MAX: usize = 8 * 1024;
+const WORD_BYTES_MAX: usize = 2 * 1024;
 
 enum Piece<'a> {
     Raw(&'a [u8]),
@@ -225,10 +228,14 @@ fn word_at(word: &[u8]) -> Option<(String, Vec<u8>, usize)> {
     let text_start = charset_end + 3;
     let text = word.get(text_start..)?;
     let text = text.get(..WORD_BYTES_MAX).unwrap_or(text);
-    let mut length = memchr::memmem::find(text, b"?=")?;
-    if text.get(length + 2..)?.starts_with(b"?=") {
-        length += 2; // a question mark that the sender forgot to encode
-    }
+    let length = match memchr::memmem::find(text, b"?=") {
+        // A question mark that the sender forgot to encode.
+        Some(length) if text.get(length + 2..)?.starts_with(b"?=") => length + 2,
+        Some(length) => length,
+        // The end was cut off with the rest of the header.
+        None if text.len() < WORD_BYTES_MAX && !text.contains(&b' ') => text.len(),
+        None => return None,
+    };
     let text = text.get(..length)?;
     let bytes = match encoding {
         b'b' => transfer::base64(text),
@@ -328,6 +335,7 @@ mod tests {
                 "Was ist los? hier",
             ),
             (b"=?utf-8?Q?cut off", "=?utf-8?Q?cut off"),
+            (b"a =?utf-8?B?U3TDtnJ1bmc", "a Störung"),
             (b"=?utf-8?X?abc?=", "=?utf-8?X?abc?="),
             (b"raw \xfcber", "raw über"),
             ("raw über".as_bytes(), "raw über"),

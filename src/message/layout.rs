@@ -7,6 +7,8 @@ use regex::Regex;
 
 use super::lines::{Line, is_label, label, squeeze};
 use super::link;
+use super::stacked;
+use crate::limits::RENDERED_BYTES_MAX;
 
 /// `*Priority:* High`, `**Priority**: High`: bold, as programs write it into plain text.
 static STARRED: LazyLock<Regex> = LazyLock::new(|| {
@@ -19,14 +21,14 @@ static COLUMNS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^(\S+(?: \S+){0,5})(?:\t+| {2,})\s*([^:\s].*)$").expect("a literal pattern")
 });
 
-static BULLET: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^[-*•·–▪]\s+").expect("a literal pattern"));
-
-/// Longest value that may stand on the line after its label.
-const STACKED_VALUE_CHARS_MAX: usize = 200;
+/// A list's mark, an arrow or an emoji before a label.
+static BULLET: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^(?:[-*•·–»›]|\p{So}|\p{Sm})\x{fe0f}?\s+").expect("a literal pattern")
+});
 
 /// Brings all lines to their finished form.
 pub fn tidy(lines: &mut Vec<Line>) {
+    bound(lines);
     for line in lines.iter_mut() {
         take_quote_marks(line);
     }
@@ -37,11 +39,29 @@ pub fn tidy(lines: &mut Vec<Line>) {
             (line.text, line.lead) = (text, 0);
         }
     }
-    stacked(lines);
+    stacked::join(lines);
     for line in lines.iter_mut() {
         line.text = squeeze(&link::unwrap_all(&line.text));
         line.lead = line.lead.min(line.text.len());
     }
+}
+
+/// Drops what is beyond the bound; the line that crosses it is cut.
+fn bound(lines: &mut Vec<Line>) {
+    let mut left = RENDERED_BYTES_MAX;
+    let mut kept = 0;
+    for line in lines.iter_mut() {
+        if left == 0 {
+            break;
+        }
+        if line.text.len() > left {
+            line.text.truncate(line.text.floor_char_boundary(left));
+            line.lead = 0;
+        }
+        left = left.saturating_sub(line.text.len() + 1);
+        kept += 1;
+    }
+    lines.truncate(kept);
 }
 
 /// `> > text` is text in two quotations.
@@ -79,14 +99,26 @@ pub(super) fn one_label(text: &str) -> Option<String> {
         return None;
     }
     let bare = BULLET.replace(text, "");
-    let (name, value) = bare.split_once(':')?;
+    let (name, value) = bare.split_once([':', '\u{ff1a}'])?;
     let padded = name.ends_with(|c: char| c.is_whitespace() || c == '.');
-    let apart = value.is_empty() || value.starts_with(char::is_whitespace);
+    let apart = value.is_empty() || value.starts_with(char::is_whitespace) || is_tight(name, value);
     let name = squeeze(name.trim_end_matches(|c: char| c.is_whitespace() || c == '.'));
     if !is_label(&name) || !(padded || apart) || value.starts_with("//") {
         return None;
     }
     Some(format!("{name}: {}", value.trim()).trim_end().to_owned())
+}
+
+/// `Priority:High`, with the blank forgotten; but not `https:`, `C:\\` or `10:17`.
+fn is_tight(name: &str, value: &str) -> bool {
+    let scheme = [
+        "http", "https", "mailto", "tel", "ftp", "file", "cid", "urn",
+    ];
+    name.chars().count() >= 2
+        && name.split(' ').count() <= 3
+        && name.ends_with(|c: char| c.is_alphabetic() || matches!(c, '#' | ')'))
+        && value.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '#' | '[' | '"' | '„'))
+        && !scheme.contains(&name.to_lowercase().as_str())
 }
 
 /// Label and value in two columns, if at least two lines in a row are set like that.
@@ -177,68 +209,4 @@ impl Lead {
         }
         Lead::Candidate(format!("{bare}: {value}"))
     }
-}
-
-/// Labels and values on lines of their own, in turn. One alone proves nothing: a heading stands
-/// above its text in the same way.
-fn stacked(lines: &mut Vec<Line>) {
-    let full: Vec<usize> = (0..lines.len())
-        .filter(|&at| lines.get(at).is_some_and(|line| !line.is_blank()))
-        .collect();
-    let pair = |at: usize| -> Option<(usize, usize)> {
-        let (name, value) = (*full.get(at)?, *full.get(at + 1)?);
-        (value - name <= 3 && is_pair(lines.get(name)?, lines.get(value)?)).then_some((name, value))
-    };
-    let bare = |at: usize| {
-        full.get(at)
-            .and_then(|&at| lines.get(at))
-            .is_some_and(is_bare_label)
-    };
-    // Labels whose value is empty do not interrupt the turns.
-    let after_empty = |mut at: usize| {
-        while bare(at) && pair(at).is_none() {
-            at += 1;
-        }
-        at
-    };
-    let mut joined = Vec::new();
-    let mut at = 0;
-    let mut in_run = false;
-    while at < full.len() {
-        match pair(at) {
-            Some(found) if in_run || pair(after_empty(at + 2)).is_some() => {
-                joined.push(found);
-                in_run = true;
-                at += 2;
-            }
-            _ => {
-                in_run &= bare(at);
-                at += 1;
-            }
-        }
-    }
-    let mut dead = vec![false; lines.len()];
-    for (name, value) in joined {
-        let text = std::mem::take(&mut lines[value].text);
-        let line = &mut lines[name];
-        line.text = format!("{}: {text}", line.text.trim_end_matches([':', ' ']));
-        line.lead = 0;
-        dead[name + 1..=value].fill(true);
-    }
-    let mut dead = dead.into_iter();
-    lines.retain(|_| !dead.next().unwrap_or_default());
-}
-
-fn is_bare_label(line: &Line) -> bool {
-    let bold = line.lead > 0 && line.lead == line.text.len() && is_label(&line.text);
-    !line.continued && (bold || matches!(label(&line.text), Some((_, ""))))
-}
-
-fn is_pair(name: &Line, value: &Line) -> bool {
-    is_bare_label(name)
-        && !is_bare_label(value)
-        && !value.continued
-        && value.depth == name.depth
-        && !matches!(label(&value.text), Some((_, found)) if !found.is_empty() && value.lead > 0)
-        && value.text.chars().count() <= STACKED_VALUE_CHARS_MAX
 }

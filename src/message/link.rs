@@ -40,12 +40,22 @@ pub fn target(href: &str) -> Option<String> {
     if !known || rest.is_empty() || scheme.eq_ignore_ascii_case("cid") {
         return None;
     }
-    let url = unwrap(href).into_owned();
-    Some(
-        url.replace(' ', "%20")
-            .replace('<', "%3C")
-            .replace('>', "%3E"),
-    )
+    Some(without_blanks(&unwrap(href)))
+}
+
+/// What would end the URL where it is written into text, percent-encoded (RFC 3986 2.1).
+fn without_blanks(url: &str) -> String {
+    let mut out = String::with_capacity(url.len());
+    for c in url.chars() {
+        match c {
+            '<' => out.push_str("%3C"),
+            '>' => out.push_str("%3E"),
+            '"' => out.push_str("%22"),
+            c if c.is_whitespace() || c.is_control() => out.push_str("%20"),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// Whether a link's text is its target already, in full or without its scheme.
@@ -95,7 +105,7 @@ pub fn unwrap(url: &str) -> Cow<'_, str> {
     for _ in 0..4 {
         match unwrap_once(&url) {
             Some(inner) if inner.starts_with("http") && inner.contains("://") => {
-                url = Cow::Owned(inner)
+                url = Cow::Owned(without_blanks(&inner));
             }
             _ => break,
         }

@@ -7,8 +7,8 @@
 //!
 //! What the rules may rely on:
 //!
-//! - Lines end in `\n`; no line is longer than its sender made it, because wraps are undone. No
-//!   trailing blanks, no two empty lines in a row, none at the beginning or the end.
+//! - Lines are separated by `\n`. What a mail program wrapped is one line again. No trailing
+//!   blanks, no two empty lines in a row, none at the beginning or the end.
 //! - Inside a line, white space is single blanks. NBSP and its like are blanks, zero-width
 //!   characters and soft hyphens are gone.
 //! - A label and its value, however they were set (table row, bold, definition list, columns, on
@@ -22,7 +22,8 @@
 //! - A link reads `text <https://target>`, or the target alone where the text shows it. A value
 //!   may so end in a target: `Ticket: T2024.1 <https://…>`. Targets are unwrapped (SafeLinks…).
 //! - Table rows that are neither labelled nor headed read `a | b | c`; rows under column headings
-//!   read `Heading: value` for each column, an empty line between rows. List items that are not
+//!   read `Heading: value` for each column, an empty line between rows; under `Field | Old value |
+//!   New value` they read `Old Status: New`, `New Status: Closed`. List items that are not
 //!   labelled begin with `- `.
 //! - Quoted history, signatures, footers and banners are in `set_apart`, in the same form.
 
@@ -38,6 +39,7 @@ mod mime;
 mod quoted;
 mod read;
 mod robots;
+mod stacked;
 mod subject;
 mod text;
 mod transfer;

@@ -44,6 +44,8 @@ static FOOTER_LINE: LazyLock<Regex> = LazyLock::new(|| {
             | gesendet \s (?: von | mit ) \s (?: mein | outlook ) | von \s mein\w+ \s \w+ \s gesendet
             | verzonden \s vanaf \s mijn | envoyé \s de \s mon
             | view \s (?: this \s (?: e-?mail | message ) \s )? in \s (?: your \s )? browser
+            | \W* (?: please \s )? (?: type | write | add )? .{0,40} reply .{0,20} above \s this \s line | .{0,60} (?: oberhalb | über ) \s dieser \s (?: linie | zeile )
+            | .{0,60} boven \s deze \s (?: lijn | regel ) | .{0,60} au-dessus \s de \s cette \s ligne
             | im \s browser \s (?: ansehen | anzeigen | öffnen ) )
         | \b (?: unsubscribe | newsletter \s abbestellen | abmelden \s vo[nm] | uitschrijven | se \s désabonner ) \b",
     )
@@ -111,7 +113,9 @@ fn mark_history(lines: &[Line], prefix: Prefix, apart: &mut [bool]) {
         let above = lines.get(..start).unwrap_or_default();
         let words = above.iter().filter(|line| !line.is_blank()).count();
         // A notification may show who wrote, to whom and when, as fields of its own.
-        let own = prefix != Prefix::Reply && block.separator == Separator::None && words < 3;
+        let own = prefix != Prefix::Reply
+            && block.separator == Separator::None
+            && (words < 3 || !block.apart);
         if !own && words > 0 {
             apart.iter_mut().skip(start).for_each(|apart| *apart = true);
             return;
@@ -194,6 +198,14 @@ fn attribution_at(lines: &[Line], at: usize) -> Option<usize> {
 /// RFC 3676 4.3. Templates use the same mark between sections, so labelled lines below keep it.
 fn mark_signature(lines: &[Line], apart: &mut [bool]) {
     let marks = |line: &Line| matches!(line.text.as_str(), "--" | "-- ");
+    // `-- Sent by the desk`, alone at the end.
+    if let Some((last, line)) = lines.iter().enumerate().rfind(|(_, line)| !line.is_blank())
+        && line.text.starts_with("-- ")
+        && last > 0
+        && let Some(apart) = apart.get_mut(last)
+    {
+        *apart = true;
+    }
     let Some(at) = lines
         .iter()
         .zip(apart.iter())

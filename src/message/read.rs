@@ -40,6 +40,7 @@ fn open(entity: &Entity, depth: usize, problems: &mut Vec<String>) -> Message {
             automated: is_automated(&message),
             subject: &raw_subject,
             from: &message.from.address,
+            inner: false,
         };
         if let Some((inner, count)) = forwarded::attached(entity, &body.lines, outer) {
             if count > 1 {
@@ -106,6 +107,7 @@ fn finish(mut message: Message, mut lines: Vec<Line>, mut prefix: Prefix, depth:
             automated: is_automated(&message),
             subject: &raw_subject,
             from: &message.from.address,
+            inner: message.forwarding.is_some(),
         };
         let Some(inner) = forwarded::inline(&lines, outer) else {
             break;

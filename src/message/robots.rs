@@ -12,7 +12,10 @@ use super::Robot;
 use super::forwarded::notification_labels;
 use super::lines::Line;
 use super::mime::{Content, Entity};
-use super::subject;
+use super::subject::{self, Prefix};
+
+/// Labelled lines by which a ticket system's notification is known.
+const TICKET_LABELS_MIN: usize = 3;
 
 static AUTO_REPLY: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
@@ -31,7 +34,7 @@ static UNDELIVERED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
         r"(?ix)^(?: undeliver(?: ed | able ) | delivery \s (?: status \s notification | has \s failed | failure | notification )
           | mail \s delivery \s (?: failed | failure | system ) | returned \s mail | failure \s notice | mail \s system \s error
-          | message \s delivery \s failure | unzustellbar | nicht \s zustellbar | nachricht \s unzustellbar | onbestelbaar
+          | message \s delivery \s failure | unzustellbar | nicht \s (?: zustellbar | zugestellt ) | nachricht \s unzustellbar | onbestelbaar | niet \s bezorgd
           | non \s remis | échec \s de \s (?: la \s )? remise | non-?delivery )",
     )
     .expect("a literal pattern")
@@ -70,11 +73,11 @@ static NUMBERED: LazyLock<Regex> = LazyLock::new(|| {
 pub fn recognise(entity: &Entity, subject: &str, lines: &[Line]) -> Option<Robot> {
     let parts = entity.walk();
     let header = |name: &str| entity.header(name).unwrap_or_default().to_lowercase();
-    let subject = subject::strip(subject).0;
+    let (subject, prefix) = subject::strip(subject);
     report(&parts)
         .or_else(|| calendar(&parts))
         .or_else(|| daemon(&header("from"), subject, entity))
-        .or_else(|| answer(&header, subject))
+        .or_else(|| answer(&header, subject, prefix, lines))
         .or_else(|| confirmation(&header("from"), subject, lines))
         .or_else(|| newsletter(&header, subject, lines))
 }
@@ -142,8 +145,14 @@ fn daemon(from: &str, subject: &str, entity: &Entity) -> Option<Robot> {
     (failed || by_daemon && UNDELIVERED.is_match(subject)).then_some(Robot::Bounce)
 }
 
-/// RFC 3834 5: `auto-replied` is an answer, `auto-generated` is not.
-fn answer(header: &impl Fn(&str) -> String, subject: &str) -> Option<Robot> {
+/// RFC 3834 5: `auto-replied` is an answer, `auto-generated` is not. A ticket that somebody's
+/// answer has opened bears its subject too, but the notification of it has fields.
+fn answer(
+    header: &impl Fn(&str) -> String,
+    subject: &str,
+    prefix: Prefix,
+    lines: &[Line],
+) -> Option<Robot> {
     let marked = header("auto-submitted").starts_with("auto-replied")
         || header("precedence") == "auto_reply"
         || header("x-autoreply") == "yes"
@@ -155,12 +164,15 @@ fn answer(header: &impl Fn(&str) -> String, subject: &str) -> Option<Robot> {
         ]
         .iter()
         .any(|name| !header(name).is_empty());
-    (marked || AUTO_REPLY.is_match(subject)).then_some(Robot::AutoReply)
+    let titled = prefix == Prefix::None
+        && AUTO_REPLY.is_match(subject)
+        && notification_labels(lines) < TICKET_LABELS_MIN;
+    (marked || titled).then_some(Robot::AutoReply)
 }
 
 fn confirmation(from: &str, subject: &str, lines: &[Line]) -> Option<Robot> {
     if from.contains("forwarding-noreply@")
-        || FORWARDING.is_match(subject) && notification_labels(lines) < 3
+        || FORWARDING.is_match(subject) && notification_labels(lines) < TICKET_LABELS_MIN
     {
         return Some(Robot::ForwardingConfirmation);
     }
@@ -178,7 +190,7 @@ fn newsletter(header: &impl Fn(&str) -> String, subject: &str, lines: &[Line]) -
     let ticket = header("auto-submitted").starts_with("auto-generated")
         || !header("x-powered-by").is_empty()
         || NUMBERED.is_match(subject)
-        || notification_labels(lines) >= 3
+        || notification_labels(lines) >= TICKET_LABELS_MIN
         || lines.iter().any(|line| line.text.starts_with("X-S4-"));
     (to_many && !ticket).then_some(Robot::Newsletter)
 }

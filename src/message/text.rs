@@ -2,7 +2,8 @@
 //! to their labels.
 
 use super::layout;
-use super::lines::{Line, fold, label};
+use super::lines::{Line, fold, label, truncate};
+use crate::limits::RENDERED_BYTES_MAX;
 
 /// How a part says its text is wrapped.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,6 +17,7 @@ pub struct Wrapping {
 /// Reads decoded text into finished lines.
 pub fn render(text: &str, wrapping: Wrapping) -> Vec<Line> {
     let text = fold(&text.replace("\r\n", "\n").replace('\r', "\n"));
+    let text = truncate(text, RENDERED_BYTES_MAX);
     let raw: Vec<String> = match wrapping.flowed {
         true => unflow(&text, wrapping.delete_space),
         false => unwrap(
@@ -123,34 +125,70 @@ fn goes_on(line: &str, next: &str) -> bool {
 fn indented(raw: &[String]) -> Vec<Line> {
     let mut out: Vec<Line> = Vec::with_capacity(raw.len());
     let mut group: Vec<Line> = Vec::new();
-    let mut under_label = false;
+    let mut above = Above::default();
     for line in raw {
+        let content = line.trim();
         let is_indented = line.starts_with([' ', '\t']);
-        let mut found = Line::new(line.trim());
-        if line.trim().is_empty() {
-            flush(&mut group, under_label, &mut out);
-            out.push(found);
-        } else if is_indented {
-            // Inner columns are told by their blanks, so only the indentation goes.
-            found.text = line.trim().to_owned();
-            group.push(found);
-        } else {
-            flush(&mut group, under_label, &mut out);
-            under_label = layout::one_label(line).is_some();
-            out.push(found);
+        if is_indented && !content.is_empty() {
+            group.push(Line::new(content));
+            continue;
         }
+        above.place(&mut group, &mut out);
+        above.see(content);
+        out.push(Line::new(content));
     }
-    flush(&mut group, under_label, &mut out);
+    above.place(&mut group, &mut out);
     out
 }
 
-fn flush(group: &mut Vec<Line>, under_label: bool, out: &mut Vec<Line>) {
-    let labelled = group
-        .iter()
-        .all(|line| layout::one_label(&line.text).is_some());
-    let continued = under_label && !(labelled && group.len() > 1);
-    for mut line in group.drain(..) {
-        line.continued = continued;
-        out.push(line);
+/// What stands above an indented group.
+#[derive(Default)]
+struct Above {
+    /// The last line in the first column is a label, with or without a value.
+    label: bool,
+    /// It has no value beside it.
+    empty: bool,
+    /// Labelled values in the first column so far. Where the fields stand there, an indented
+    /// block of `Key: value` lines is somebody's text and not more fields.
+    fields: usize,
+}
+
+impl Above {
+    fn see(&mut self, content: &str) {
+        if content.is_empty() {
+            return;
+        }
+        let found = layout::one_label(content);
+        self.label = found.is_some();
+        self.empty = found.as_deref().is_some_and(|text| text.ends_with(':'));
+        self.fields += usize::from(self.label && !self.empty);
+    }
+
+    fn place(&mut self, group: &mut Vec<Line>, out: &mut Vec<Line>) {
+        if group.is_empty() {
+            return;
+        }
+        let labelled = group
+            .iter()
+            .filter(|line| layout::one_label(&line.text).is_some())
+            .count();
+        let fields = self.fields == 0 && labelled >= 2 && labelled * 2 > group.len();
+        let continued = self.label && !fields;
+        if let ([only], Some(last)) = (group.as_slice(), out.last_mut())
+            && continued
+            && self.empty
+            && !last.is_blank()
+        {
+            // The value stands alone on the line below its label.
+            last.text = format!("{} {}", last.text, only.text);
+            group.clear();
+            self.fields += 1;
+            self.empty = false;
+            return;
+        }
+        for mut line in group.drain(..) {
+            line.continued = continued;
+            out.push(line);
+        }
     }
 }

@@ -1,34 +1,82 @@
-//! What is wrong right now, by component; `/readyz` and the log say it.
+//! What is wrong right now, by component; `/readyz` says it.
 //!
-//! Owns the list only: each room reports its own state, and takes it back when it heals.
+//! A problem keeps the gateway from accepting or delivering. A warning does not, but a person
+//! must look. Owns the lists only: each room takes its own entry back when it heals.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The state of the running gateway. Components are few and named by the program, so the list
-/// is bounded.
+use super::{Happening, Observer};
+
+/// The state of the running gateway. Components are named by the program and by the
+/// configuration's teams, so the lists are bounded.
 #[derive(Debug, Default)]
 pub struct Health {
-    problems: Mutex<BTreeMap<String, String>>,
+    entries: Mutex<Entries>,
+}
+
+/// Component and what is wrong with it.
+type List = BTreeMap<String, String>;
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Entries {
+    pub problems: List,
+    pub warnings: List,
 }
 
 impl Health {
-    /// `Some(problem)` while something is wrong with the component, `None` once it is well.
-    /// True when that is news, so that the caller logs a change and not a state.
-    pub fn report(&self, component: &str, problem: Option<String>) -> bool {
-        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        match problem {
-            Some(problem) => problems.insert(component.to_owned(), problem.clone()) != Some(problem),
-            None => problems.remove(component).is_some(),
-        }
+    /// `Some` while the component cannot do its work, `None` once it can.
+    pub fn report(&self, component: &str, problem: Option<String>) {
+        set(&mut self.lock().problems, component, problem);
     }
 
-    /// Component and problem, sorted by component; empty while all is well.
-    pub fn problems(&self) -> Vec<(String, String)> {
-        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        problems
-            .iter()
-            .map(|(component, problem)| (component.clone(), problem.clone()))
-            .collect()
+    /// `Some` while somebody should look at the component, `None` once all is well.
+    pub fn warn(&self, component: &str, warning: Option<String>) {
+        set(&mut self.lock().warnings, component, warning);
+    }
+
+    pub fn entries(&self) -> Entries {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn set(list: &mut List, component: &str, text: Option<String>) {
+    match text {
+        Some(text) => list.insert(component.to_owned(), text),
+        None => list.remove(component),
+    };
+}
+
+impl Observer for Health {
+    fn observe(&self, happening: &Happening<'_>) {
+        let transport = |team: &str, kind: &str| format!("{kind} of team {team}");
+        match happening {
+            Happening::CircuitOpened {
+                team,
+                transport: kind,
+                reason,
+                ..
+            } => self.report(
+                &transport(team, kind.as_str()),
+                Some(format!("failing: {reason}")),
+            ),
+            Happening::CircuitClosed {
+                team,
+                transport: kind,
+            } => {
+                self.report(&transport(team, kind.as_str()), None);
+            }
+            Happening::MailNotStored { reason } => self.report("spool", Some(reason.to_string())),
+            Happening::MailAccepted { .. } => self.report("spool", None),
+            Happening::SpoolFailing { doing, reason, .. } => {
+                self.report(&format!("spool, {doing}"), Some(reason.to_string()));
+            }
+            Happening::SpoolRecovered { doing } => self.report(&format!("spool, {doing}"), None),
+            _ => {}
+        }
     }
 }

@@ -77,4 +77,26 @@ impl RuleSet {
             .iter()
             .map(|source| source.name.get_ref().as_str())
     }
+
+    /// What each file holds, in the order of the files.
+    pub fn summary(&self) -> Vec<Summary> {
+        self.sources
+            .iter()
+            .map(|source| Summary {
+                name: source.name.get_ref().clone(),
+                fields: source.fields.len(),
+                rules: source.rules.len(),
+                tests: source.tests.len(),
+            })
+            .collect()
+    }
+}
+
+/// The numbers of one rule file, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub name: String,
+    pub fields: usize,
+    pub rules: usize,
+    pub tests: usize,
 }

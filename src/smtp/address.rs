@@ -25,7 +25,7 @@ impl Mailbox {
 
     /// `local@domain`, or a local part alone where `lenient`. `None` when it cannot be read.
     pub fn parse(text: &str, lenient: bool) -> Option<Mailbox> {
-        if text.len() > limits::SMTP_ADDRESS_BYTES_MAX {
+        if text.len() > limits::SMTP_ADDRESS_BYTES_MAX || text.chars().any(char::is_control) {
             return None;
         }
         let (local, rest) = match text.strip_prefix('"') {
@@ -53,7 +53,7 @@ pub fn split_path(text: &str, lenient: bool) -> Option<(&str, &str)> {
     let Some(inside) = text.strip_prefix('<') else {
         // Without brackets a blank ends the path; more than one reading is no reading.
         let (path, rest) = text.split_once(' ').unwrap_or((text, ""));
-        let plain = lenient && !path.is_empty() && !path.contains(['<', '>', '"']);
+        let plain = lenient && !path.is_empty() && !text.contains(['<', '>', '"']);
         return plain.then_some((path, rest));
     };
     let end = closing_bracket(inside)?;
@@ -99,7 +99,7 @@ fn unquote(text: &str) -> Option<(String, &str)> {
         match c {
             '"' => return Some((content, text.get(at + 1..)?)),
             '\\' => content.push(chars.next()?.1),
-            c if c.is_control() || c == '\u{fffd}' => return None,
+            '\u{fffd}' => return None,
             c => content.push(c),
         }
     }

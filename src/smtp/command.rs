@@ -222,8 +222,8 @@ fn rcpt(argument: &str, lenient: bool) -> Result<Mailbox, Reply> {
     let mailbox = without_source_route(path)
         .and_then(|path| Mailbox::parse(path, lenient))
         .ok_or(reply::BAD_RECIPIENT)?;
-    for parameter in words(parameters, lenient)? {
-        // No extension offered here has one (RFC 3461's NOTIFY and ORCPT are not).
+    // No extension offered here has one (RFC 3461's NOTIFY and ORCPT are not).
+    if let Some(parameter) = words(parameters, lenient)?.first() {
         split_parameter(parameter)?;
         return Err(reply::UNKNOWN_PARAMETER);
     }

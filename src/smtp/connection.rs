@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -114,6 +114,10 @@ impl Connection {
         match self.converse().await {
             Ok(Some(reason)) => {
                 self.door.stats.count_closed(reason);
+                if reason == CloseReason::Quit {
+                    debug!(peer = %self.peer, "session ended");
+                    return;
+                }
                 info!(peer = %self.peer, reason = reason.as_str(), "session closed");
             }
             Ok(None) if self.session.in_transaction() => {
@@ -204,8 +208,16 @@ impl Connection {
             }
         };
         // A peer that does not read its replies is as idle as one that sends nothing.
-        let written = timeout(self.standing.smtp.idle_timeout, write).await;
-        written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let cut = async {
+            self.drain.cut.cancelled().await;
+            sleep(limits::SMTP_LINGER).await;
+        };
+        tokio::select! {
+            biased;
+            written = write => written,
+            () = sleep(self.standing.smtp.idle_timeout) => Err(io::ErrorKind::TimedOut.into()),
+            () = cut => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     async fn start_tls(&mut self) -> bool {
@@ -214,7 +226,10 @@ impl Connection {
         let Io::Plain(stream) = std::mem::replace(&mut self.io, Io::Gone) else {
             return false;
         };
-        let stream = handshake(&self.door, stream).await;
+        let stream = tokio::select! {
+            stream = handshake(&self.door, stream) => stream,
+            () = self.drain.cut.cancelled() => return false,
+        };
         let Some(stream) = log_handshake(&self.door, self.peer, stream) else {
             return false;
         };
@@ -225,12 +240,13 @@ impl Connection {
 
     async fn authenticate(&mut self, credentials: Credentials) {
         let users = self.standing.smtp.users.clone();
-        let name = credentials.name.clone();
-        let right = self
-            .door
-            .throttle
-            .check(users, self.peer, credentials)
-            .await;
+        // A name that is nobody's is not logged: it may be a password in the wrong field.
+        let known = users.iter().find(|user| user.name == credentials.name);
+        let name = known.map_or_else(|| "unknown".to_owned(), |user| user.name.clone());
+        let right = tokio::select! {
+            right = self.door.throttle.check(users, self.peer, credentials) => right,
+            () = self.drain.cut.cancelled() => false,
+        };
         if !right {
             let stats = &self.door.stats;
             stats.authentications_failed.fetch_add(1, Ordering::Relaxed);

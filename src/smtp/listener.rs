@@ -19,8 +19,8 @@ use tracing::{debug, warn};
 
 use super::MailSink;
 use super::admission::{Admission, Place};
-use super::auth::Throttle;
 use super::connection::{Connection, Drain};
+use super::credentials::Throttle;
 use super::data::Memory;
 use super::policy::Policy;
 use super::reply::{self, Reply};
@@ -160,6 +160,8 @@ async fn accept(
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok((stream, address)) => (stream, address.ip().to_canonical()),
+            // The peer left between its SYN and now: nothing of ours is wrong.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
                 door.stats.accepts_failed.fetch_add(1, Ordering::Relaxed);
                 warn!(%error, "cannot accept a connection");

@@ -2,14 +2,21 @@
 //!
 //! Owns the SMTP receiving session and what a peer may do. Must not know what a mail means:
 //! it hands [`ReceivedMail`] to a [`MailSink`] and answers 250 only after that has returned.
+//!
+//! In the order in which bytes meet them: [`listener`] accepts and bounds (admission), connection
+//! reads, writes and keeps time, [`tls`] shakes hands; then the pure part, [`session`] with its
+//! lines, opening (EHLO, STARTTLS, AUTH) and transaction (MAIL, RCPT, DATA, BDAT), which asks
+//! [`command`], [`address`], [`sasl`], [`policy`] and [`data`], and answers with [`reply`].
 
 pub mod address;
 mod admission;
-pub mod auth;
 pub mod command;
 mod connection;
+pub mod credentials;
 pub mod data;
+mod lines;
 pub mod listener;
+mod opening;
 pub mod policy;
 pub mod received;
 pub mod reply;

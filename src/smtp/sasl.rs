@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::GeneralPurpose;
-use base64::engine::general_purpose::{GeneralPurposeConfig, STANDARD};
+use base64::engine::general_purpose::GeneralPurposeConfig;
 use secrecy::SecretString;
 
 use super::command::Auth;
@@ -108,9 +108,4 @@ fn decode(text: &str) -> Result<String, Reply> {
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .ok_or(reply::AUTH_BAD_BASE64)
-}
-
-/// What a client sends for PLAIN.
-pub fn encode_plain(name: &str, password: &str) -> String {
-    STANDARD.encode(format!("\0{name}\0{password}"))
 }

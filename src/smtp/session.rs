@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::command::{self, Auth, Command};
+use super::command::{self, Command};
 use super::data::{DataDecoder, Memory, Share};
 use super::policy::Policy;
 use super::reply::{self, Reply};
@@ -101,8 +101,9 @@ pub struct Session {
     /// A step asked for by the last command, given out before more input is used.
     pub(super) due: Option<Next>,
     pub(super) counters: Counters,
-    line: Vec<u8>,
-    output: Vec<u8>,
+    /// A line that has not ended yet.
+    pub(super) line: Vec<u8>,
+    pub(super) output: Vec<u8>,
     refusals: Vec<Refusal>,
 }
 
@@ -143,12 +144,12 @@ pub(super) enum Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     /// Commands read, whatever became of them.
-    commands: u64,
+    pub(super) commands: u64,
     pub(super) errors: u32,
     pub(super) junk: u32,
     pub(super) recipients_refused: u32,
     pub(super) transactions: u32,
-    auth_failures: u32,
+    pub(super) auth_failures: u32,
 }
 
 impl Session {
@@ -217,32 +218,6 @@ impl Session {
         matches!(self.mode, Mode::Data(_) | Mode::Chunk(_))
     }
 
-    /// The handshake is done. What was said before is forgotten (RFC 3207 section 4.2).
-    pub fn tls_started(&mut self, tls: TlsState) {
-        self.peer.tls = Some(tls);
-        self.greeting = None;
-        self.user = None;
-        self.transaction = None;
-        self.line = Vec::new();
-        self.mode = Mode::Command;
-    }
-
-    /// The answer to [`Next::Authenticate`].
-    pub fn authenticated(&mut self, right: bool) {
-        let Mode::Waiting(Waiting::Auth(name)) = std::mem::replace(&mut self.mode, Mode::Command)
-        else {
-            return;
-        };
-        if right {
-            self.user = Some(name);
-            self.write(&reply::AUTHENTICATED);
-            return;
-        }
-        self.refuse(reply::AUTH_FAILED, &name);
-        self.counters.auth_failures += 1;
-        self.close_at(self.counters.auth_failures, limits::SMTP_AUTH_FAILURES_MAX);
-    }
-
     /// The answer to [`Next::Store`]: the mail's id, or why it was not taken.
     pub fn stored(&mut self, result: Result<String, AcceptError>) {
         self.mode = Mode::Command;
@@ -309,7 +284,7 @@ impl Session {
         });
     }
 
-    fn close_at(&mut self, count: u32, count_max: u32) {
+    pub(super) fn close_at(&mut self, count: u32, count_max: u32) {
         if count >= count_max {
             self.close(Some(reply::TOO_MANY_ERRORS), CloseReason::TooManyErrors);
         }
@@ -333,77 +308,10 @@ impl Session {
         }
     }
 
-    /// Collects one line, however many reads it takes.
-    fn feed_line(&mut self, input: &mut &[u8], now: Timestamp) {
-        let bytes = *input;
-        let untouched = self.counters.commands == 0 && self.line.is_empty();
-        // A TLS record of type handshake; no SMTP command begins so.
-        if untouched && self.peer.tls.is_none() && bytes.first() == Some(&0x16) {
-            self.close(Some(reply::TLS_ON_PLAIN_PORT), CloseReason::TlsOnPlainPort);
-            return;
-        }
-        let run = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
-        let (run, rest) = bytes.split_at(run);
-        if self.line.len() + run.len() > limits::SMTP_LINE_BYTES_MAX {
-            self.begin_skip();
-            return;
-        }
-        self.line.extend_from_slice(run);
-        *input = rest;
-        // A bare LF does not end the line; the parser refuses the whole of it.
-        if self.line.ends_with(b"\r\n") {
-            let mut line = std::mem::take(&mut self.line);
-            line.truncate(line.len() - 2);
-            self.take_line(&line, now);
-        }
-    }
-
-    fn begin_skip(&mut self) {
-        let line = std::mem::take(&mut self.line);
-        if self.greeting.is_none() && command::is_http(&line) {
-            self.close(Some(reply::NOT_HTTP), CloseReason::Http);
-            return;
-        }
-        // RFC 4954 section 4: a response that is too long ends the exchange.
-        let reply = match self.mode {
-            Mode::Auth(_) => reply::AUTH_TOO_LONG,
-            _ => reply::LINE_TOO_LONG,
-        };
-        self.mode = Mode::Skip {
-            behind_cr: line.ends_with(b"\r"),
-            reply,
-        };
-    }
-
-    fn feed_skip(&mut self, input: &mut &[u8]) {
-        let Mode::Skip { behind_cr, reply } = &mut self.mode else {
-            return;
-        };
-        let bytes = *input;
-        let run = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
-        let (run, rest) = bytes.split_at(run);
-        *input = rest;
-        let ended = match run {
-            [b'\n'] => *behind_cr,
-            run => run.ends_with(b"\r\n"),
-        };
-        *behind_cr = run.ends_with(b"\r");
-        if ended {
-            let reply = reply.clone();
-            self.mode = Mode::Command;
-            self.counters.commands += 1;
-            self.refuse(reply, "");
-        }
-    }
-
-    fn take_line(&mut self, line: &[u8], now: Timestamp) {
+    pub(super) fn take_line(&mut self, line: &[u8], now: Timestamp) {
         self.counters.commands += 1;
         if let Mode::Auth(exchange) = std::mem::replace(&mut self.mode, Mode::Command) {
             self.auth_step(sasl::respond(exchange, line));
-            return;
-        }
-        if self.greeting.is_none() && command::is_http(line) {
-            self.close(Some(reply::NOT_HTTP), CloseReason::Http);
             return;
         }
         match command::parse(line, self.policy.lenient) {
@@ -458,90 +366,8 @@ impl Session {
         self.policy.require_tls && self.peer.tls.is_none()
     }
 
-    /// May this peer send, by its address, its certificate or its password?
-    pub(super) fn may_send(&self) -> bool {
-        let certified = self
-            .peer
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.client_verified);
-        certified || self.user.is_some() || self.policy.allows(self.peer.address)
-    }
-
-    fn junk(&mut self, reply: &Reply) {
+    pub(super) fn junk(&mut self, reply: &Reply) {
         self.write(reply);
         self.count_junk();
-    }
-
-    fn ehlo(&mut self, helo: String, extended: bool) {
-        self.transaction = None;
-        self.greeting = Some(Greeting { helo, extended });
-        if !extended {
-            let reply = Reply::with_text(250, "", self.policy.hostname.clone());
-            self.junk(&reply);
-            return;
-        }
-        let mut lines = vec![
-            self.policy.hostname.clone(),
-            "PIPELINING".to_owned(),
-            format!("SIZE {}", self.policy.data_bytes_max),
-            "8BITMIME".to_owned(),
-            "SMTPUTF8".to_owned(),
-            "ENHANCEDSTATUSCODES".to_owned(),
-            "CHUNKING".to_owned(),
-        ];
-        if self.peer.tls.is_none() && self.peer.starttls {
-            lines.push("STARTTLS".to_owned());
-        }
-        if self.peer.tls.is_some() && self.policy.auth {
-            lines.push("AUTH PLAIN LOGIN".to_owned());
-        }
-        reply::write_lines(250, &lines, &mut self.output);
-        self.count_junk();
-    }
-
-    fn start_tls(&mut self) {
-        if self.peer.tls.is_some() {
-            self.refuse(reply::TLS_ALREADY, "");
-        } else if !self.peer.starttls {
-            self.refuse(reply::TLS_NOT_OFFERED, "");
-        } else {
-            self.write(&reply::READY_FOR_TLS);
-            self.transaction = None;
-            self.mode = Mode::Waiting(Waiting::Tls);
-            self.due = Some(Next::StartTls);
-        }
-    }
-
-    fn auth(&mut self, auth: &Auth) {
-        let refusal = if !self.policy.auth {
-            Some(reply::AUTH_NOT_OFFERED)
-        } else if self.peer.tls.is_none() {
-            Some(reply::AUTH_NEEDS_TLS)
-        } else if self.greeting.is_none() {
-            Some(reply::HELO_FIRST)
-        } else if self.user.is_some() || self.transaction.is_some() {
-            Some(reply::AUTH_NOT_NOW)
-        } else {
-            None
-        };
-        match refusal {
-            Some(reply) => self.refuse(reply, ""),
-            None => self.auth_step(sasl::begin(auth)),
-        }
-    }
-
-    fn auth_step(&mut self, step: Result<sasl::Step, Reply>) {
-        match step {
-            Ok(sasl::Step::Ask(prompt, exchange)) => {
-                self.write(&Reply::new(334, "", prompt));
-                self.mode = Mode::Auth(exchange);
-            }
-            Ok(sasl::Step::Check(credentials)) => {
-                self.mode = Mode::Waiting(Waiting::Auth(credentials.name.clone()));
-                self.due = Some(Next::Authenticate(credentials));
-            }
-            Err(reply) => self.refuse(reply, ""),
-        }
     }
 }

@@ -182,9 +182,8 @@ impl Session {
         chunk.left -= run.len() as u64;
         *input = rest;
         let ended = chunk.left == 0;
-        if chunk.refusal.is_none()
-            && let Some(body) = self.transaction.as_mut().and_then(|t| t.body.as_mut())
-        {
+        // There is none when the chunk is refused: its bytes go nowhere.
+        if let Some(body) = self.transaction.as_mut().and_then(|t| t.body.as_mut()) {
             body.push(run);
         }
         if ended {

@@ -2,7 +2,10 @@
 //!
 //! Owns what HTTP looks like. Must not decide anything: it shows what spool and health say.
 
-use std::net::SocketAddr;
+pub mod entries;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::observe::Health;
-use crate::spool::Spool;
+use crate::spool::{Ending, Filter, MailId, Spool, StageFilter};
 
 /// What the pages show.
 pub struct Shown {
@@ -35,13 +38,20 @@ pub struct Shown {
 
 impl std::fmt::Debug for Shown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shown").field("health", &self.health).finish_non_exhaustive()
+        f.debug_struct("Shown")
+            .field("health", &self.health)
+            .finish_non_exhaustive()
     }
 }
 
 /// Serves until the token is cancelled, then lets running requests end for a second.
-pub async fn serve(listener: TcpListener, shown: Arc<Shown>, shutdown: CancellationToken) -> std::io::Result<()> {
-    let served = axum::serve(listener, router(shown)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+pub async fn serve(
+    listener: TcpListener,
+    shown: Arc<Shown>,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let served = axum::serve(listener, router(shown))
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let grace = async {
         shutdown.cancelled().await;
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -83,44 +93,92 @@ async fn guard(State(shown): State<Arc<Shown>>, request: Request, next: Next) ->
         return next.run(request).await;
     }
     let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"mailbell\"")];
-    (StatusCode::UNAUTHORIZED, challenge, "a password is needed\n").into_response()
+    (
+        StatusCode::UNAUTHORIZED,
+        challenge,
+        "a password is needed\n",
+    )
+        .into_response()
 }
 
 async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, Json<Value>) {
-    let problems: Vec<Value> = shown
-        .health
-        .problems()
-        .into_iter()
+    let entries = shown.health.entries();
+    let mut warnings = listed(&entries.warnings);
+    let dead = Filter {
+        stage: Some(StageFilter::Ending(Ending::DeadLetter)),
+        ..Filter::default()
+    };
+    match shown.spool.list(dead, 1).await {
+        Ok(found) => warnings.extend(found.first().map(|newest| {
+            json!({
+                "component": "dead letters",
+                "problem": format!("there are mails that nobody was told of, the newest {}: {}", newest.mail, newest.reason),
+            })
+        })),
+        Err(error) => warnings.push(json!({ "component": "spool", "problem": error.to_string() })),
+    }
+    let problems = listed(&entries.problems);
+    let status = if problems.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(json!({ "ready": problems.is_empty(), "problems": problems, "warnings": warnings })),
+    )
+}
+
+fn listed(entries: &BTreeMap<String, String>) -> Vec<Value> {
+    entries
+        .iter()
         .map(|(component, problem)| json!({ "component": component, "problem": problem }))
-        .collect();
-    let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": problems.is_empty(), "problems": problems })))
+        .collect()
 }
 
 async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &shown.metrics) {
         Ok(()) => {
-            let form = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+            let form = [(
+                header::CONTENT_TYPE,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            )];
             (form, text).into_response()
         }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 
+/// One mail: where each of its deliveries is, and every attempt with its answer.
 async fn mail(State(shown): State<Arc<Shown>>, Path(id): Path<String>) -> Response {
-    let _ = (shown, id);
-    StatusCode::NOT_FOUND.into_response()
+    let Ok(id) = id.parse::<MailId>() else {
+        return problem(StatusCode::BAD_REQUEST, "that is not a mail's id");
+    };
+    match shown.spool.show(id).await {
+        Ok(Some(mail)) => Json(entries::mail(&mail)).into_response(),
+        Ok(None) => problem(StatusCode::NOT_FOUND, "no mail has that id"),
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+fn problem(status: StatusCode, message: &str) -> Response {
+    (status, Json(json!({ "error": message }))).into_response()
 }
 
 /// The URL under which a listener is reached from this machine.
 pub fn url(listen: SocketAddr) -> String {
-    let mut reachable = listen;
+    format!("http://{}", reachable(listen))
+}
+
+/// The address under which a listener is reached from this machine: one that listens on all
+/// addresses is on loopback too.
+pub fn reachable(mut listen: SocketAddr) -> SocketAddr {
     if listen.ip().is_unspecified() {
-        reachable.set_ip(match listen {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        listen.set_ip(match listen {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    format!("http://{reachable}")
+    listen
 }

@@ -22,8 +22,9 @@ const TEAM: &[(&str, &str)] = &[
 
 fn with(pairs: &[(&str, &str)]) -> Result<Loaded, String> {
     let all: Vec<_> = TEAM.iter().chain(pairs).copied().collect();
-    config::load(None, &environment(&all)).map_err(|problems| {
-        problems
+    config::load(None, &environment(&all)).map_err(|refused| {
+        refused
+            .problems
             .iter()
             .map(ToString::to_string)
             .collect::<Vec<_>>()
@@ -36,8 +37,9 @@ fn every_mistake_is_told_with_place_and_way_out() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut differences = Vec::new();
     for file in golden::files("tests/config/bad", ".toml") {
-        let problems = config::load(Some(&file), &[]).expect_err("a broken file must be refused");
-        let text = problems
+        let refused = config::load(Some(&file), &[]).expect_err("a broken file must be refused");
+        let text = refused
+            .problems
             .iter()
             .map(ToString::to_string)
             .collect::<Vec<_>>()
@@ -77,7 +79,7 @@ fn the_sample_file_loads_and_says_the_defaults() {
     std::fs::write(folder.path().join("signl4-secret"), "abc\n").unwrap();
     let load = |path: &Path| -> Config {
         config::load(Some(path), &[])
-            .unwrap_or_else(|problems| panic!("{}", problems[0]))
+            .unwrap_or_else(|refused| panic!("{}", refused.problems[0]))
             .config
     };
     let as_shipped = load(&write("as-shipped.toml", &text));

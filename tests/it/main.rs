@@ -1,8 +1,24 @@
 //! The one integration binary: every test that needs more than one room, or a real peer.
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy knows tests by their attribute, not what they call"
+)]
 
+mod commands;
 mod configuration;
 mod corpus;
+mod crash;
+mod delivery;
+mod dialogs;
+mod door;
+mod gateway;
 mod golden;
+mod program;
 mod reading;
+mod receiver;
 mod rules;
+mod samotop;
+mod scripted;
+mod simulation;
+mod spool;
 mod tidy;

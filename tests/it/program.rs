@@ -9,7 +9,9 @@ use std::time::Duration;
 /// A command of the binary with a clean environment, in the repository's folder.
 pub fn mailbell(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mailbell"));
-    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MAILBELL")) {
         command.env_remove(name);
     }
@@ -21,7 +23,9 @@ pub fn output(arguments: &[&str]) -> Output {
 }
 
 pub fn corpus(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/corpus")
+        .join(name)
 }
 
 /// A running `mailbell serve`. Killed with -9 when dropped.
@@ -71,7 +75,10 @@ impl Gateway {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status();
         assert!(status.unwrap().success());
     }
 
@@ -92,8 +99,14 @@ impl Gateway {
     /// A GET on the HTTP listener: status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.http).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
@@ -140,7 +153,9 @@ impl Smtp {
     }
 
     pub fn say(&mut self, line: &str) -> std::io::Result<String> {
-        self.stream.get_mut().write_all(format!("{line}\r\n").as_bytes())?;
+        self.stream
+            .get_mut()
+            .write_all(format!("{line}\r\n").as_bytes())?;
         self.reply()
     }
 

@@ -40,7 +40,14 @@ fn is_pure(name: &str) -> bool {
         "src/limits.rs",
         "src/deliver/schedule.rs",
         "src/deliver/pace.rs",
-        "src/deliver/lifecycle.rs",
+        "src/deliver/circuit.rs",
+        "src/deliver/dialect.rs",
+        "src/deliver/lanes.rs",
+        "src/deliver/redact.rs",
+        "src/deliver/trail.rs",
+        "src/spool/ledger.rs",
+        "src/spool/lifecycle.rs",
+        "src/spool/record.rs",
     ];
     (pure_folders.iter().any(|folder| name.starts_with(folder)) && !edges.contains(&name))
         || pure_files.contains(&name)

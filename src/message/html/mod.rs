@@ -3,13 +3,15 @@
 //!
 //! Time is linear in the size of the code: every node is rendered once.
 
+mod out;
 mod style;
 mod table;
 mod tree;
 
 use super::layout;
-use super::lines::{Line, fold};
+use super::lines::Line;
 use super::link;
+use out::{Context, Out};
 use tree::{Element, Node, is_block};
 
 /// Renders HTML code into the form of `Message::text`, history included.
@@ -25,154 +27,6 @@ pub(super) fn render(html: &str) -> Vec<Line> {
     let mut lines = out.finish();
     layout::tidy(&mut lines);
     lines
-}
-
-/// What an element inherits.
-#[derive(Debug, Clone, Copy, Default)]
-struct Context {
-    bold: bool,
-    tiny: bool,
-    preformatted: bool,
-    in_link: bool,
-    cited: bool,
-    depth: u8,
-}
-
-/// Lines as they come about.
-#[derive(Debug, Default)]
-struct Out {
-    lines: Vec<Line>,
-    current: String,
-    /// Bytes of `current` that are bold from its beginning, and whether that run still grows.
-    lead: usize,
-    lead_ended: bool,
-    /// A blank is due before the next word.
-    gap: bool,
-    /// Tables met; a cell that holds one is layout.
-    tables: usize,
-    /// A `<dt>` that waits for its `<dd>`.
-    term: Option<String>,
-}
-
-impl Out {
-    fn text(&mut self, text: &str, context: Context) {
-        if context.tiny {
-            return;
-        }
-        let text = fold(text);
-        if context.preformatted {
-            for (index, piece) in text.split('\n').enumerate() {
-                if index > 0 {
-                    self.line_break(context);
-                }
-                self.push(piece, context.bold);
-            }
-            return;
-        }
-        let mut pieces = text.split(char::is_whitespace).peekable();
-        while let Some(word) = pieces.next() {
-            if !word.is_empty() {
-                let clings = self.current.ends_with('>')
-                    && word.starts_with(['.', ',', ';', ':', ')', '!', '?']);
-                if self.gap && !self.current.is_empty() && !clings {
-                    self.push(" ", context.bold);
-                }
-                self.gap = false;
-                self.push(word, context.bold);
-            }
-            self.gap |= pieces.peek().is_some();
-        }
-    }
-
-    fn push(&mut self, piece: &str, bold: bool) {
-        self.current.push_str(piece);
-        if bold && !self.lead_ended {
-            self.lead = self.current.len();
-        } else if !piece.trim().is_empty() {
-            self.lead_ended = true;
-        }
-    }
-
-    /// Ends the line if one was begun.
-    fn end_line(&mut self, context: Context) {
-        if !self.current.trim().is_empty() {
-            self.line_break(context);
-        } else {
-            self.reset();
-        }
-    }
-
-    fn line_break(&mut self, context: Context) {
-        let text = std::mem::take(&mut self.current);
-        let lead = self.lead;
-        self.reset();
-        let text = if context.preformatted {
-            text.trim_end()
-        } else {
-            text.trim()
-        }
-        .to_owned();
-        self.lines.push(Line {
-            lead: if lead <= text.len() { lead } else { text.len() },
-            text,
-            depth: context.depth,
-            cited: context.cited,
-            continued: false,
-        });
-    }
-
-    fn reset(&mut self) {
-        self.current.clear();
-        (self.lead, self.lead_ended, self.gap) = (0, false, false);
-    }
-
-    /// Ends the line and leaves one empty.
-    fn paragraph(&mut self, context: Context) {
-        self.end_line(context);
-        if self.lines.last().is_some_and(|line| !line.is_blank()) {
-            self.lines.push(Line {
-                depth: context.depth,
-                cited: context.cited,
-                ..Line::default()
-            });
-        }
-    }
-
-    /// `Label: first line of the value`, the value's other lines as continued ones.
-    fn pair(&mut self, label: &str, value: Vec<Line>, context: Context) {
-        self.end_line(context);
-        let label = label.trim_end_matches([':', '\u{ff1a}', ' ']);
-        let mut value = value.into_iter().filter(|line| !line.is_blank());
-        let first = value.next().unwrap_or_default();
-        self.lines.push(Line {
-            text: format!("{label}: {}", first.text).trim_end().to_owned(),
-            depth: context.depth,
-            cited: context.cited,
-            ..Line::default()
-        });
-        self.lines.extend(value.map(|line| Line {
-            continued: true,
-            lead: 0,
-            ..line
-        }));
-    }
-
-    fn append(&mut self, lines: Vec<Line>, context: Context) {
-        self.end_line(context);
-        self.lines.extend(lines);
-    }
-
-    fn finish(mut self) -> Vec<Line> {
-        self.end_term(Context::default());
-        self.end_line(Context::default());
-        self.lines
-    }
-
-    fn end_term(&mut self, context: Context) {
-        if let Some(term) = self.term.take() {
-            self.pair(&term, Vec::new(), context);
-        }
-    }
 }
 
 /// Renders the inside of `element` apart, for cells and the like.
@@ -198,7 +52,7 @@ fn trim_blank(lines: &mut Vec<Line>) {
 
 fn inherit(element: &Element, context: Context) -> Context {
     let bold = match element.name.as_str() {
-        "b" | "strong" | "th" | "dt" => true,
+        "b" | "strong" | "u" | "th" | "dt" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => true,
         _ => context.bold,
     };
     Context {
@@ -284,6 +138,7 @@ fn node_element(element: &Element, context: Context, out: &mut Out) {
             let mut lines = apart(element, context).lines;
             if let Some(first) = lines.first_mut()
                 && super::lines::label(&first.text).is_none()
+                && (first.lead == 0 || first.lead == first.text.len())
             {
                 first.text.insert_str(0, "- ");
                 first.lead = 0;

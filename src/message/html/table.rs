@@ -1,7 +1,8 @@
 //! Tables: label and value in a row, headings above values, or layout.
 
+use super::out::{Context, Out};
 use super::tree::{Element, Node};
-use super::{Context, Out, apart, inherit};
+use super::{apart, inherit};
 use crate::limits::TABLE_COLUMNS_MAX;
 use crate::message::lines::{Line, is_label, label};
 
@@ -170,8 +171,43 @@ fn is_generic(name: &str) -> bool {
     )
 }
 
+/// `Field | Old value | New value`: a table of what changed.
+fn lists_changes(names: &[String]) -> bool {
+    let [field, old, new] = names else {
+        return false;
+    };
+    let first = |name: &str| name.split(' ').next().unwrap_or_default().to_lowercase();
+    is_generic(field)
+        && matches!(
+            first(old).as_str(),
+            "old" | "previous" | "alt" | "alter" | "oud" | "oude" | "ancien" | "ancienne"
+        )
+        && matches!(
+            first(new).as_str(),
+            "new" | "current" | "neu" | "neuer" | "nieuw" | "nieuwe" | "nouveau" | "nouvelle"
+        )
+}
+
+/// `Status | New | Closed` under such headings reads `Old Status: New`, `New Status: Closed`, in
+/// the words of the headings.
+fn changed(names: &[String], row: Vec<Cell>, context: Context, out: &mut Out) {
+    let mut cells = row.into_iter();
+    let Some(field) = cells.next().and_then(|cell| cell.label()) else {
+        return;
+    };
+    for (name, cell) in names.iter().skip(1).zip(cells) {
+        let kind = name.split(' ').next().unwrap_or_default();
+        out.pair(&format!("{kind} {field}"), cell.lines, context);
+    }
+}
+
 fn headed(names: &[String], rows: Vec<Vec<Cell>>, context: Context, out: &mut Out) {
+    let changes = lists_changes(names);
     for row in rows.into_iter().skip(1) {
+        if changes {
+            changed(names, row, context, out);
+            continue;
+        }
         for (name, cell) in names.iter().zip(row) {
             out.pair(name, cell.lines, context);
         }
@@ -202,8 +238,13 @@ fn emit_row(mut row: Vec<Cell>, paired: bool, context: Context, out: &mut Out) {
         }
         return;
     }
-    if row.len() != 2 {
+    let columns = row.len();
+    if columns != 2 {
         row.retain(|cell| !cell.is_empty());
+    }
+    if cards(&row) {
+        emit_cards(row, context, out);
+        return;
     }
     let count = row.len();
     let mut cells = row.into_iter();
@@ -214,7 +255,11 @@ fn emit_row(mut row: Vec<Cell>, paired: bool, context: Context, out: &mut Out) {
             context,
             out,
         ),
-        (_, Some(only), _) => emit_apart(only, context, out),
+        // A label whose value, in a third or fourth column, is empty.
+        (_, Some(only), _) => match only.label().filter(|_| columns > 1 && only.is_marked()) {
+            Some(label) => out.pair(&label, Vec::new(), context),
+            None => emit_apart(only, context, out),
+        },
         _ => {}
     }
 }
@@ -230,7 +275,53 @@ fn is_marked_pairs(row: &[Cell]) -> bool {
     })
 }
 
+/// Cards: each cell of the row holds its label and, below it, its value.
+fn cards(row: &[Cell]) -> bool {
+    let marked = |line: &Line| line.text.ends_with(':') || line.lead == line.text.len();
+    let labels_only = row
+        .first()
+        .is_some_and(|cell| cell.lines.iter().all(marked));
+    row.len() >= 2
+        && !labels_only
+        && row.iter().all(|cell| match cell.lines.as_slice() {
+            [name, value] => {
+                !cell.nested
+                    && label_of(std::slice::from_ref(name), false)
+                        .is_some_and(|label| !label.contains(|c: char| c.is_ascii_digit()))
+                    && label(&value.text).is_none()
+            }
+            _ => false,
+        })
+}
+
+fn emit_cards(row: Vec<Cell>, context: Context, out: &mut Out) {
+    for cell in row {
+        let mut lines = cell.lines.into_iter();
+        if let Some(name) = lines.next() {
+            out.pair(&name.text, lines.collect(), context);
+        }
+    }
+}
+
+/// All labels in one cell and all values in the next, line by line.
+fn ladder(name: &Cell, value: &Cell) -> bool {
+    let names = name.lines.len();
+    names >= 2
+        && names == value.lines.len()
+        && !(name.nested || value.nested)
+        && name
+            .lines
+            .iter()
+            .all(|line| label_of(std::slice::from_ref(line), false).is_some())
+}
+
 fn emit_pair(name: Cell, value: Cell, context: Context, out: &mut Out) {
+    if ladder(&name, &value) {
+        for (name, value) in name.lines.into_iter().zip(value.lines) {
+            out.pair(&name.text, vec![value], context);
+        }
+        return;
+    }
     let layout = name.nested || value.nested && !name.is_marked();
     match name.label() {
         Some(label) if !layout && is_value(&value.lines) => out.pair(&label, value.lines, context),

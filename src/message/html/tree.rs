@@ -175,7 +175,9 @@ fn element(name: String, tag: &StartTag<()>) -> Element {
     Element {
         hidden: style.hidden || tag.attributes.contains_key(b"hidden".as_slice()),
         tiny: style.tiny,
-        bold: style.bold,
+        bold: style
+            .bold
+            .or_else(|| class.contains("label").then_some(true)),
         preformatted: style.preformatted || matches!(name.as_str(), "pre" | "textarea" | "listing"),
         href: attribute(b"href"),
         alt: attribute(b"alt"),

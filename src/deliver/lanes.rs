@@ -1,0 +1,292 @@
+//! One lane for each team: its transports with their circuits, and how much is under way; and the
+//! pace of SIGNL4's account, which all lanes share. No I/O: time and chance are handed in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::config::{Retry, TransportKind};
+use crate::deliver::circuit::{Change, Circuit, Gate};
+use crate::deliver::pace::Pace;
+use crate::deliver::schedule::{self, Choice, Health, Progress};
+use crate::deliver::{Deferral, Outcome, Transport};
+use crate::limits::{IN_FLIGHT_PER_TEAM, UNPROVEN_IN_FLIGHT};
+use crate::spool::{Ask, Budget};
+
+/// A team's ways out, first and second.
+pub type Transports = Vec<Arc<dyn Transport>>;
+
+/// What a leased delivery is to do now.
+#[derive(Debug)]
+pub enum Order {
+    Send(Arc<dyn Transport>),
+    /// No transport is free: back to the spool until then.
+    Wait(Time),
+    /// The reason, for the dead letters.
+    Bury(String),
+}
+
+#[derive(Debug)]
+pub struct Lanes {
+    lanes: BTreeMap<String, Lane>,
+    pace: Pace,
+    retry: Retry,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    ways: Vec<Way>,
+    in_flight: usize,
+}
+
+#[derive(Debug)]
+struct Way {
+    transport: Arc<dyn Transport>,
+    circuit: Circuit,
+}
+
+impl Lanes {
+    pub fn new(teams: BTreeMap<String, Transports>, pace: Pace, retry: Retry) -> Lanes {
+        let lanes = teams
+            .into_iter()
+            .map(|(team, transports)| (team, Lane::new(transports)))
+            .collect();
+        Lanes { lanes, pace, retry }
+    }
+
+    /// A team that has mails but is not configured any more gets a lane without a way out, so that
+    /// its mails end as dead letters instead of waiting for ever.
+    pub fn add_unknown(&mut self, team: &str) {
+        if !self.lanes.contains_key(team) {
+            self.lanes.insert(team.to_owned(), Lane::default());
+        }
+    }
+
+    /// How many deliveries of which team may start now.
+    pub fn asks(&mut self, now: Time) -> (Vec<Ask>, Budget) {
+        let budget = Budget {
+            new: self.pace.free(now, true),
+            other: self.pace.free(now, false),
+        };
+        let may_err = self.pace.may_err(now);
+        let asks = self
+            .lanes
+            .iter()
+            .map(|(team, lane)| Ask {
+                team: team.clone(),
+                slots: lane.slots(now, may_err, &self.retry),
+                paced: lane.is_paced(),
+            })
+            .filter(|ask| ask.slots > 0)
+            .collect();
+        (asks, budget)
+    }
+
+    /// When the answer of [`Lanes::asks`] changes by itself; always after `now`.
+    pub fn wake_at(&mut self, now: Time) -> Option<Time> {
+        let pace = self.pace.free_at(now);
+        let retry = &self.retry;
+        let lanes = self.lanes.values().flat_map(|lane| lane.wake_times(retry));
+        lanes.chain(pace).filter(|at| *at > now).min()
+    }
+
+    /// A delivery was leased.
+    pub fn leased(&mut self, team: &str) {
+        if let Some(lane) = self.lanes.get_mut(team) {
+            lane.in_flight += 1;
+        }
+    }
+
+    /// It went back to the spool, or ended.
+    pub fn returned(&mut self, team: &str) {
+        if let Some(lane) = self.lanes.get_mut(team) {
+            lane.in_flight = lane.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// Which transport carries a leased delivery now; counts it as started.
+    pub fn order(&mut self, team: &str, progress: &Progress, since: Time, now: Time) -> Order {
+        let may_err = self.pace.may_err(now);
+        let Some(lane) = self.lanes.get_mut(team).filter(|l| !l.ways.is_empty()) else {
+            return Order::Bury(format!("team {team} has no transport in the configuration"));
+        };
+        let health = lane.health(now, may_err);
+        match schedule::choose(progress, &health, since, now, &self.retry) {
+            Choice::Use(kind) => {
+                let Some(way) = lane.way(kind) else {
+                    return Order::Bury(format!("team {team} has no {}", kind.as_str()));
+                };
+                way.circuit.started();
+                if way.transport.is_paced() {
+                    self.pace.started(now);
+                }
+                Order::Send(Arc::clone(&way.transport))
+            }
+            Choice::NotNow => {
+                let wake = lane.wake_times(&self.retry).filter(|at| *at > now).min();
+                Order::Wait(wake.unwrap_or_else(|| now.plus(self.retry.first)))
+            }
+            Choice::Rejected => Order::Bury("rejected".to_owned()),
+            Choice::GiveUp => {
+                let hours = now.since(since).as_secs_f64() / 3600.0;
+                Order::Bury(format!("given up after {hours:.1} h"))
+            }
+        }
+    }
+
+    /// What a transport said; `draw` is in `0.0..1.0`.
+    pub fn answered(
+        &mut self,
+        team: &str,
+        kind: TransportKind,
+        outcome: &Outcome,
+        now: Time,
+        draw: f64,
+    ) -> Change {
+        let Some(way) = self.lanes.get_mut(team).and_then(|lane| lane.way(kind)) else {
+            return Change::None;
+        };
+        let paced = way.transport.is_paced();
+        match outcome {
+            Outcome::Delivered { exhausted_for, .. } => {
+                if let Some(wait) = exhausted_for.filter(|_| paced) {
+                    self.pace.block(now.plus(wait));
+                }
+                way.circuit.delivered()
+            }
+            Outcome::Deferred {
+                retry_after,
+                reason,
+                ..
+            } => {
+                if paced && *reason == Deferral::RateLimited {
+                    // One account: what is refused to one team is refused to all.
+                    self.pace.refused(now, *retry_after);
+                }
+                way.circuit.deferred(now, *retry_after, &self.retry, draw)
+            }
+            Outcome::Rejected { .. } => {
+                if paced && kind == TransportKind::Webhook {
+                    self.pace.erred(now);
+                }
+                way.circuit.rejected(now)
+            }
+        }
+    }
+
+    /// When a delivery whose attempt was deferred is tried again.
+    pub fn again_at(
+        &self,
+        team: &str,
+        progress: &Progress,
+        retry_after: Option<Duration>,
+        now: Time,
+        draw: f64,
+    ) -> Time {
+        let backoff = schedule::backoff(&self.retry, progress.attempts(), draw);
+        let own = now.plus(backoff.max(retry_after.unwrap_or_default()));
+        let second = self
+            .lanes
+            .get(team)
+            .and_then(|lane| lane.second_due_at(progress, &self.retry));
+        second.map_or(own, |second| own.min(second.max(now)))
+    }
+}
+
+impl Lane {
+    fn new(transports: Transports) -> Lane {
+        let ways = transports
+            .into_iter()
+            .map(|transport| Way {
+                transport,
+                circuit: Circuit::default(),
+            })
+            .collect();
+        Lane { ways, in_flight: 0 }
+    }
+
+    fn way(&mut self, kind: TransportKind) -> Option<&mut Way> {
+        self.ways
+            .iter_mut()
+            .find(|way| way.transport.kind() == kind)
+    }
+
+    fn is_paced(&self) -> bool {
+        self.ways.iter().any(|way| way.transport.is_paced())
+    }
+
+    fn health(&self, now: Time, may_err: bool) -> Vec<Health> {
+        self.ways
+            .iter()
+            .map(|way| way.health(now, may_err))
+            .collect()
+    }
+
+    fn slots(&self, now: Time, may_err: bool, retry: &Retry) -> usize {
+        let free = IN_FLIGHT_PER_TEAM.saturating_sub(self.in_flight);
+        let health = self.health(now, may_err);
+        // A delivery that has been through nothing yet stands for all.
+        match schedule::choose(&Progress::default(), &health, now, now, retry) {
+            Choice::NotNow => 0,
+            Choice::Use(kind) => {
+                let probes = health.iter().any(|h| h.transport == kind && h.probe_due);
+                if probes {
+                    free.min(1)
+                } else if self.is_unproven(kind) {
+                    // All that is under way may come back as erroneous.
+                    free.min(UNPROVEN_IN_FLIGHT.saturating_sub(self.in_flight))
+                } else {
+                    free
+                }
+            }
+            Choice::Rejected | Choice::GiveUp => free,
+        }
+    }
+
+    /// A webhook that has not just worked: its secret may be wrong.
+    fn is_unproven(&self, kind: TransportKind) -> bool {
+        let way = self.ways.iter().find(|way| way.transport.kind() == kind);
+        kind == TransportKind::Webhook && way.is_some_and(|way| !way.circuit.is_proven())
+    }
+
+    fn wake_times(&self, retry: &Retry) -> impl Iterator<Item = Time> {
+        let probes = self.ways.iter().filter_map(|way| way.circuit.probe_at());
+        let second = self.ways.first().filter(|_| self.ways.len() > 1);
+        let second = second
+            .and_then(|way| way.circuit.failing_since())
+            .map(|since| schedule::second_due_at(since, retry));
+        probes.chain(second)
+    }
+
+    /// When the second transport takes over a delivery that it has not tried yet.
+    fn second_due_at(&self, progress: &Progress, retry: &Retry) -> Option<Time> {
+        let [first, second, ..] = self.ways.as_slice() else {
+            return None;
+        };
+        if progress.of(second.transport.kind()).is_some() {
+            return None;
+        }
+        let own = progress.of(first.transport.kind()).map(|t| t.first_failed);
+        let lane = first.circuit.failing_since();
+        let failing_since = own.into_iter().chain(lane).min()?;
+        Some(schedule::second_due_at(failing_since, retry))
+    }
+}
+
+impl Way {
+    fn health(&self, now: Time, may_err: bool) -> Health {
+        let gate = self.circuit.gate(now);
+        // A request of a webhook that has not just worked may be an erroneous one.
+        let risky = !may_err
+            && self.transport.kind() == TransportKind::Webhook
+            && !self.circuit.is_proven();
+        Health {
+            transport: self.transport.kind(),
+            failing_since: self.circuit.failing_since(),
+            refusing: self.circuit.is_refusing(),
+            shut: risky || gate != Gate::Free,
+            probe_due: !risky && gate == Gate::Probe,
+        }
+    }
+}

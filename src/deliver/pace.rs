@@ -1,0 +1,260 @@
+//! Keeps the sender under SIGNL4's documented limits (FORMATS.md 1.2), so that it is never
+//! blocked: going over a limit blocks receiving for as long as the window that was exceeded. Pure.
+//!
+//! SIGNL4 does not say whether its windows slide. Counting a sliding window keeps under both.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::config;
+
+/// SIGNL4 takes 10 erroneous requests a minute; this many are risked.
+const ERRONEOUS_MAX: u32 = 8;
+const ERRONEOUS_WINDOW: Duration = Duration::from_secs(60);
+
+/// A window is counted in this many pieces: a count is given back this much of a window late.
+const PIECES: u32 = 30;
+
+/// Of each window, this share is kept for new alerts: closes must not use up what pages people.
+const RESERVED_FOR_NEW_PERCENT: u32 = 20;
+
+const fn window(requests: u32, seconds: u64) -> (u32, Duration) {
+    (requests, Duration::from_secs(seconds))
+}
+
+const COMMERCIAL: [(u32, Duration); 4] = [
+    window(150, 15),
+    window(600, 60),
+    window(36_000, 3600),
+    window(864_000, 86_400),
+];
+
+const FREE: [(u32, Duration); 4] = [
+    window(10, 15),
+    window(240, 60),
+    window(1_200, 3600),
+    window(4_800, 86_400),
+];
+
+/// One account's requests.
+#[derive(Debug)]
+pub struct Pace {
+    windows: Vec<Window>,
+    erroneous: Option<Window>,
+    blocked_until: Option<Time>,
+}
+
+impl Pace {
+    pub fn new(pace: config::Pace) -> Pace {
+        let limits: &[(u32, Duration)] = match pace {
+            config::Pace::Commercial => &COMMERCIAL,
+            config::Pace::Free => &FREE,
+            config::Pace::Off => &[],
+        };
+        Pace {
+            windows: limits.iter().map(|&limit| Window::new(limit)).collect(),
+            erroneous: (pace != config::Pace::Off)
+                .then(|| Window::new((ERRONEOUS_MAX, ERRONEOUS_WINDOW))),
+            blocked_until: None,
+        }
+    }
+
+    /// How many requests may start now. `for_new`: they page people, so they may use all of it.
+    pub fn free(&mut self, now: Time, for_new: bool) -> usize {
+        if self.blocked(now) {
+            return 0;
+        }
+        self.windows
+            .iter_mut()
+            .map(|window| {
+                let reserved = if for_new { 0 } else { window.reserved() };
+                window.free(now).saturating_sub(reserved) as usize
+            })
+            .min()
+            .unwrap_or(usize::MAX)
+    }
+
+    /// Whether a transport that has not just worked may try: its request may be an erroneous one.
+    pub fn may_err(&mut self, now: Time) -> bool {
+        self.erroneous
+            .as_mut()
+            .is_none_or(|window| window.free(now) > 0)
+    }
+
+    /// When more may start; `None` if every kind of request may start now.
+    pub fn free_at(&mut self, now: Time) -> Option<Time> {
+        let blocked = self.blocked_until.filter(|until| *until > now);
+        let windows = self.windows.iter_mut().chain(&mut self.erroneous);
+        let times = windows.filter_map(|window| window.free_at(now));
+        times.chain(blocked).min()
+    }
+
+    pub fn started(&mut self, now: Time) {
+        for window in &mut self.windows {
+            window.count(now);
+        }
+    }
+
+    /// A request was answered as erroneous.
+    pub fn erred(&mut self, now: Time) {
+        if let Some(window) = &mut self.erroneous {
+            window.count(now);
+        }
+    }
+
+    /// A request was refused as one too many. Without a time of its own, the block lasts at least
+    /// as long as the shortest window.
+    pub fn refused(&mut self, now: Time, retry_after: Option<Duration>) {
+        let shortest = self.windows.iter().map(|window| window.length).min();
+        if let Some(wait) = retry_after.or(shortest) {
+            self.block(now.plus(wait));
+        }
+    }
+
+    /// SIGNL4 said when it takes requests again.
+    pub fn block(&mut self, until: Time) {
+        self.blocked_until = Some(self.blocked_until.map_or(until, |at| at.max(until)));
+    }
+
+    fn blocked(&self, now: Time) -> bool {
+        self.blocked_until.is_some_and(|until| until > now)
+    }
+}
+
+#[derive(Debug)]
+struct Window {
+    most: u32,
+    length: Duration,
+    /// When a piece began, and how many were counted in it.
+    pieces: VecDeque<(Time, u32)>,
+    counted: u32,
+}
+
+impl Window {
+    fn new((most, length): (u32, Duration)) -> Window {
+        Window {
+            most,
+            length,
+            pieces: VecDeque::new(),
+            counted: 0,
+        }
+    }
+
+    fn count(&mut self, now: Time) {
+        self.counted += 1;
+        match self.pieces.back_mut() {
+            Some((began, count)) if now.since(*began) < self.length / PIECES => *count += 1,
+            _ => self.pieces.push_back((now, 1)),
+        }
+    }
+
+    fn free(&mut self, now: Time) -> u32 {
+        while let Some(&(began, count)) = self.pieces.front()
+            && now >= self.end_of(began)
+        {
+            self.counted -= count;
+            self.pieces.pop_front();
+        }
+        self.most.saturating_sub(self.counted)
+    }
+
+    fn reserved(&self) -> u32 {
+        self.most * RESERVED_FOR_NEW_PERCENT / 100
+    }
+
+    fn free_at(&mut self, now: Time) -> Option<Time> {
+        if self.free(now) > self.reserved() {
+            return None;
+        }
+        self.pieces.front().map(|&(began, _)| self.end_of(began))
+    }
+
+    /// When all that was counted in the piece has left the window.
+    fn end_of(&self, began: Time) -> Time {
+        began.plus(self.length + self.length / PIECES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends as fast as the pace allows, and checks each documented window by brute force.
+    #[test]
+    fn never_more_than_documented_in_any_window() {
+        for (pace, limits) in [
+            (config::Pace::Free, FREE),
+            (config::Pace::Commercial, COMMERCIAL),
+        ] {
+            let mut paced = Pace::new(pace);
+            let mut sent: Vec<i64> = Vec::new();
+            for tick in 0..40_000 {
+                let now = Time::from_ms(tick * 100);
+                if paced.free(now, true) > 0 {
+                    paced.started(now);
+                    sent.push(now.ms());
+                }
+            }
+            for (most, length) in &limits[..3] {
+                let length = length.as_millis() as i64;
+                for (index, first) in sent.iter().enumerate() {
+                    let within = sent[index..].partition_point(|at| at - first <= length);
+                    assert!(within <= *most as usize, "{pace:?} {most} {within}");
+                }
+            }
+            assert!(sent.len() > 500, "{pace:?} hardly sends: {}", sent.len());
+        }
+    }
+
+    #[test]
+    fn closes_leave_room_for_new_alerts() {
+        let mut pace = Pace::new(config::Pace::Free);
+        let now = Time::from_seconds(0);
+        while pace.free(now, false) > 0 {
+            pace.started(now);
+        }
+        assert_eq!(pace.free(now, true), 2);
+        assert!(pace.free_at(now).is_some());
+    }
+
+    #[test]
+    fn a_full_window_and_a_block_say_when_they_end() {
+        let mut pace = Pace::new(config::Pace::Free);
+        let now = Time::from_seconds(100);
+        for _ in 0..10 {
+            pace.started(now);
+        }
+        let free_at = pace.free_at(now).unwrap();
+        assert_eq!(free_at, Time::from_ms(115_500));
+        assert_eq!(pace.free(free_at, true), 10);
+        pace.block(Time::from_seconds(200));
+        assert_eq!(pace.free(Time::from_seconds(199), true), 0);
+        assert!(pace.free(Time::from_seconds(200), true) > 0);
+    }
+
+    #[test]
+    fn unproven_transports_wait_when_errors_are_nearly_used_up() {
+        let mut pace = Pace::new(config::Pace::Commercial);
+        let now = Time::from_seconds(0);
+        for _ in 0..ERRONEOUS_MAX {
+            assert!(pace.may_err(now));
+            pace.erred(now);
+        }
+        assert!(!pace.may_err(now));
+        assert!(pace.free(now, true) > 0);
+        assert!(pace.may_err(Time::from_seconds(62)));
+    }
+
+    #[test]
+    fn off_means_off() {
+        let mut pace = Pace::new(config::Pace::Off);
+        let now = Time::from_seconds(0);
+        for _ in 0..100 {
+            pace.started(now);
+            pace.erred(now);
+        }
+        assert_eq!(pace.free(now, false), usize::MAX);
+        assert!(pace.may_err(now));
+    }
+}

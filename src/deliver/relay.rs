@@ -1,0 +1,290 @@
+//! The relay: a mail to the team's address by way of an SMTP server, with lettre.
+//!
+//! Works around what lettre leaves to its caller (DEPENDENCIES.md section 3): line ends, the time
+//! of the whole transaction, one recipient at a time, which errors may heal.
+
+use std::error::Error as _;
+use std::fmt;
+
+use async_trait::async_trait;
+use lettre::address::Envelope;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, Message};
+use lettre::transport::smtp::Error as SmtpError;
+use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use secrecy::ExposeSecret;
+
+use crate::config::{Relay as Config, RelayForm, TransportKind};
+use crate::deliver::redact::Redactor;
+use crate::deliver::trail::ID_HEADER;
+use crate::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport, dialect};
+use crate::limits::RELAY_TIMEOUT;
+
+/// Why no relay could be built, in words without a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("relay.url is not a usable SMTP address")]
+    Url,
+    #[error("relay.from `{0}` is not a mail address")]
+    From(String),
+    /// Not repeated: the local part of SIGNL4's addresses is the team's secret (FORMATS.md 1.5).
+    #[error("relay_to is not a mail address")]
+    To,
+}
+
+/// The connections to the relay's server, shared by all teams.
+#[derive(Debug, Clone)]
+pub struct Client {
+    smtp: AsyncSmtpTransport<Tokio1Executor>,
+    from: Mailbox,
+}
+
+impl Client {
+    /// Needs a tokio runtime: the pool of connections is tended by a task.
+    pub fn new(config: &Config) -> Result<Client, BuildError> {
+        // lettre's error may repeat the URL, which may hold a password.
+        let smtp = AsyncSmtpTransport::<Tokio1Executor>::from_url(config.url.expose_secret())
+            .map_err(|_| BuildError::Url)?
+            .timeout(Some(RELAY_TIMEOUT))
+            .build();
+        Ok(Client {
+            smtp,
+            from: config
+                .from
+                .parse()
+                .map_err(|_| BuildError::From(config.from.clone()))?,
+        })
+    }
+
+    /// The way out of one team.
+    pub fn relay(&self, to: &str, form: RelayForm) -> Result<Relay, BuildError> {
+        let to: Mailbox = to.parse().map_err(|_| BuildError::To)?;
+        Ok(Relay {
+            client: self.clone(),
+            redactor: Redactor::new(&to.email.user().into()),
+            to,
+            form,
+        })
+    }
+}
+
+/// One team's address.
+pub struct Relay {
+    client: Client,
+    /// Its local part may be the team's secret.
+    to: Mailbox,
+    redactor: Redactor,
+    form: RelayForm,
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay")
+            .field("client", &self.client)
+            .field("form", &self.form)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Transport for Relay {
+    fn kind(&self) -> TransportKind {
+        TransportKind::Relay
+    }
+
+    /// SIGNL4 counts its mail endpoint and its webhook together.
+    fn is_paced(&self) -> bool {
+        let domain = self.to.email.domain();
+        domain.eq_ignore_ascii_case("mail.signl4.com")
+    }
+
+    fn wants_original(&self) -> bool {
+        self.form == RelayForm::Original
+    }
+
+    async fn deliver(&self, dispatch: &Dispatch) -> Outcome {
+        let written = match self.form {
+            RelayForm::Alert => self.as_alert(dispatch),
+            RelayForm::Original => as_it_came(dispatch),
+        };
+        let mail = match written {
+            Ok(mail) => mail,
+            Err(reason) => return Outcome::rejected(Rejection::Unwritable, reason),
+        };
+        let envelope = match Envelope::new(
+            Some(self.client.from.email.clone()),
+            vec![self.to.email.clone()],
+        ) {
+            Ok(envelope) => envelope,
+            Err(error) => return Outcome::rejected(Rejection::Unwritable, error.to_string()),
+        };
+        let sending = self.client.smtp.send_raw(&envelope, &mail);
+        match tokio::time::timeout(RELAY_TIMEOUT, sending).await {
+            Ok(Ok(response)) => Outcome::Delivered {
+                detail: self.redactor.redact(&format!(
+                    "{} {}",
+                    response.code(),
+                    response.first_line().unwrap_or_default()
+                )),
+                exhausted_for: None,
+            },
+            Ok(Err(error)) => failure(&error, &self.redactor),
+            Err(_) => Outcome::deferred(
+                Deferral::Timeout,
+                format!("no answer within {} s", RELAY_TIMEOUT.as_secs()),
+            ),
+        }
+    }
+}
+
+impl Relay {
+    /// Plain text in UTF-8, in an encoding that passes any server.
+    fn as_alert(&self, dispatch: &Dispatch) -> Result<Vec<u8>, String> {
+        let written = dialect::write(&dispatch.alert);
+        let domain = self.client.from.email.domain();
+        let mut message = Message::builder()
+            .from(self.client.from.clone())
+            .to(self.to.clone())
+            .subject(written.subject)
+            .message_id(Some(format!("<{}@{domain}>", dispatch.idempotency_key)))
+            .header(ContentType::TEXT_PLAIN)
+            .body(written.body)
+            .map_err(|error| error.to_string())?;
+        let headers = [
+            ("Auto-Submitted", "auto-generated".to_owned()), // RFC 3834 5
+            (ID_HEADER, dispatch.mail.to_string()),
+        ];
+        for (name, value) in headers {
+            message.headers_mut().insert_raw(HeaderValue::new(
+                HeaderName::new_from_ascii_str(name),
+                value,
+            ));
+        }
+        Ok(for_the_wire(&message.formatted()))
+    }
+}
+
+/// The bytes of the mail, attachments and all, with the trace that makes a loop known.
+fn as_it_came(dispatch: &Dispatch) -> Result<Vec<u8>, String> {
+    let Some(original) = &dispatch.original else {
+        return Err("the mail's bytes are not there".to_owned());
+    };
+    let mut mail = format!("{ID_HEADER}: {}\r\n", dispatch.mail).into_bytes();
+    mail.extend_from_slice(original);
+    Ok(for_the_wire(&mail))
+}
+
+/// Every line end is CRLF, so that no server sees `LF . LF` as the end of the data (SMTP
+/// smuggling), and the last one is left to lettre, which adds it.
+pub(crate) fn for_the_wire(mail: &[u8]) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(mail.len() + mail.len() / 32);
+    let mut bytes = mail.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\r' => {
+                bytes.next_if_eq(&b'\n');
+                wire.extend_from_slice(b"\r\n");
+            }
+            b'\n' => wire.extend_from_slice(b"\r\n"),
+            other => wire.push(other),
+        }
+    }
+    if wire.ends_with(b"\r\n") {
+        wire.truncate(wire.len() - 2);
+    }
+    wire
+}
+
+fn failure(error: &SmtpError, redactor: &Redactor) -> Outcome {
+    let detail = text_of(error, redactor);
+    if error.is_permanent() {
+        Outcome::rejected(Rejection::Relay, detail)
+    } else if error.is_transient() {
+        Outcome::deferred(Deferral::RelayBusy, detail)
+    } else if error.is_tls() {
+        Outcome::deferred(Deferral::Tls, detail)
+    } else if error.is_timeout() {
+        Outcome::deferred(Deferral::Timeout, detail)
+    } else if error.is_client() {
+        // Such as an 8-bit mail for a server without 8BITMIME: no later attempt differs.
+        Outcome::rejected(Rejection::Unwritable, detail)
+    } else if never_connected(error) {
+        Outcome::deferred(Deferral::Connect, detail)
+    } else {
+        Outcome::deferred(Deferral::ConnectionLost, detail)
+    }
+}
+
+fn never_connected(error: &SmtpError) -> bool {
+    use std::io::ErrorKind::{
+        AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound,
+    };
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            return matches!(
+                io.kind(),
+                AddrNotAvailable
+                    | ConnectionRefused
+                    | HostUnreachable
+                    | NetworkUnreachable
+                    | NotFound
+            );
+        }
+        source = cause.source();
+    }
+    false
+}
+
+fn text_of(error: &SmtpError, redactor: &Redactor) -> String {
+    let mut text = error.to_string();
+    if let Some(cause) = error.source() {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    redactor
+        .redact(&text)
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(300)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn line_ends_table() {
+        let table: [(&[u8], &[u8]); 7] = [
+            (b"a\r\nb\r\n", b"a\r\nb"),
+            (b"a\nb\n", b"a\r\nb"),
+            (b"a\n.\nb", b"a\r\n.\r\nb"),
+            (b"a\r.\rb", b"a\r\n.\r\nb"),
+            (b"a\r\r\nb", b"a\r\n\r\nb"),
+            (b"a\r\n\r\n", b"a\r\n"),
+            (b"", b""),
+        ];
+        for (mail, wire) in table {
+            assert_eq!(for_the_wire(mail), wire, "{}", mail.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bare_line_end_leaves(mail in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), any::<u8>()], 0..200)) {
+            let wire = for_the_wire(&mail);
+            for (index, byte) in wire.iter().enumerate() {
+                match byte {
+                    b'\r' => prop_assert_eq!(wire.get(index + 1), Some(&b'\n')),
+                    b'\n' => prop_assert_eq!(index.checked_sub(1).and_then(|i| wire.get(i)), Some(&b'\r')),
+                    _ => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! The webhook: `POST {url}{secret}` with JSON (FORMATS.md 1.1).
+//!
+//! Does not follow redirects: the secret is in the path, and must not be sent elsewhere. Does not
+//! retry: the pipeline does.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::{Response, StatusCode, Url};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::clock::{Clock, Time};
+use crate::config::{Signl4, TransportKind};
+use crate::deliver::redact::Redactor;
+use crate::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport};
+use crate::limits::{ANSWER_BYTES_MAX, RETRY_AFTER_MAX};
+
+/// Why no client could be built, in words without a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("signl4.ca_file {path}: {reason}")]
+    CaFile { path: String, reason: String },
+    #[error("signl4.proxy: {0}")]
+    Proxy(String),
+    #[error("signl4.url: {0}")]
+    Url(String),
+    #[error("HTTP client: {0}")]
+    Client(String),
+}
+
+/// The connections to SIGNL4, shared by all teams.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    url: String,
+    clock: Arc<dyn Clock>,
+}
+
+impl Client {
+    /// Needs the process's rustls provider installed.
+    pub fn new(config: &Signl4, clock: Arc<dyn Clock>) -> Result<Client, BuildError> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("mailbell/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(config.timeout)
+            .connect_timeout(config.timeout)
+            .pool_idle_timeout(Duration::from_secs(90))
+            .tcp_nodelay(true)
+            .tls_backend_preconfigured(tls(config)?);
+        if let Some(proxy) = &config.proxy {
+            let proxy = reqwest::Proxy::all(proxy)
+                .map_err(|error| BuildError::Proxy(text_of(error.without_url())))?;
+            builder = builder.proxy(proxy);
+        }
+        let http = builder
+            .build()
+            .map_err(|error| BuildError::Client(text_of(error.without_url())))?;
+        Ok(Client {
+            http,
+            url: config.url.clone(),
+            clock,
+        })
+    }
+
+    /// The way out of one team.
+    pub fn webhook(&self, secret: &SecretString) -> Result<Webhook, BuildError> {
+        let whole = format!("{}{}", self.url, secret.expose_secret());
+        // The parser's error does not repeat the text.
+        let url = Url::parse(&whole).map_err(|error| BuildError::Url(error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(BuildError::Url("not an http or https address".to_owned()));
+        }
+        Ok(Webhook {
+            client: self.clone(),
+            url: SecretString::from(url.as_str()),
+            redactor: Redactor::new(secret),
+        })
+    }
+}
+
+/// The system's certificates, Mozilla's (a container may have none of its own), and those of
+/// `ca_file`.
+fn tls(config: &Signl4) -> Result<rustls::ClientConfig, BuildError> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = &config.ca_file {
+        let fail = |reason: String| BuildError::CaFile {
+            path: path.display().to_string(),
+            reason,
+        };
+        let certificates = CertificateDer::pem_file_iter(path).map_err(|e| fail(e.to_string()))?;
+        for certificate in certificates {
+            let certificate = certificate.map_err(|e| fail(e.to_string()))?;
+            roots.add(certificate).map_err(|e| fail(e.to_string()))?;
+        }
+    }
+    let mut tls = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(tls)
+}
+
+/// One team's webhook.
+#[derive(Debug)]
+pub struct Webhook {
+    client: Client,
+    /// With the secret in it.
+    url: SecretString,
+    redactor: Redactor,
+}
+
+#[async_trait]
+impl Transport for Webhook {
+    fn kind(&self) -> TransportKind {
+        TransportKind::Webhook
+    }
+
+    fn is_paced(&self) -> bool {
+        true
+    }
+
+    async fn deliver(&self, dispatch: &Dispatch) -> Outcome {
+        let body = match serde_json::to_vec(&dispatch.alert.payload()) {
+            Ok(body) => body,
+            Err(error) => return Outcome::rejected(Rejection::Unwritable, error.to_string()),
+        };
+        let answer = self
+            .client
+            .http
+            .post(self.url.expose_secret())
+            .header(CONTENT_TYPE, "application/json")
+            .header("Idempotency-Key", &dispatch.idempotency_key)
+            .body(body)
+            .send()
+            .await;
+        match answer {
+            Ok(response) => verdict(response, self.client.clock.now(), &self.redactor).await,
+            Err(error) => failure(error),
+        }
+    }
+}
+
+/// What each answer means; the one table of it (FORMATS.md 1.1).
+async fn verdict(response: Response, now: Time, redactor: &Redactor) -> Outcome {
+    let status = response.status();
+    let wait = wait_asked_for(response.headers(), now);
+    let exhausted = remaining(response.headers()) == Some(0);
+    let body = bounded_text(response, redactor).await;
+    let detail = describe(status, &body);
+    match status.as_u16() {
+        200..300 => Outcome::Delivered {
+            detail,
+            exhausted_for: wait.filter(|_| exhausted),
+        },
+        300..400 => Outcome::rejected(Rejection::Redirect, detail),
+        400 | 413 | 415 | 422 => Outcome::rejected(Rejection::Body, detail),
+        401 | 403 | 404 | 410 => Outcome::rejected(Rejection::Secret, detail),
+        405 => Outcome::rejected(Rejection::Method, detail),
+        408 | 425 => deferred(Deferral::NotReady, detail, wait),
+        429 => deferred(Deferral::RateLimited, detail, wait),
+        500..600 => deferred(Deferral::ServerError, detail, wait),
+        _ => Outcome::rejected(Rejection::Unexpected, detail),
+    }
+}
+
+fn deferred(reason: Deferral, detail: String, retry_after: Option<Duration>) -> Outcome {
+    Outcome::Deferred {
+        reason,
+        detail,
+        retry_after,
+    }
+}
+
+/// `201 eventId 2518…`, else the status with the beginning of the answer on one line.
+fn describe(status: StatusCode, body: &str) -> String {
+    let json: Option<serde_json::Value> = serde_json::from_str(body).ok();
+    let field = |name| json.as_ref()?.get(name)?.as_str();
+    if let Some(event) = field("eventId") {
+        return format!("{} eventId {}", status.as_u16(), first_characters(event));
+    }
+    let said = match (field("message"), field("details")) {
+        (Some(message), Some(details)) => format!("{message} {details}"),
+        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (None, None) => body.to_owned(),
+    };
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("{status} {}", first_characters(&said))
+        .trim_end()
+        .to_owned()
+}
+
+fn first_characters(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+async fn bounded_text(mut response: Response, redactor: &Redactor) -> String {
+    let mut bytes = Vec::new();
+    while bytes.len() < ANSWER_BYTES_MAX
+        && let Ok(Some(chunk)) = response.chunk().await
+    {
+        bytes.extend_from_slice(&chunk);
+    }
+    if bytes.len() < ANSWER_BYTES_MAX {
+        return redactor.redact(&String::from_utf8_lossy(&bytes));
+    }
+    bytes.truncate(ANSWER_BYTES_MAX);
+    redactor.redact_cut(&String::from_utf8_lossy(&bytes))
+}
+
+/// Retry-After (RFC 9110 10.2.3: seconds or a date), else SIGNL4's X-RateLimit-Reset.
+fn wait_asked_for(headers: &HeaderMap, now: Time) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let until = |at: Time| at.since(now);
+    let retry_after = text(RETRY_AFTER.as_str()).and_then(|value| {
+        value.parse().map(Duration::from_secs).ok().or_else(|| {
+            let date = jiff::fmt::rfc2822::parse(value).ok()?;
+            Some(until(Time::from_ms(date.timestamp().as_millisecond())))
+        })
+    });
+    let reset = || {
+        let seconds = text("x-ratelimit-reset")?.parse().ok()?;
+        Some(until(Time::from_seconds(seconds)))
+    };
+    retry_after
+        .or_else(reset)
+        .map(|wait| wait.min(RETRY_AFTER_MAX))
+}
+
+fn remaining(headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get("x-ratelimit-remaining")?;
+    value.to_str().ok()?.trim().parse().ok()
+}
+
+/// An attempt that got no answer. The URL is taken out first: it holds the secret.
+fn failure(error: reqwest::Error) -> Outcome {
+    let error = error.without_url();
+    let reason = if error.is_connect() {
+        if is_tls(&error) {
+            Deferral::Tls
+        } else {
+            Deferral::Connect
+        }
+    } else if error.is_timeout() {
+        Deferral::Timeout
+    } else if error.is_builder() {
+        return Outcome::rejected(Rejection::Unwritable, text_of(error));
+    } else {
+        Deferral::ConnectionLost
+    };
+    Outcome::deferred(reason, text_of(error))
+}
+
+fn is_tls(error: &reqwest::Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let inner = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        if cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
+}
+
+/// The error with its causes, which say what really happened.
+fn text_of(error: reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn wait_table() {
+        let now = Time::from_seconds(1_445_412_000); // Wed, 21 Oct 2015 07:20:00 GMT
+        type Headers = &'static [(&'static str, &'static str)];
+        let table: [(Headers, Option<u64>); 8] = [
+            (&[("retry-after", "7")], Some(7)),
+            (
+                &[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")],
+                Some(480),
+            ),
+            (&[("retry-after", "Wed, 21 Oct 2015 07:00:00 GMT")], Some(0)),
+            (&[("x-ratelimit-reset", "1445412015")], Some(15)),
+            (
+                &[("retry-after", "soon"), ("x-ratelimit-reset", "1445412015")],
+                Some(15),
+            ),
+            (&[("retry-after", "99999999999")], Some(3600)),
+            (&[("x-ratelimit-reset", "-1")], Some(0)),
+            (&[], None),
+        ];
+        for (headers, expected) in table {
+            let headers: HeaderMap = headers
+                .iter()
+                .map(|(name, value)| {
+                    let name = reqwest::header::HeaderName::from_static(name);
+                    (name, HeaderValue::from_static(value))
+                })
+                .collect();
+            let wait = wait_asked_for(&headers, now).map(|wait| wait.as_secs());
+            assert_eq!(wait, expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn describe_table() {
+        let table = [
+            (201, r#"{"eventId":"25_7"}"#, "201 eventId 25_7"),
+            (
+                404,
+                r#"{"requestId":"r","code":3004,"details":"Not found.","message":"Error raising event."}"#,
+                "404 Not Found Error raising event. Not found.",
+            ),
+            (
+                500,
+                "<html>\n broken </html>",
+                "500 Internal Server Error <html> broken </html>",
+            ),
+            (502, "", "502 Bad Gateway"),
+        ];
+        for (status, body, expected) in table {
+            assert_eq!(
+                describe(StatusCode::from_u16(status).unwrap(), body),
+                expected
+            );
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The closed ledger (DESIGN.md invariant 2) as figures, and the rule by which they balance. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::spool::Ending;
+
+/// What a store knows of one team, counted in two independent ways: as running totals that are
+/// written together with each change, and from the rows themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TeamLedger {
+    /// Mails accepted for the team since the store was made.
+    pub accepted: u64,
+    /// Further deliveries made by splitting digests.
+    pub split: u64,
+    /// Running totals by outcome, pruned ones included.
+    pub outcomes: BTreeMap<Ending, u64>,
+    /// Settled deliveries that retention has removed.
+    pub pruned: u64,
+    /// Rows that have not ended.
+    pub unfinished: u64,
+    /// Rows that have, by outcome.
+    pub settled_rows: BTreeMap<Ending, u64>,
+}
+
+impl TeamLedger {
+    fn problems(&self, team: &str) -> Vec<String> {
+        let mut problems = Vec::new();
+        let outcomes: u64 = self.outcomes.values().sum();
+        let rows: u64 = self.settled_rows.values().sum();
+        let came = self.accepted + self.split;
+        let went = outcomes + self.unfinished;
+        if came != went {
+            problems.push(format!(
+                "team {team}: accepted {} + split {} = {came}, but outcomes {outcomes} + unfinished {} = {went}",
+                self.accepted, self.split, self.unfinished,
+            ));
+        }
+        if outcomes != rows + self.pruned {
+            problems.push(format!(
+                "team {team}: the ledger counts {outcomes} outcomes, but there are {rows} settled deliveries and {} pruned",
+                self.pruned,
+            ));
+        }
+        for (ending, rows) in &self.settled_rows {
+            let total = self.outcomes.get(ending).copied().unwrap_or(0);
+            if *rows > total {
+                problems.push(format!(
+                    "team {team}: {rows} deliveries are {ending}, but the ledger counts {total}"
+                ));
+            }
+        }
+        problems
+    }
+}
+
+/// The ledger with its proof.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audit {
+    pub teams: BTreeMap<String, TeamLedger>,
+    /// What contradicts the promise, in words; empty when it is kept.
+    pub problems: Vec<String>,
+}
+
+impl Audit {
+    /// `problems` are those found in single rows; those of the sums are added.
+    pub fn new(teams: BTreeMap<String, TeamLedger>, mut problems: Vec<String>) -> Audit {
+        for (team, ledger) in &teams {
+            problems.extend(ledger.problems(team));
+        }
+        Audit { teams, problems }
+    }
+
+    pub fn balances(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger() -> TeamLedger {
+        TeamLedger {
+            accepted: 10,
+            split: 2,
+            outcomes: [(Ending::Alerted, 6), (Ending::Suppressed, 3)].into(),
+            pruned: 4,
+            unfinished: 3,
+            settled_rows: [(Ending::Alerted, 4), (Ending::Suppressed, 1)].into(),
+        }
+    }
+
+    fn balances(ledger: TeamLedger) -> bool {
+        Audit::new([("ops".to_owned(), ledger)].into(), Vec::new()).balances()
+    }
+
+    #[test]
+    fn balances_only_when_nothing_is_missing_or_counted_twice() {
+        type Break = fn(&mut TeamLedger);
+        assert!(balances(ledger()));
+        let breaks: [(&str, Break); 5] = [
+            ("a mail vanished", |l| l.unfinished -= 1),
+            ("an outcome twice", |l| {
+                *l.outcomes.entry(Ending::Alerted).or_default() += 1;
+            }),
+            ("a row without an entry", |l| {
+                *l.settled_rows.entry(Ending::Relayed).or_default() += 1;
+            }),
+            ("pruned but not counted", |l| l.pruned -= 1),
+            ("an outcome under another name", |l| {
+                l.outcomes = [(Ending::Alerted, 3), (Ending::Suppressed, 6)].into();
+            }),
+        ];
+        for (what, break_it) in breaks {
+            let mut broken = ledger();
+            break_it(&mut broken);
+            assert!(!balances(broken), "{what}");
+        }
+    }
+}

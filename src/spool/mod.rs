@@ -1,0 +1,440 @@
+//! The durable store of mails, deliveries and open alerts: the port that the door and the
+//! pipeline see. [`sqlite`] is the embedded store.
+//!
+//! A mail is accepted once, and has one delivery for each team it was addressed to (more when a
+//! digest is split). A delivery goes through the stages
+//!
+//! ```text
+//! accepted -> waiting | behind (an earlier delivery of its ticket is unfinished) -> sending -> settled
+//! ```
+//!
+//! and is settled with exactly one [`Ending`]. Every change of stage is one transaction; a process
+//! that dies leaves each delivery in the stage before.
+//!
+//! Owns order and once: [`lifecycle`] is applied inside the store's transactions. Must not know
+//! how a mail is read, nor how an alert travels.
+
+mod ledger;
+pub mod lifecycle;
+pub(crate) mod record;
+pub mod retention;
+pub mod sqlite;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::alert::Alert;
+use crate::clock::Time;
+use crate::deliver::schedule::Progress;
+use crate::rules::Decision;
+use crate::smtp::{AcceptError, ReceivedMail};
+pub use ledger::{Audit, TeamLedger};
+
+/// Names an accepted mail in replies, logs, commands and payloads. Version 7: sorts by arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MailId(pub(crate) Uuid);
+
+impl fmt::Display for MailId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for MailId {
+    type Err = SpoolError;
+
+    fn from_str(text: &str) -> Result<MailId, SpoolError> {
+        Uuid::try_parse(text.trim())
+            .map(MailId)
+            .map_err(|_| SpoolError::Unknown(format!("`{text}` is not a mail's id")))
+    }
+}
+
+/// Names one delivery inside its store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeliveryId(pub(crate) i64);
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The named outcome of a delivery (DESIGN.md invariant 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Ending {
+    /// A `new` was taken by the webhook.
+    Alerted,
+    Acknowledged,
+    Resolved,
+    /// The relay took it, whatever its status.
+    Relayed,
+    /// Nothing was to be sent; the reason names the rule, the robot or the duplicate.
+    Suppressed,
+    DeadLetter,
+}
+
+impl Ending {
+    pub const ALL: [Ending; 6] = [
+        Ending::Alerted,
+        Ending::Acknowledged,
+        Ending::Resolved,
+        Ending::Relayed,
+        Ending::Suppressed,
+        Ending::DeadLetter,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ending::Alerted => "alerted",
+            Ending::Acknowledged => "acknowledged",
+            Ending::Resolved => "resolved",
+            Ending::Relayed => "relayed",
+            Ending::Suppressed => "suppressed",
+            Ending::DeadLetter => "dead-letter",
+        }
+    }
+
+    /// Something was handed to a transport, which took it.
+    pub fn left(self) -> bool {
+        !matches!(self, Ending::Suppressed | Ending::DeadLetter)
+    }
+
+    pub fn parse(word: &str) -> Option<Ending> {
+        Ending::ALL
+            .into_iter()
+            .find(|ending| ending.as_str() == word)
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a delivery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Durable, not yet decided.
+    Accepted,
+    /// An earlier delivery of the same ticket is unfinished.
+    Behind,
+    /// Sent when its time has come and a transport is free.
+    Waiting,
+    /// A transport has it.
+    Sending,
+    Settled(Ending),
+}
+
+impl Stage {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::Accepted => "accepted",
+            Stage::Behind => "behind",
+            Stage::Waiting => "waiting",
+            Stage::Sending => "sending",
+            Stage::Settled(ending) => ending.as_str(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpoolError {
+    #[error("no room left in the spool: {0}")]
+    Full(String),
+    #[error("the spool is not available: {0}")]
+    Unavailable(String),
+    /// The question was wrong, not the store.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+impl From<SpoolError> for AcceptError {
+    fn from(error: SpoolError) -> AcceptError {
+        match error {
+            SpoolError::Full(_) => AcceptError::Full,
+            SpoolError::Unavailable(_) | SpoolError::Unknown(_) => AcceptError::Unavailable,
+        }
+    }
+}
+
+/// A mail that has to be read and decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undecided {
+    pub mail: MailId,
+    pub received: Time,
+    pub reverse_path: String,
+    /// Never empty; one for each team.
+    pub addressed: Vec<Addressed>,
+    pub raw: Vec<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addressed {
+    pub delivery: DeliveryId,
+    pub team: String,
+    /// The first of the mail's forward-paths that belongs to the team.
+    pub forward_path: String,
+}
+
+/// What reading and deciding made of one mail for one team.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// One for each ticket that the mail is about. Empty is taken as a dead letter.
+    Decisions(Vec<Decision>),
+    /// It could not be decided at all.
+    DeadLetter(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    pub delivery: DeliveryId,
+    /// Of the mail, to know it again when it is received twice.
+    pub message_id: Option<String>,
+    pub reading: Reading,
+}
+
+/// How many deliveries of a team may start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    pub team: String,
+    pub slots: usize,
+    /// Counts against the [`Budget`].
+    pub paced: bool,
+}
+
+/// How many deliveries of paced teams may start in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// New alerts.
+    pub new: usize,
+    /// Acknowledgements and closes; they also count against `new`.
+    pub other: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Most urgent first; each is in [`Stage::Sending`] until [`Spool::settle`].
+    pub deliveries: Vec<Leased>,
+    /// What the tickets' lifecycle ended instead of sending it.
+    pub settled: Vec<Settled>,
+    /// When the next delivery of the teams asked for is due; known only when they had fewer
+    /// than asked for.
+    pub next_due: Option<Time>,
+}
+
+/// One delivery handed to a transport.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leased {
+    pub delivery: DeliveryId,
+    pub mail: MailId,
+    pub team: String,
+    /// Counts the tickets of a digest from 0.
+    pub part: u32,
+    pub received: Time,
+    /// When giving up began to be counted: acceptance, or the last `retry` by a person.
+    pub since: Time,
+    pub alert: Alert,
+    pub progress: Progress,
+}
+
+/// What became of a leased delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    pub delivery: DeliveryId,
+    /// In their order; empty when no transport was asked.
+    pub attempts: Vec<Attempt>,
+    pub progress: Progress,
+    pub step: Step,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    End(Ending, String),
+    Wait {
+        until: Time,
+        /// The attempt's answer was lost, so somebody may have been paged by it.
+        maybe_paged: bool,
+    },
+}
+
+/// One try of one transport, and its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    pub at: Time,
+    pub took: Duration,
+    /// `webhook` or `relay`.
+    pub transport: String,
+    /// `delivered`, `deferred` or `rejected`.
+    pub result: String,
+    /// What the other side said; never a secret.
+    pub answer: String,
+}
+
+/// A delivery that has just ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    pub mail: MailId,
+    pub team: String,
+    pub part: u32,
+    pub received: Time,
+    pub ending: Ending,
+    pub reason: String,
+}
+
+/// Which deliveries a person wants to see.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub stage: Option<StageFilter>,
+    pub team: Option<String>,
+    pub source: Option<String>,
+    pub external_id: Option<String>,
+    /// Only mails that arrived before this one: the next page.
+    pub before: Option<MailId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StageFilter {
+    /// Anything but settled.
+    Unfinished,
+    Settled,
+    Ending(Ending),
+}
+
+/// One line of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub delivery: DeliveryId,
+    pub mail: MailId,
+    pub received: Time,
+    pub reverse_path: String,
+    pub forward_path: String,
+    pub bytes: u64,
+    pub team: String,
+    pub part: u32,
+    pub stage: Stage,
+    pub source: Option<String>,
+    pub rule: Option<String>,
+    pub event: Option<String>,
+    pub external_id: Option<String>,
+    pub title: Option<String>,
+    /// Why it ended as it did; empty while it has not.
+    pub reason: String,
+    pub attempts: u32,
+    /// When it is tried next.
+    pub not_before: Option<Time>,
+    pub settled: Option<Time>,
+}
+
+/// All about one mail.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    pub mail: MailId,
+    pub received: Time,
+    pub peer: Option<IpAddr>,
+    pub helo: String,
+    pub tls: Option<String>,
+    pub user: Option<String>,
+    pub reverse_path: String,
+    pub bytes: u64,
+    pub message_id: Option<String>,
+    pub deliveries: Vec<ShownDelivery>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShownDelivery {
+    pub summary: Summary,
+    pub decision: Option<Decision>,
+    pub attempts: Vec<Attempt>,
+}
+
+/// A ticket that SIGNL4 has been told about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownTicket {
+    pub team: String,
+    pub external_id: String,
+    pub state: lifecycle::TicketState,
+    pub changed: Time,
+    /// As first sent; `None` when no `new` was ever sent.
+    pub alert: Option<Alert>,
+}
+
+/// Which dead letters a person means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadLetters {
+    Of(MailId),
+    All,
+}
+
+/// The store. Every method is one transaction, durable when it returns unless it says otherwise.
+#[async_trait]
+pub trait Spool: Send + Sync + fmt::Debug {
+    // --- the door
+
+    /// Durable before it returns (DESIGN.md invariant 1).
+    async fn accept(&self, mail: ReceivedMail, now: Time) -> Result<MailId, SpoolError>;
+
+    // --- the pipeline
+
+    /// The oldest mails that have not been decided, oldest first; at most `limit`, and few enough
+    /// to hold in memory.
+    async fn undecided(&self, limit: usize) -> Result<Vec<Undecided>, SpoolError>;
+
+    /// Stores decisions, in the order in which the mails arrived. Need not be durable: a decision
+    /// that is lost is made again. Returns what ended at once.
+    async fn decide(&self, decided: Vec<Decided>, now: Time) -> Result<Vec<Settled>, SpoolError>;
+
+    /// Takes due deliveries, most urgent first, one at a time for each ticket.
+    /// Need not be durable: a lease that is lost was never sent, or is folded by its key.
+    async fn lease(&self, asks: Vec<Ask>, budget: Budget, now: Time) -> Result<Lease, SpoolError>;
+
+    /// Ends or postpones leased deliveries. Returns what ended.
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+        now: Time,
+    ) -> Result<Vec<Settled>, SpoolError>;
+
+    /// A transport of the team works again: what was postponed after an attempt is due now.
+    async fn hurry(&self, team: &str, now: Time) -> Result<(), SpoolError>;
+
+    /// Teams that have unfinished deliveries, configured or not.
+    async fn teams(&self) -> Result<Vec<String>, SpoolError>;
+
+    /// Whether this store accepted that mail.
+    async fn knows(&self, mail: MailId) -> Result<bool, SpoolError>;
+
+    // --- people
+
+    /// Newest first.
+    async fn list(&self, filter: Filter, limit: usize) -> Result<Vec<Summary>, SpoolError>;
+
+    async fn show(&self, mail: MailId) -> Result<Option<Shown>, SpoolError>;
+
+    /// The mail's bytes as they were accepted.
+    async fn raw(&self, mail: MailId) -> Result<Option<Vec<u8>>, SpoolError>;
+
+    /// Tickets that are not resolved, longest unchanged first.
+    async fn tickets(&self, limit: usize) -> Result<Vec<KnownTicket>, SpoolError>;
+
+    /// Dead letters wait again; those that were never decided are decided again. Returns how many.
+    async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError>;
+
+    /// Ends what is unfinished of a mail, and marks its dead letters, as dropped by a person. It
+    /// stays in the ledger as a dead letter. What a transport has at this moment is not touched.
+    /// Returns how many.
+    async fn drop_mail(&self, mail: MailId, now: Time) -> Result<usize, SpoolError>;
+
+    /// Proves from the rows that accepted = outcomes + unfinished (DESIGN.md invariant 2).
+    async fn audit(&self) -> Result<Audit, SpoolError>;
+
+    /// Removes at most `limit` mails all of whose deliveries ended before `before`; the ledger
+    /// keeps counting them. Returns how many were removed: fewer than `limit` means done.
+    async fn prune(&self, before: Time, limit: usize) -> Result<usize, SpoolError>;
+}

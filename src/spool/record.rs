@@ -1,0 +1,278 @@
+//! Decisions and progress as JSON, the form in which stores keep them. The engine's types carry no
+//! serde: what is written here has to be read by later versions, so it has types of its own.
+
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::alert::{Alert, Event, ExternalId, Scenario, Status};
+use crate::clock::Time;
+use crate::config::TransportKind;
+use crate::deliver::schedule::{Progress, Tries};
+use crate::rules::Decision;
+
+/// A record that cannot be read back: written by a later version, or damaged.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error("stored record: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("stored record: `{0}` is not a known word")]
+    Word(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct DecisionRecord {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    rule: Option<String>,
+    event: String,
+    #[serde(default)]
+    degraded: bool,
+    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    external_id: Option<String>,
+    #[serde(default)]
+    fields: IndexMap<String, String>,
+    #[serde(default)]
+    attachments: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    alert: Option<AlertRecord>,
+    #[serde(default)]
+    dead_letter: bool,
+    #[serde(default)]
+    escalate: bool,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    hold_ms: Option<u64>,
+    #[serde(default)]
+    problems: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AlertRecord {
+    title: String,
+    message: String,
+    status: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    external_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    source_system: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    service: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    location: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    scenario: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    filtering: Option<bool>,
+    #[serde(default)]
+    parameters: Vec<(String, String)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TriesRecord {
+    transport: String,
+    attempts: u32,
+    first_failed_ms: i64,
+    last_failed_ms: i64,
+    #[serde(default)]
+    rejected: bool,
+}
+
+pub(crate) fn write_decision(decision: &Decision) -> Result<String, RecordError> {
+    let record = DecisionRecord {
+        source: decision.source.clone(),
+        rule: decision.rule.clone(),
+        event: decision.event.as_str().to_owned(),
+        degraded: decision.degraded,
+        reason: decision.reason.clone(),
+        external_id: decision.external_id.as_ref().map(ExternalId::to_string),
+        fields: decision.fields.clone(),
+        attachments: decision.attachments.clone(),
+        alert: decision.alert.as_ref().map(alert_record),
+        dead_letter: decision.dead_letter,
+        escalate: decision.escalate,
+        hold_ms: decision
+            .hold
+            .map(|hold| u64::try_from(hold.as_millis()).unwrap_or(u64::MAX)),
+        problems: decision.problems.clone(),
+    };
+    Ok(serde_json::to_string(&record)?)
+}
+
+pub(crate) fn read_decision(json: &str) -> Result<Decision, RecordError> {
+    let record: DecisionRecord = serde_json::from_str(json)?;
+    Ok(Decision {
+        event: Event::parse(&record.event).ok_or(RecordError::Word(record.event))?,
+        source: record.source,
+        rule: record.rule,
+        degraded: record.degraded,
+        reason: record.reason,
+        external_id: record.external_id.as_deref().and_then(ExternalId::new),
+        fields: record.fields,
+        attachments: record.attachments,
+        alert: record.alert.map(alert_of).transpose()?,
+        dead_letter: record.dead_letter,
+        escalate: record.escalate,
+        hold: record.hold_ms.map(Duration::from_millis),
+        problems: record.problems,
+    })
+}
+
+pub(crate) fn write_alert(alert: &Alert) -> Result<String, RecordError> {
+    Ok(serde_json::to_string(&alert_record(alert))?)
+}
+
+pub(crate) fn read_alert(json: &str) -> Result<Alert, RecordError> {
+    alert_of(serde_json::from_str(json)?)
+}
+
+fn alert_record(alert: &Alert) -> AlertRecord {
+    AlertRecord {
+        title: alert.title.clone(),
+        message: alert.message.clone(),
+        status: alert.status.as_str().to_owned(),
+        external_id: alert.external_id.as_ref().map(ExternalId::to_string),
+        source_system: alert.source_system.clone(),
+        service: alert.service.clone(),
+        location: alert.location.clone(),
+        scenario: alert.scenario.map(|scenario| scenario.as_str().to_owned()),
+        filtering: alert.filtering,
+        parameters: alert.parameters.clone(),
+    }
+}
+
+fn alert_of(record: AlertRecord) -> Result<Alert, RecordError> {
+    let scenario = match record.scenario {
+        None => None,
+        Some(word) => Some(Scenario::parse(&word).ok_or(RecordError::Word(word))?),
+    };
+    Ok(Alert {
+        status: Status::parse(&record.status).ok_or(RecordError::Word(record.status))?,
+        title: record.title,
+        message: record.message,
+        external_id: record.external_id.as_deref().and_then(ExternalId::new),
+        source_system: record.source_system,
+        service: record.service,
+        location: record.location,
+        scenario,
+        filtering: record.filtering,
+        parameters: record.parameters,
+    })
+}
+
+/// `None` for a delivery that has not failed yet, which is nearly all of them.
+pub(crate) fn write_progress(progress: &Progress) -> Result<Option<String>, RecordError> {
+    if progress.tries.is_empty() {
+        return Ok(None);
+    }
+    let tries: Vec<TriesRecord> = progress
+        .tries
+        .iter()
+        .map(|tries| TriesRecord {
+            transport: tries.transport.as_str().to_owned(),
+            attempts: tries.attempts,
+            first_failed_ms: tries.first_failed.ms(),
+            last_failed_ms: tries.last_failed.ms(),
+            rejected: tries.rejected,
+        })
+        .collect();
+    Ok(Some(serde_json::to_string(&tries)?))
+}
+
+pub(crate) fn read_progress(json: Option<&str>) -> Result<Progress, RecordError> {
+    let Some(json) = json else {
+        return Ok(Progress::default());
+    };
+    let records: Vec<TriesRecord> = serde_json::from_str(json)?;
+    let tries = records.into_iter().map(|record| {
+        let transport = [TransportKind::Webhook, TransportKind::Relay]
+            .into_iter()
+            .find(|kind| kind.as_str() == record.transport)
+            .ok_or(RecordError::Word(record.transport))?;
+        Ok(Tries {
+            transport,
+            attempts: record.attempts,
+            first_failed: Time::from_ms(record.first_failed_ms),
+            last_failed: Time::from_ms(record.last_failed_ms),
+            rejected: record.rejected,
+        })
+    });
+    Ok(Progress {
+        tries: tries.collect::<Result<_, RecordError>>()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision() -> Decision {
+        Decision {
+            source: Some("kix".to_owned()),
+            rule: Some("new-ticket".to_owned()),
+            event: Event::New,
+            degraded: true,
+            reason: "because".to_owned(),
+            external_id: ExternalId::new("KIX-1"),
+            fields: [("title".to_owned(), "Störung".to_owned())]
+                .into_iter()
+                .collect(),
+            attachments: vec!["a.pdf".to_owned()],
+            alert: Some(Alert {
+                title: "Störung".to_owned(),
+                message: "a\nb".to_owned(),
+                status: Status::New,
+                external_id: ExternalId::new("KIX-1"),
+                source_system: Some("KIX".to_owned()),
+                service: Some("Net".to_owned()),
+                location: Some("52.3,13.1".to_owned()),
+                scenario: Some(Scenario::MultiAck),
+                filtering: Some(false),
+                parameters: vec![
+                    ("B".to_owned(), "2".to_owned()),
+                    ("A".to_owned(), "1".to_owned()),
+                ],
+            }),
+            dead_letter: false,
+            escalate: true,
+            hold: Some(Duration::from_secs(60)),
+            problems: vec!["no priority".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_decision_comes_back_as_it_went() {
+        let full = decision();
+        let bare = Decision {
+            source: None,
+            rule: None,
+            external_id: None,
+            alert: None,
+            hold: None,
+            ..decision()
+        };
+        for decision in [full, bare] {
+            let json = write_decision(&decision).unwrap();
+            assert_eq!(read_decision(&json).unwrap(), decision, "{json}");
+        }
+    }
+
+    #[test]
+    fn progress_comes_back_as_it_went() {
+        let mut progress = Progress::default();
+        assert_eq!(write_progress(&progress).unwrap(), None);
+        progress.failed(TransportKind::Webhook, Time::from_ms(5), false);
+        progress.failed(TransportKind::Relay, Time::from_ms(6), true);
+        let json = write_progress(&progress).unwrap();
+        assert_eq!(read_progress(json.as_deref()).unwrap(), progress);
+    }
+
+    #[test]
+    fn a_damaged_record_is_an_error_and_no_panic() {
+        for json in ["", "{}", "[1]", r#"{"event":"gone","reason":""}"#] {
+            assert!(read_decision(json).is_err(), "{json}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The database file: made durable, opened, kept to one gateway, brought to the present schema.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::spool::SpoolError;
+
+/// Steps of the schema; `PRAGMA user_version` counts those taken.
+const STEPS: [&str; 1] = [include_str!("schema_1.sql")];
+
+/// How long a writer waits for another process that writes, such as `mailbell queue retry`.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The WAL is copied into the database when it has so many pages (32 MiB): seldom enough that
+/// pages written several times are copied once.
+const CHECKPOINT_PAGES: u32 = 8192;
+
+/// Opens for writing; makes the file, its directory and its tables when they are missing.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, SpoolError> {
+    let is_new = !path.exists();
+    let directory = directory_of(path);
+    if is_new {
+        make_directory(&directory).map_err(|error| at(&directory, &error))?;
+    }
+    let mut connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    if is_new {
+        // Twice the default: a ticket mail of 2 to 6 KiB then overflows into few pages.
+        connection.pragma_update(None, "page_size", 8192)?;
+    }
+    connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "cache_size", -8192)?; // KiB
+    migrate(&mut connection)?;
+    if is_new {
+        // A file whose name is not on the disk is lost with everything in it.
+        sync_directory(&directory).map_err(|error| at(&directory, &error))?;
+    }
+    Ok(connection)
+}
+
+/// Opens for reading beside the writer.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, SpoolError> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+/// The right to be the one gateway on this file; given back when dropped, or when the process dies.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    pub(super) fn take(path: &Path) -> Result<Lock, SpoolError> {
+        let directory = directory_of(path);
+        make_directory(&directory).map_err(|error| at(&directory, &error))?;
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let lock_path = PathBuf::from(name);
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(|error| at(&lock_path, &error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(fs::TryLockError::WouldBlock) => Err(SpoolError::Unavailable(format!(
+                "{} is in use by another mailbell",
+                path.display()
+            ))),
+            Err(fs::TryLockError::Error(error)) => Err(at(&lock_path, &error)),
+        }
+    }
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), SpoolError> {
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let version: usize = transaction.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+    let Some(steps) = STEPS.get(version..) else {
+        return Err(SpoolError::Unavailable(format!(
+            "the database has schema {version}, this mailbell knows {} only: it was used by a later version",
+            STEPS.len()
+        )));
+    };
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", STEPS.len())?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Makes missing directories, each synced into the one above it.
+fn make_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let above = directory_of(directory);
+    make_directory(&above)?;
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_directory(&above),
+    }
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn at(path: &Path, error: &io::Error) -> SpoolError {
+    let text = format!("{}: {error}", path.display());
+    if error.kind() == io::ErrorKind::StorageFull {
+        SpoolError::Full(text)
+    } else {
+        SpoolError::Unavailable(text)
+    }
+}
+
+impl From<rusqlite::Error> for SpoolError {
+    fn from(error: rusqlite::Error) -> SpoolError {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => SpoolError::Full(error.to_string()),
+            _ => SpoolError::Unavailable(error.to_string()),
+        }
+    }
+}

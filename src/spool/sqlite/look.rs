@@ -1,0 +1,198 @@
+//! What people see of the store.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+
+use super::rows;
+use crate::clock::Time;
+use crate::spool::lifecycle::TicketState;
+use crate::spool::{
+    Attempt, DeliveryId, Filter, KnownTicket, MailId, Shown, ShownDelivery, SpoolError,
+    StageFilter, Summary, record,
+};
+
+const SUMMARY: &str = "SELECT d.id, m.id, m.received_ms, m.reverse_path, d.forward_path, m.bytes,
+    d.team, d.part, d.stage, d.source, d.rule, d.event, d.external_id, d.title, d.outcome, d.reason,
+    d.not_before_ms, d.settled_ms, (SELECT count(*) FROM attempts a WHERE a.delivery = d.id)
+    FROM deliveries d JOIN mails m ON m.seq = d.seq";
+
+fn summary(row: &Row<'_>) -> Result<Summary, SpoolError> {
+    let outcome: Option<String> = row.get(14)?;
+    let code: i64 = row.get(8)?;
+    let waits = code == rows::STAGE_WAITING;
+    Ok(Summary {
+        delivery: DeliveryId(row.get(0)?),
+        mail: MailId(row.get(1)?),
+        received: Time::from_ms(row.get(2)?),
+        reverse_path: row.get(3)?,
+        forward_path: row.get(4)?,
+        bytes: row.get(5)?,
+        team: row.get(6)?,
+        part: row.get(7)?,
+        stage: rows::stage(code, outcome.as_deref())?,
+        source: row.get(9)?,
+        rule: row.get(10)?,
+        event: row.get(11)?,
+        external_id: row.get(12)?,
+        title: row.get(13)?,
+        reason: row.get::<_, Option<String>>(15)?.unwrap_or_default(),
+        not_before: waits.then_some(Time::from_ms(row.get(16)?)),
+        settled: row.get::<_, Option<i64>>(17)?.map(Time::from_ms),
+        attempts: row.get(18)?,
+    })
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    filter: &Filter,
+    limit: usize,
+) -> Result<Vec<Summary>, SpoolError> {
+    let mut conditions = vec!["1".to_owned()];
+    let mut values: Vec<Value> = Vec::new();
+    match filter.stage {
+        None => {}
+        Some(StageFilter::Unfinished) => conditions.push("d.stage < 4".to_owned()),
+        Some(StageFilter::Settled) => conditions.push("d.stage = 4".to_owned()),
+        // Its words are ours; written out, so that the index of dead letters is found.
+        Some(StageFilter::Ending(ending)) => conditions.push(format!("d.outcome = '{ending}'")),
+    }
+    let texts = [
+        ("d.team", &filter.team),
+        ("d.source", &filter.source),
+        ("d.external_id", &filter.external_id),
+    ];
+    for (column, value) in texts {
+        if let Some(value) = value {
+            values.push(Value::Text(value.clone()));
+            conditions.push(format!("{column} = ?{}", values.len()));
+        }
+    }
+    if let Some(before) = filter.before {
+        let Some(seq) = rows::seq_of(connection, before)? else {
+            return Err(SpoolError::Unknown(format!("there is no mail {before}")));
+        };
+        values.push(Value::Integer(seq));
+        conditions.push(format!("d.seq < ?{}", values.len()));
+    }
+    values.push(Value::Integer(rows::count(limit)));
+    let sql = format!(
+        "{SUMMARY} WHERE {} ORDER BY d.seq DESC, d.id LIMIT ?{}",
+        conditions.join(" AND "),
+        values.len()
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut found = statement.query(params_from_iter(values))?;
+    let mut summaries = Vec::new();
+    while let Some(row) = found.next()? {
+        summaries.push(summary(row)?);
+    }
+    Ok(summaries)
+}
+
+pub(super) fn show(connection: &Connection, mail: MailId) -> Result<Option<Shown>, SpoolError> {
+    let Some(seq) = rows::seq_of(connection, mail)? else {
+        return Ok(None);
+    };
+    let deliveries = deliveries(connection, seq)?;
+    let shown = connection
+        .prepare_cached(
+            "SELECT received_ms, peer, helo, tls, user, reverse_path, bytes, message_id
+             FROM mails WHERE seq = ?1",
+        )?
+        .query_row([seq], |row| {
+            Ok(Shown {
+                mail,
+                received: Time::from_ms(row.get(0)?),
+                peer: row.get::<_, String>(1)?.parse().ok(),
+                helo: row.get(2)?,
+                tls: row.get(3)?,
+                user: row.get(4)?,
+                reverse_path: row.get(5)?,
+                bytes: row.get(6)?,
+                message_id: row.get(7)?,
+                deliveries,
+            })
+        })?;
+    Ok(Some(shown))
+}
+
+fn deliveries(connection: &Connection, seq: i64) -> Result<Vec<ShownDelivery>, SpoolError> {
+    let sql = format!("{SUMMARY} WHERE d.seq = ?1 ORDER BY d.team, d.part");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut found = statement.query([seq])?;
+    let mut deliveries = Vec::new();
+    while let Some(row) = found.next()? {
+        let summary = summary(row)?;
+        let json: Option<String> = connection
+            .prepare_cached("SELECT decision FROM deliveries WHERE id = ?1")?
+            .query_row([summary.delivery.0], |row| row.get(0))?;
+        let decision = json.as_deref().map(record::read_decision).transpose()?;
+        deliveries.push(ShownDelivery {
+            attempts: attempts(connection, summary.delivery)?,
+            summary,
+            decision,
+        });
+    }
+    Ok(deliveries)
+}
+
+fn attempts(connection: &Connection, delivery: DeliveryId) -> Result<Vec<Attempt>, SpoolError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT at_ms, took_ms, transport, result, answer FROM attempts
+         WHERE delivery = ?1 ORDER BY rowid",
+    )?;
+    let attempts = statement.query_map([delivery.0], |row| {
+        Ok(Attempt {
+            at: Time::from_ms(row.get(0)?),
+            took: std::time::Duration::from_millis(row.get(1)?),
+            transport: row.get(2)?,
+            result: row.get(3)?,
+            answer: row.get(4)?,
+        })
+    })?;
+    Ok(attempts.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn raw(connection: &Connection, mail: MailId) -> Result<Option<Vec<u8>>, SpoolError> {
+    Ok(connection
+        .prepare_cached("SELECT b.raw FROM mails m JOIN bodies b ON b.seq = m.seq WHERE m.id = ?1")?
+        .query_row([mail.0], |row| row.get(0))
+        .optional()?)
+}
+
+pub(super) fn tickets(
+    connection: &Connection,
+    limit: usize,
+) -> Result<Vec<KnownTicket>, SpoolError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT team, external_id, state, changed_ms, alert FROM tickets
+         WHERE state <> 'resolved' ORDER BY changed_ms LIMIT ?1",
+    )?;
+    let mut found = statement.query(params![rows::count(limit)])?;
+    let mut tickets = Vec::new();
+    while let Some(row) = found.next()? {
+        let alert: Option<String> = row.get(4)?;
+        tickets.push(KnownTicket {
+            team: row.get(0)?,
+            external_id: row.get(1)?,
+            state: TicketState::parse(&row.get::<_, String>(2)?).unwrap_or(TicketState::Open),
+            changed: Time::from_ms(row.get(3)?),
+            alert: alert.as_deref().map(record::read_alert).transpose()?,
+        });
+    }
+    Ok(tickets)
+}
+
+/// Hops from team to team in the index: a million waiting deliveries are not read.
+pub(super) fn teams(connection: &Connection) -> Result<Vec<String>, SpoolError> {
+    let mut statement = connection.prepare_cached(
+        "WITH RECURSIVE t (team) AS (
+             SELECT min(team) FROM deliveries WHERE stage = 2
+             UNION ALL
+             SELECT (SELECT min(team) FROM deliveries WHERE stage = 2 AND team > t.team)
+             FROM t WHERE t.team IS NOT NULL)
+         SELECT team FROM t WHERE team IS NOT NULL",
+    )?;
+    let teams = statement.query_map((), |row| row.get(0))?;
+    Ok(teams.collect::<Result<_, _>>()?)
+}

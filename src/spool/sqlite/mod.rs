@@ -1,0 +1,353 @@
+//! The embedded store: one SQLite file in WAL mode, one thread that writes, a few connections
+//! that read.
+//!
+//! One gateway at a time (a lock beside the file); other processes may look, and may retry or drop
+//! dead letters.
+
+mod decide;
+mod file;
+mod intake;
+mod lease;
+mod look;
+mod rows;
+mod settle;
+mod tend;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use crate::clock::Time;
+use crate::limits::SPOOL_READERS_MAX;
+use crate::smtp::ReceivedMail;
+use crate::spool::{
+    Ask, Audit, Budget, DeadLetters, Decided, Filter, KnownTicket, Lease, MailId, Settled,
+    Settlement, Shown, Spool, SpoolError, Summary, Undecided,
+};
+use writer::{Durability, Writer};
+
+/// The store in one file.
+#[derive(Debug)]
+pub struct Sqlite {
+    // Dropped before the lock: the file is closed when another gateway may take it.
+    access: Access,
+    _lock: Option<file::Lock>,
+}
+
+#[derive(Debug)]
+enum Access {
+    Threads {
+        writer: Writer,
+        readers: Readers,
+    },
+    /// Everything on the caller's thread, one after the other.
+    Inline(Mutex<Connection>),
+}
+
+impl Sqlite {
+    /// For `serve`. What was being sent when the last gateway died waits again.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unavailable`] when another gateway has the file.
+    pub fn open_gateway(path: &Path) -> Result<Sqlite, SpoolError> {
+        let lock = file::Lock::take(path)?;
+        let connection = file::open_writer(path)?;
+        lease::recover(&connection)?;
+        Sqlite::start(path, connection, Some(lock))
+    }
+
+    /// For commands that look at a gateway's spool or change single entries, gateway running or
+    /// not. Never makes a file.
+    pub fn open_visitor(path: &Path) -> Result<Sqlite, SpoolError> {
+        if !path.exists() {
+            return Err(SpoolError::Unknown(format!(
+                "there is no spool at {}",
+                path.display()
+            )));
+        }
+        Sqlite::start(path, file::open_writer(path)?, None)
+    }
+
+    /// For simulations with a paused clock: all work is done on the caller's thread, so that a seed
+    /// repeats a run, and nothing is synced.
+    pub fn open_simulated(path: &Path) -> Result<Sqlite, SpoolError> {
+        let connection = file::open_writer(path)?;
+        connection.pragma_update(None, "synchronous", "OFF")?;
+        lease::recover(&connection)?;
+        Ok(Sqlite {
+            access: Access::Inline(Mutex::new(connection)),
+            _lock: None,
+        })
+    }
+
+    fn start(
+        path: &Path,
+        connection: Connection,
+        lock: Option<file::Lock>,
+    ) -> Result<Sqlite, SpoolError> {
+        Ok(Sqlite {
+            access: Access::Threads {
+                writer: Writer::start(path.to_owned(), connection)?,
+                readers: Readers::new(path),
+            },
+            _lock: lock,
+        })
+    }
+
+    async fn write<T, F>(
+        &self,
+        durability: Durability,
+        bytes: usize,
+        mut work: F,
+    ) -> Result<T, SpoolError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T, SpoolError> + Send + 'static,
+    {
+        match &self.access {
+            Access::Threads { writer, .. } => writer.write(durability, bytes, work).await,
+            Access::Inline(connection) => inline(connection, |connection| work(connection)),
+        }
+    }
+
+    /// `work` sees one state of the store.
+    async fn read<T, F>(&self, work: F) -> Result<T, SpoolError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, SpoolError> + Send + 'static,
+    {
+        match &self.access {
+            Access::Threads { readers, .. } => readers.read(work).await,
+            Access::Inline(connection) => inline(connection, work),
+        }
+    }
+}
+
+fn inline<T>(
+    connection: &Mutex<Connection>,
+    work: impl FnOnce(&Connection) -> Result<T, SpoolError>,
+) -> Result<T, SpoolError> {
+    let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+    let transaction = connection.transaction()?;
+    let value = work(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
+}
+
+#[async_trait]
+impl Spool for Sqlite {
+    async fn accept(&self, mail: ReceivedMail, now: Time) -> Result<MailId, SpoolError> {
+        let bytes = mail.data.len();
+        self.write(Durability::Synced, bytes, move |connection| {
+            intake::accept(connection, &mail, now)
+        })
+        .await
+    }
+
+    async fn undecided(&self, limit: usize) -> Result<Vec<Undecided>, SpoolError> {
+        self.read(move |connection| intake::undecided(connection, limit))
+            .await
+    }
+
+    async fn decide(&self, decided: Vec<Decided>, now: Time) -> Result<Vec<Settled>, SpoolError> {
+        self.write(Durability::Written, 0, move |connection| {
+            decide::decide(connection, &decided, now)
+        })
+        .await
+    }
+
+    async fn lease(&self, asks: Vec<Ask>, budget: Budget, now: Time) -> Result<Lease, SpoolError> {
+        self.write(Durability::Written, 0, move |connection| {
+            lease::lease(connection, &asks, budget, now)
+        })
+        .await
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+        now: Time,
+    ) -> Result<Vec<Settled>, SpoolError> {
+        self.write(Durability::Synced, 0, move |connection| {
+            settle::settle(connection, &settlements, now)
+        })
+        .await
+    }
+
+    async fn hurry(&self, team: &str, now: Time) -> Result<(), SpoolError> {
+        let team = team.to_owned();
+        self.write(Durability::Written, 0, move |connection| {
+            lease::hurry(connection, &team, now)
+        })
+        .await
+    }
+
+    async fn teams(&self) -> Result<Vec<String>, SpoolError> {
+        self.read(look::teams).await
+    }
+
+    async fn knows(&self, mail: MailId) -> Result<bool, SpoolError> {
+        self.read(move |connection| Ok(rows::seq_of(connection, mail)?.is_some()))
+            .await
+    }
+
+    async fn list(&self, filter: Filter, limit: usize) -> Result<Vec<Summary>, SpoolError> {
+        self.read(move |connection| look::list(connection, &filter, limit))
+            .await
+    }
+
+    async fn show(&self, mail: MailId) -> Result<Option<Shown>, SpoolError> {
+        self.read(move |connection| look::show(connection, mail))
+            .await
+    }
+
+    async fn raw(&self, mail: MailId) -> Result<Option<Vec<u8>>, SpoolError> {
+        self.read(move |connection| look::raw(connection, mail))
+            .await
+    }
+
+    async fn tickets(&self, limit: usize) -> Result<Vec<KnownTicket>, SpoolError> {
+        self.read(move |connection| look::tickets(connection, limit))
+            .await
+    }
+
+    async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {
+        self.write(Durability::Synced, 0, move |connection| {
+            tend::retry(connection, which, now)
+        })
+        .await
+    }
+
+    async fn drop_mail(&self, mail: MailId, now: Time) -> Result<usize, SpoolError> {
+        self.write(Durability::Synced, 0, move |connection| {
+            tend::drop_mail(connection, mail, now)
+        })
+        .await
+    }
+
+    async fn audit(&self) -> Result<Audit, SpoolError> {
+        self.read(tend::audit).await
+    }
+
+    async fn prune(&self, before: Time, limit: usize) -> Result<usize, SpoolError> {
+        self.write(Durability::Written, 0, move |connection| {
+            tend::prune(connection, before, limit)
+        })
+        .await
+    }
+}
+
+/// Idle connections for reading; more are opened when they are all in use.
+#[derive(Debug, Clone)]
+struct Readers {
+    path: PathBuf,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Readers {
+    fn new(path: &Path) -> Readers {
+        Readers {
+            path: path.to_owned(),
+            idle: Arc::default(),
+        }
+    }
+
+    async fn read<T, F>(&self, work: F) -> Result<T, SpoolError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, SpoolError> + Send + 'static,
+    {
+        let readers = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let idle = readers.lock().pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => file::open_reader(&readers.path)?,
+            };
+            let transaction = connection.unchecked_transaction()?;
+            let result = work(&transaction)?;
+            transaction.finish()?;
+            // A connection that had an error is closed instead.
+            let mut idle = readers.lock();
+            if idle.len() < SPOOL_READERS_MAX {
+                idle.push(connection);
+            }
+            Ok(result)
+        })
+        .await
+        .map_err(|error| SpoolError::Unavailable(error.to_string()))?
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::{AcceptError, Recipient};
+
+    fn mail(bytes: usize) -> ReceivedMail {
+        ReceivedMail {
+            peer: "192.0.2.1".parse().unwrap(),
+            helo: "kix.example".to_owned(),
+            tls: None,
+            user: None,
+            reverse_path: String::new(),
+            recipients: vec![Recipient {
+                forward_path: "ops@alerts.example".to_owned(),
+                team: "ops".to_owned(),
+            }],
+            data: vec![b'x'; bytes],
+        }
+    }
+
+    /// SQLite reports its own bound on the file as it reports a full disk.
+    async fn limit_pages(spool: &Sqlite, pages: u32) {
+        let limit = move |connection: &Connection| {
+            Ok(connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?)
+        };
+        spool.write(Durability::Written, 0, limit).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_what_does_not_fit_and_recovers_by_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Sqlite::open_gateway(&directory.path().join("spool.db")).unwrap();
+        let now = Time::from_ms(1);
+        let first = spool.accept(mail(100), now).await.unwrap();
+        limit_pages(&spool, 60).await;
+        let error = spool.accept(mail(1 << 20), now).await.unwrap_err();
+        assert_eq!(AcceptError::from(error), AcceptError::Full);
+        // A small one that shares a group with a big one is not harmed by it.
+        let (big, small) =
+            tokio::join!(spool.accept(mail(1 << 20), now), spool.accept(mail(9), now));
+        assert!(big.is_err());
+        assert!(small.is_ok(), "{small:?}");
+        limit_pages(&spool, 1 << 30).await;
+        spool.accept(mail(1 << 20), now).await.unwrap();
+        assert!(spool.knows(first).await.unwrap());
+        let audit = spool.audit().await.unwrap();
+        assert!(audit.balances());
+        assert_eq!(audit.teams["ops"].accepted, 3);
+    }
+
+    #[tokio::test]
+    async fn writes_that_wait_share_a_transaction_and_none_is_mixed_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Arc::new(Sqlite::open_gateway(&directory.path().join("spool.db")).unwrap());
+        let accepts = (0..300).map(|size| {
+            let spool = Arc::clone(&spool);
+            tokio::spawn(async move { (size, spool.accept(mail(size), Time::from_ms(1)).await) })
+        });
+        for accept in accepts.collect::<Vec<_>>() {
+            let (size, id) = accept.await.unwrap();
+            let raw = spool.raw(id.unwrap()).await.unwrap().unwrap();
+            assert_eq!(raw.len(), size);
+        }
+    }
+}

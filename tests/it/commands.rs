@@ -1,0 +1,169 @@
+//! Every command's text and exit code, as a user sees them: `tests/cli/*.txt`.
+//!
+//! A case is its command line, and the file of what it prints; `UPDATE=1` rewrites the files.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::golden;
+use crate::program::{corpus, mailbell, output};
+
+fn check(name: &str, arguments: &[&str]) -> Option<String> {
+    let output = output(arguments);
+    let text = format!(
+        "$ mailbell {}\n{}{}[exit {}]",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+        output.status.code().unwrap_or(-1),
+    );
+    let text = text.replace(
+        concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")),
+        "mailbell VERSION",
+    );
+    let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/cli/{name}.txt"));
+    golden::difference(&expected, &text)
+}
+
+#[test]
+fn what_commands_print() {
+    let kix_new = "tests/corpus/kix/03-new-keyvalue-plain-with-x-s4.eml";
+    let update = "tests/corpus/kix/04-update-followup-en.eml";
+    let no_config = "--config=tests/config/bad/no-team.toml";
+    let cases: &[(&str, &[&str])] = &[
+        ("help", &["--help"]),
+        ("version", &["--version"]),
+        ("no-command", &[]),
+        ("unknown-command", &["serv"]),
+        ("test-new", &["test", "--rules", "rules", kix_new]),
+        ("test-update", &["test", "--rules", "rules", update]),
+        (
+            "test-json",
+            &["test", "--rules", "rules", "--json", kix_new],
+        ),
+        ("test-no-file", &["test", "no-such-mail.eml"]),
+        (
+            "test-no-rules",
+            &["test", "--rules", "no-such-folder", kix_new],
+        ),
+        (
+            "check-rules",
+            &[
+                "check",
+                "--rules",
+                "rules",
+                "--config",
+                "tests/config/good.toml",
+            ],
+        ),
+        (
+            "check-broken-config",
+            &[
+                "check",
+                "--rules",
+                "rules",
+                "--config",
+                "tests/config/bad/many-at-once.toml",
+            ],
+        ),
+        (
+            "check-broken-json",
+            &[
+                "check",
+                "--json",
+                "--rules",
+                "rules",
+                "--config",
+                "tests/config/bad/list-wanted.toml",
+            ],
+        ),
+        ("serve-broken-config", &["serve", no_config]),
+        (
+            "serve-missing-config",
+            &["--config", "no-such.toml", "serve"],
+        ),
+        (
+            "send-no-gateway",
+            &["send", "--config", "tests/config/good.toml", kix_new],
+        ),
+        ("explain", &["explain", "--rules", "rules", kix_new]),
+    ];
+    let differences: Vec<String> = cases
+        .iter()
+        .filter_map(|(name, arguments)| check(name, arguments))
+        .collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
+
+#[test]
+fn test_answers_on_every_mail_of_the_corpus() {
+    let mails = golden::files("tests/corpus", ".eml");
+    let mut command = mailbell(&["test", "--json"]);
+    let output = command.args(&mails).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let lines: Vec<Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), mails.len());
+    for line in lines {
+        let event = line["event"].as_str().unwrap();
+        let leaves =
+            matches!(event, "new" | "acknowledged" | "resolved") || line["alert"].is_object();
+        assert_eq!(line["alert"].is_object(), leaves, "{line}");
+        if let Some(status) = line["alert"].get("X-S4-Status") {
+            assert!(
+                ["new", "acknowledged", "resolved"].contains(&status.as_str().unwrap()),
+                "{line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_mail_comes_from_stdin_and_its_envelope_from_the_command_line() {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut child = mailbell(&[
+        "test",
+        "--json",
+        "-",
+        "--to",
+        "ops@x.example",
+        "--from",
+        "<kix@y.example>",
+    ])
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .spawn()
+    .unwrap();
+    let raw = std::fs::read(corpus("kix/01-new-en-default-template.eml")).unwrap();
+    child.stdin.take().unwrap().write_all(&raw).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(line["file"], "-");
+    assert_eq!(line["source"], "kix");
+}
+
+#[test]
+fn a_mail_that_no_rule_knows_alerts() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("fire.eml");
+    std::fs::write(
+        &file,
+        "From: boss@x.example\r\nSubject: Server room is on fire\r\n\r\nCome.\r\n",
+    )
+    .unwrap();
+    let output = output(&["test", "--json", &file.to_string_lossy()]);
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(line["source"], Value::Null);
+    assert_eq!(line["degraded"], true);
+    assert_eq!(line["alert"]["Title"], "Server room is on fire");
+    assert_eq!(line["alert"]["X-S4-Status"], "new");
+}

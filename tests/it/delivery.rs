@@ -1,0 +1,634 @@
+//! From an accepted mail to the other side, over real sockets: the stand-in for SIGNL4, and an
+//! SMTP server that receives the relay.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mailbell::clock::SystemClock;
+use mailbell::config::{Pace as PaceConfig, Relay as RelayConfig, RelayForm, Retry, Signl4};
+use mailbell::deliver::pace::Pace;
+use mailbell::deliver::{Transport, relay, signl4};
+use mailbell::observe::Log;
+use mailbell::pipeline::{Parts, Pipeline};
+use mailbell::smtp::{MailSink, ReceivedMail};
+use mailbell::spool::sqlite::Sqlite;
+use mailbell::spool::{DeadLetters, Ending, Filter, MailId, Spool, StageFilter, Summary};
+use mailbell::standin::{Fault, Options, Request, Standin};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use crate::receiver::Receiver;
+use crate::scripted::{Scripted, event, mail, mail_with, new};
+
+const SECRET: &str = "team-secret-0815";
+
+/// How a test wants its gateway.
+struct Setup {
+    webhook: bool,
+    relay: Option<RelayForm>,
+    /// What stands behind the URL: the stand-in's, if not set.
+    url: Option<String>,
+    secret: &'static str,
+    retry: Retry,
+    timeout: Duration,
+    pace: PaceConfig,
+    ca_file: Option<PathBuf>,
+    limits: Vec<(u32, Duration)>,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            webhook: true,
+            relay: None,
+            url: None,
+            secret: SECRET,
+            retry: Retry {
+                first: Duration::from_millis(20),
+                max: Duration::from_millis(200),
+                give_up: Duration::from_secs(3600),
+                second_transport_after: Duration::from_secs(3600),
+            },
+            timeout: Duration::from_secs(10),
+            pace: PaceConfig::Off,
+            ca_file: None,
+            limits: Vec::new(),
+        }
+    }
+}
+
+/// A spool, a pipeline, and the world around it.
+struct Gateway {
+    spool: Arc<dyn Spool>,
+    pipeline: Pipeline,
+    standin: Standin,
+    receiver: Receiver,
+    stop: CancellationToken,
+    running: tokio::task::JoinHandle<()>,
+    _directory: TempDir,
+}
+
+impl Gateway {
+    async fn start(setup: Setup) -> Gateway {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let options = Options {
+            secrets: vec![SECRET.to_owned()],
+            limits: setup.limits.clone(),
+        };
+        let standin = Standin::start("127.0.0.1:0".parse().unwrap(), options)
+            .await
+            .unwrap();
+        let receiver = Receiver::start().await;
+        let clock = Arc::new(SystemClock);
+        let mut transports: Vec<Arc<dyn Transport>> = Vec::new();
+        if setup.webhook {
+            let config = Signl4 {
+                url: setup.url.clone().unwrap_or_else(|| standin.url()),
+                timeout: setup.timeout,
+                pace: setup.pace,
+                proxy: None,
+                ca_file: setup.ca_file.clone(),
+            };
+            let client = signl4::Client::new(&config, clock.clone()).unwrap();
+            transports.push(Arc::new(client.webhook(&setup.secret.into()).unwrap()));
+        }
+        if let Some(form) = setup.relay {
+            let config = RelayConfig {
+                url: format!("smtp://{}", receiver.address()).into(),
+                from: "mailbell@alerts.example".to_owned(),
+            };
+            let client = relay::Client::new(&config).unwrap();
+            transports.push(Arc::new(
+                client.relay("abc-secret@signl4.example", form).unwrap(),
+            ));
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let spool: Arc<dyn Spool> =
+            Arc::new(Sqlite::open_gateway(&directory.path().join("spool.db")).unwrap());
+        let pipeline = Pipeline::new(Parts {
+            spool: Arc::clone(&spool),
+            decider: Arc::new(Scripted),
+            teams: BTreeMap::from([("ops".to_owned(), transports)]),
+            pace: Pace::new(setup.pace),
+            retry: setup.retry.clone(),
+            clock,
+            observer: Arc::new(Log),
+        });
+        let stop = CancellationToken::new();
+        let running = tokio::spawn({
+            let (pipeline, stop) = (pipeline.clone(), stop.clone());
+            async move { pipeline.run(stop).await }
+        });
+        Gateway {
+            spool,
+            pipeline,
+            standin,
+            receiver,
+            stop,
+            running,
+            _directory: directory,
+        }
+    }
+
+    async fn accept(&self, mail: ReceivedMail) -> MailId {
+        self.pipeline.accept(mail).await.unwrap().parse().unwrap()
+    }
+
+    async fn take(&self, script: &Value) -> MailId {
+        self.accept(mail("ops", script)).await
+    }
+
+    /// Returns when a list says what it should; the pipeline has no other way to be watched here.
+    async fn until(&self, done: impl Fn(&[Summary]) -> bool) -> Vec<Summary> {
+        let started = Instant::now();
+        loop {
+            let list = self.spool.list(Filter::default(), 1000).await.unwrap();
+            if done(&list) {
+                return list;
+            }
+            assert!(started.elapsed() < Duration::from_secs(30), "{list:#?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Outcomes with reasons, oldest first, once everything is settled.
+    async fn settled(&self) -> Vec<String> {
+        let mut list = self
+            .until(|list| !list.is_empty() && list.iter().all(|one| one.settled.is_some()))
+            .await;
+        list.reverse();
+        list.iter()
+            .map(|one| format!("{}: {}", one.stage.as_str(), one.reason))
+            .collect()
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.running.await.unwrap();
+        let audit = self.spool.audit().await.unwrap();
+        assert!(audit.balances(), "{:?}", audit.problems);
+    }
+}
+
+fn statuses(requests: &[Request]) -> Vec<u16> {
+    requests.iter().map(|request| request.status).collect()
+}
+
+#[tokio::test]
+async fn an_alert_is_posted_as_documented() {
+    let gateway = Gateway::start(Setup::default()).await;
+    gateway.take(&new("T-1")).await;
+    let outcomes = gateway.settled().await;
+    assert!(
+        outcomes[0].starts_with("alerted: 201 eventId 0"),
+        "{outcomes:?}"
+    );
+    let request = &gateway.standin.requests()[0];
+    assert_eq!(
+        request.payload,
+        json!({
+            "Title": "Disk full",
+            "Message": "on db1",
+            "Host": "db1",
+            "X-S4-ExternalID": "T-1",
+            "X-S4-Status": "new",
+            "X-S4-SourceSystem": "Test",
+        })
+    );
+    assert_eq!(request.content_type.as_deref(), Some("application/json"));
+    let agent = concat!("mailbell/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(request.user_agent.as_deref(), Some(agent));
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn events_of_a_ticket_leave_in_order_over_one_connection() {
+    let gateway = Gateway::start(Setup::default()).await;
+    gateway.take(&new("T")).await;
+    gateway.standin.until(|requests| requests.len() == 1).await;
+    for name in ["acknowledged", "new", "update", "ignore", "resolved"] {
+        gateway.take(&event(name, "T")).await;
+    }
+    gateway.settled().await;
+    let statuses: Vec<Value> = gateway
+        .standin
+        .alerts()
+        .into_iter()
+        .map(|alert| alert["X-S4-Status"].clone())
+        .collect();
+    assert_eq!(statuses, ["new", "acknowledged", "resolved"]);
+    assert_eq!(gateway.standin.connections(), 1);
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn what_fails_is_tried_again_with_the_same_key_until_it_works() {
+    let faults = [
+        Fault::Status(500),
+        Fault::Reset,
+        Fault::LostAnswer,
+        Fault::Status(503),
+        Fault::Status(429),
+        Fault::Status(408),
+    ];
+    for fault in faults {
+        let gateway = Gateway::start(Setup::default()).await;
+        gateway.standin.fail_next([fault, fault]);
+        // No external id of its own: the gateway's makes the repeats one alert.
+        let id = gateway.take(&json!({ "event": "new" })).await;
+        let outcomes = gateway.settled().await;
+        assert!(
+            outcomes[0].starts_with("alerted: 201"),
+            "{fault:?} {outcomes:?}"
+        );
+        let requests = gateway.standin.requests();
+        assert_eq!(requests.len(), 3, "{fault:?}");
+        for request in &requests {
+            assert_eq!(request.idempotency_key, requests[0].idempotency_key);
+            let external_id = &request.payload["X-S4-ExternalID"];
+            assert_eq!(external_id, &json!(format!("mailbell-{id}")));
+        }
+        let shown = gateway.spool.show(id).await.unwrap().unwrap();
+        assert_eq!(shown.deliveries[0].attempts.len(), 3);
+        gateway.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_hanging_endpoint_is_left_at_the_timeout() {
+    let gateway = Gateway::start(Setup {
+        timeout: Duration::from_millis(200),
+        ..Setup::default()
+    })
+    .await;
+    gateway.standin.fail_next([Fault::Hang]);
+    let id = gateway.take(&new("T")).await;
+    gateway.settled().await;
+    let shown = gateway.spool.show(id).await.unwrap().unwrap();
+    let results: Vec<&str> = shown.deliveries[0]
+        .attempts
+        .iter()
+        .map(|attempt| attempt.result.as_str())
+        .collect();
+    assert_eq!(results, ["deferred", "delivered"]);
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn nobody_listens_and_no_secret_is_told() {
+    let gateway = Gateway::start(Setup {
+        url: Some("http://127.0.0.1:1/webhook/".to_owned()),
+        ..Setup::default()
+    })
+    .await;
+    let id = gateway.take(&new("T")).await;
+    gateway.until(|list| list[0].attempts >= 2).await;
+    let shown = gateway.spool.show(id).await.unwrap().unwrap();
+    let text = format!("{shown:?} {:?}", gateway.pipeline);
+    assert!(text.contains("deferred"), "{text}");
+    assert!(!text.contains(SECRET), "{text}");
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured() {
+    let gateway = Gateway::start(Setup::default()).await;
+    gateway.standin.fail_next([Fault::RetryAfter(1)]);
+    gateway.take(&new("T")).await;
+    gateway.settled().await;
+    let requests = gateway.standin.requests();
+    let waited = requests[1].at - requests[0].at;
+    assert!(waited >= Duration::from_millis(990), "{waited:?}");
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn a_rate_limited_sender_waits_until_it_may_send_again() {
+    let gateway = Gateway::start(Setup {
+        limits: vec![(3, Duration::from_secs(1))],
+        ..Setup::default()
+    })
+    .await;
+    for index in 0..5 {
+        gateway.take(&new(&format!("T-{index}"))).await;
+    }
+    gateway.settled().await;
+    assert_eq!(gateway.standin.alerts().len(), 5);
+    let refused = statuses(&gateway.standin.requests());
+    let refused = refused.iter().filter(|status| **status == 429).count();
+    assert!(refused <= 2, "asked {refused} times while blocked");
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn paced_by_the_documented_limits_it_is_never_refused() {
+    let gateway = Gateway::start(Setup {
+        pace: PaceConfig::Free,
+        limits: vec![(10, Duration::from_secs(15))],
+        ..Setup::default()
+    })
+    .await;
+    for index in 0..30 {
+        gateway.take(&new(&format!("T-{index}"))).await;
+    }
+    gateway.standin.until(|requests| requests.len() == 10).await;
+    gateway
+        .until(|list| list.iter().filter(|one| one.settled.is_some()).count() == 10)
+        .await;
+    assert!(
+        statuses(&gateway.standin.requests())
+            .iter()
+            .all(|status| *status == 201)
+    );
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn a_refused_secret_is_not_asked_in_a_loop_and_is_loud() {
+    let gateway = Gateway::start(Setup {
+        secret: "wrong-secret",
+        pace: PaceConfig::Commercial,
+        ..Setup::default()
+    })
+    .await;
+    for index in 0..20 {
+        gateway.take(&new(&format!("T-{index}"))).await;
+    }
+    let dead = |list: &[Summary]| {
+        let dead = Ending::DeadLetter.as_str();
+        list.iter().filter(|one| one.stage.as_str() == dead).count()
+    };
+    let list = gateway.until(|list| dead(list) >= 4).await;
+    let reason = list.iter().find(|one| one.settled.is_some()).unwrap();
+    assert!(reason.reason.contains("404 Not Found"), "{}", reason.reason);
+    assert!(reason.reason.contains("ID *** was"), "{}", reason.reason);
+    // The others wait for a probe.
+    let asked = gateway.standin.requests().len();
+    assert!(asked < 8, "{asked} erroneous requests");
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn a_refused_alert_goes_to_the_second_transport_at_once() {
+    for (secret, fault) in [("wrong-secret", None), (SECRET, Some(Fault::Status(400)))] {
+        let gateway = Gateway::start(Setup {
+            secret,
+            relay: Some(RelayForm::Alert),
+            ..Setup::default()
+        })
+        .await;
+        gateway.standin.fail_always(fault);
+        let id = gateway.take(&new("T")).await;
+        let outcomes = gateway.settled().await;
+        assert!(outcomes[0].starts_with("relayed: 250"), "{outcomes:?}");
+        assert_eq!(gateway.standin.requests().len(), 1);
+        let shown = gateway.spool.show(id).await.unwrap().unwrap();
+        assert_eq!(shown.deliveries[0].attempts.len(), 2);
+        gateway.end().await;
+    }
+}
+
+#[tokio::test]
+async fn the_second_transport_takes_over_and_the_first_comes_back() {
+    let gateway = Gateway::start(Setup {
+        relay: Some(RelayForm::Alert),
+        retry: Retry {
+            first: Duration::from_millis(20),
+            max: Duration::from_millis(100),
+            give_up: Duration::from_secs(3600),
+            second_transport_after: Duration::from_millis(500),
+        },
+        ..Setup::default()
+    })
+    .await;
+    gateway.standin.fail_always(Some(Fault::Status(500)));
+    gateway.take(&new("T")).await;
+    gateway.receiver.until(1).await;
+    assert!(gateway.receiver.mails()[0].contains("X-S4-ExternalID: T\r\n"));
+    gateway.settled().await;
+    gateway.standin.fail_always(None);
+    gateway.take(&event("resolved", "T")).await;
+    gateway.settled().await;
+    // Nothing is paged twice: the ticket was opened by mail, and is closed once.
+    let closes = gateway.standin.alerts().len() + gateway.receiver.mails().len() - 1;
+    assert_eq!(closes, 1);
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn a_team_with_a_relay_only_ends_relayed_in_signl4s_dialect() {
+    let gateway = Gateway::start(Setup {
+        webhook: false,
+        relay: Some(RelayForm::Alert),
+        ..Setup::default()
+    })
+    .await;
+    let script =
+        json!({ "event": "new", "id": "KIX-1", "title": "Störung \r\nX-S4-Status: resolved" });
+    let id = gateway.take(&script).await;
+    let outcomes = gateway.settled().await;
+    assert!(outcomes[0].starts_with("relayed: 250"), "{outcomes:?}");
+    let received = &gateway.receiver.mails()[0];
+    let message = mail_parser::MessageParser::default()
+        .parse(received)
+        .unwrap();
+    assert_eq!(message.subject(), Some("Störung / X-S4-Status: resolved"));
+    assert_eq!(
+        message
+            .body_text(0)
+            .unwrap()
+            .replace("\r\n", "\n")
+            .trim_end(),
+        "Message: on db1\nHost: db1\nX-S4-ExternalID: KIX-1\nX-S4-Status: new\nX-S4-SourceSystem: Test"
+    );
+    assert!(received.contains(&format!("X-Mailbell-Id: {id}\r\n")));
+    let envelopes = gateway.receiver.envelopes();
+    assert_eq!(envelopes[0].0, "mailbell@alerts.example");
+    assert_eq!(envelopes[0].1, ["abc-secret@signl4.example"]);
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn the_original_is_relayed_byte_for_byte_and_does_not_loop() {
+    let gateway = Gateway::start(Setup {
+        webhook: false,
+        relay: Some(RelayForm::Original),
+        ..Setup::default()
+    })
+    .await;
+    let header = "Received: by kix\r\nContent-Type: text/plain\r\n.Dotted: yes\r\n";
+    let sent = mail_with("ops", header, &new("T"));
+    let data = String::from_utf8(sent.data.clone()).unwrap();
+    let id = gateway.accept(sent).await;
+    gateway.settled().await;
+    let received = gateway.receiver.mails()[0].clone();
+    assert_eq!(received, format!("X-Mailbell-Id: {id}\r\n{data}"));
+    // It comes back.
+    let mut back = mail("ops", &new("T-2"));
+    back.data = received.into_bytes();
+    gateway.accept(back).await;
+    let outcomes = gateway.settled().await;
+    let reason = format!("dead-letter: mail loop: it was relayed from here as {id}");
+    assert_eq!(outcomes[1], reason);
+    // A stranger's header of that name is no loop.
+    let forged = "X-Mailbell-Id: 0190163d-8694-739b-aea5-966c26f8ad90\r\n";
+    gateway.accept(mail_with("ops", forged, &new("T-3"))).await;
+    assert!(gateway.settled().await[2].starts_with("relayed"));
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn the_relays_answers_are_told_apart() {
+    for (reply, expected) in [
+        ("451 4.3.0 later", "waits"),
+        (
+            "550 5.1.1 <ABC-SECRET@signl4.example> unknown",
+            "dead-letter",
+        ),
+    ] {
+        let gateway = Gateway::start(Setup {
+            webhook: false,
+            relay: Some(RelayForm::Alert),
+            ..Setup::default()
+        })
+        .await;
+        gateway.receiver.answer_recipients(Some(reply));
+        gateway.take(&new("T")).await;
+        if expected == "waits" {
+            gateway.until(|list| list[0].attempts >= 2).await;
+            gateway.receiver.answer_recipients(None);
+            assert!(gateway.settled().await[0].starts_with("relayed"));
+        } else {
+            let outcomes = gateway.settled().await;
+            assert!(
+                outcomes[0].starts_with("dead-letter: rejected; relay:"),
+                "{outcomes:?}"
+            );
+            // The local part of SIGNL4's address is the team's secret.
+            assert!(outcomes[0].contains("<***@signl4.example>"), "{outcomes:?}");
+            let shown = format!("{:?} {outcomes:?}", gateway.pipeline);
+            assert!(!shown.to_lowercase().contains("abc-secret"), "{shown}");
+        }
+        gateway.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_mail_that_panics_the_reader_is_a_dead_letter_and_stops_nothing() {
+    let gateway = Gateway::start(Setup::default()).await;
+    let bad = gateway.take(&json!({ "panic": true })).await;
+    gateway.take(&new("T")).await;
+    let outcomes = gateway.settled().await;
+    assert!(
+        outcomes[0].starts_with("dead-letter: reading the mail panicked: told to panic"),
+        "{outcomes:?}"
+    );
+    assert!(outcomes[1].starts_with("alerted"), "{outcomes:?}");
+    // Retried by a person, it is read again, and is a dead letter again.
+    gateway
+        .spool
+        .retry(DeadLetters::Of(bad), mailbell::clock::Time::from_ms(0))
+        .await
+        .unwrap();
+    gateway.pipeline.wake();
+    let outcomes = gateway.settled().await;
+    assert!(
+        outcomes[0].starts_with("dead-letter: reading"),
+        "{outcomes:?}"
+    );
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn mails_of_a_team_that_is_not_configured_end_loudly() {
+    let gateway = Gateway::start(Setup::default()).await;
+    gateway.accept(mail("gone", &new("T"))).await;
+    let outcomes = gateway.settled().await;
+    assert_eq!(
+        outcomes,
+        ["dead-letter: team gone has no transport in the configuration"]
+    );
+    let ending = Some(StageFilter::Ending(Ending::DeadLetter));
+    let filter = Filter {
+        stage: ending,
+        ..Filter::default()
+    };
+    assert_eq!(gateway.spool.list(filter, 9).await.unwrap().len(), 1);
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_change_is_asked_for_once() {
+    for status in [301, 307, 400, 401, 403, 404, 405, 410, 413] {
+        let gateway = Gateway::start(Setup::default()).await;
+        gateway.standin.fail_always(Some(Fault::Status(status)));
+        gateway.take(&new("T")).await;
+        let outcomes = gateway.settled().await;
+        let expected = format!("dead-letter: rejected; webhook: {status} ");
+        assert!(outcomes[0].starts_with(&expected), "{outcomes:?}");
+        assert_eq!(gateway.standin.requests().len(), 1, "{status}");
+        gateway.end().await;
+    }
+}
+
+/// Answers each connection with one 201.
+async fn tls_endpoint(certificate: &rcgen::CertifiedKey<rcgen::KeyPair>) -> std::net::SocketAddr {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(certificate.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.cert.der().clone()], key.unwrap())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut request = vec![0; 64 << 10];
+            let _ = stream.read(&mut request).await;
+            let body = r#"{"eventId":"1_2"}"#;
+            let head = format!(
+                "HTTP/1.1 201 Created\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_certificate_is_trusted_only_by_the_system_or_by_ca_file() {
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let port = tls_endpoint(&certificate).await.port();
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, certificate.cert.pem()).unwrap();
+    for trusted in [false, true] {
+        let gateway = Gateway::start(Setup {
+            url: Some(format!("https://localhost:{port}/webhook/")),
+            ca_file: trusted.then(|| ca_file.clone()),
+            ..Setup::default()
+        })
+        .await;
+        let id = gateway.take(&new("T")).await;
+        if trusted {
+            assert_eq!(gateway.settled().await, ["alerted: 201 eventId 1_2"]);
+        } else {
+            gateway.until(|list| list[0].attempts >= 1).await;
+            let shown = gateway.spool.show(id).await.unwrap().unwrap();
+            let attempt = &shown.deliveries[0].attempts[0];
+            assert_eq!(attempt.result, "deferred");
+            assert!(attempt.answer.contains("certificate"), "{attempt:?}");
+        }
+        gateway.end().await;
+    }
+}

@@ -1,0 +1,77 @@
+//! Bounds that a dialogue cannot reach in a few lines: memory over all sessions, mails in one.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use mailbell::limits;
+use mailbell::smtp::data::Memory;
+use mailbell::smtp::policy::Policy;
+use mailbell::smtp::session::{CloseReason, Next, Peer, Session};
+
+use super::world::{HOSTNAME, World, teams};
+
+fn session(memory: &Arc<Memory>) -> Session {
+    let policy = Policy::new(HOSTNAME, &World::default().smtp, &teams());
+    let peer = Peer {
+        address: "127.0.0.1".parse().unwrap(),
+        tls: None,
+        starttls: false,
+    };
+    Session::new(Arc::new(policy), Arc::clone(memory), peer)
+}
+
+fn say(session: &mut Session, text: &str) -> (Next, String) {
+    let next = session.feed(&mut text.as_bytes(), Timestamp::UNIX_EPOCH);
+    (next, String::from_utf8(session.take_output()).unwrap())
+}
+
+const BEGIN: &str = "EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<ops@alerts.example>\r\n";
+
+#[test]
+fn without_memory_the_peer_is_told_to_come_again() {
+    let memory = Memory::new(10_000);
+    let mut first = session(&memory);
+    let big = format!("{BEGIN}DATA\r\n{}", "x".repeat(6_000));
+    say(&mut first, &big);
+    assert!(memory.bytes_taken() >= 5_000);
+
+    let mut second = session(&memory);
+    let (_, said) = say(&mut second, "EHLO x\r\nMAIL FROM:<> SIZE=6000\r\n");
+    assert!(
+        said.ends_with("452 4.3.1 No room at the moment, try again\r\n"),
+        "{said}"
+    );
+    let undeclared = format!("{BEGIN}DATA\r\n{}\r\n.\r\n", "y".repeat(6_000));
+    let (_, said) = say(&mut second, &undeclared);
+    assert!(
+        said.ends_with("452 4.3.1 No room at the moment, try again\r\n"),
+        "{said}"
+    );
+
+    // The first is served, and its memory is held until it is stored.
+    let (next, _) = say(&mut first, "\r\n.\r\n");
+    assert!(matches!(next, Next::Store(_)));
+    assert!(memory.bytes_taken() >= 5_000);
+    first.stored(Ok("1".to_owned()));
+    assert_eq!(memory.bytes_taken(), 0);
+    let (next, _) = say(&mut second, &undeclared);
+    assert!(matches!(next, Next::Store(_)));
+    drop(second);
+    assert_eq!(memory.bytes_taken(), 0);
+}
+
+#[test]
+fn a_session_has_so_many_mails() {
+    let mut session = session(&Memory::new(1_000_000));
+    let mail = format!("{BEGIN}DATA\r\n.\r\n");
+    for _ in 0..limits::SMTP_TRANSACTIONS_MAX {
+        assert!(matches!(say(&mut session, &mail).0, Next::Store(_)));
+        session.stored(Ok("1".to_owned()));
+    }
+    let (next, said) = say(&mut session, "MAIL FROM:<>\r\n");
+    assert!(matches!(
+        next,
+        Next::Close(CloseReason::TooManyTransactions)
+    ));
+    assert!(said.ends_with("421 4.7.0 Too many mails in one session, connect again\r\n"));
+}

@@ -1,0 +1,666 @@
+//! What every store promises. Each test runs against each store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mailbell::clock::Time;
+use mailbell::deliver::schedule::Progress;
+use mailbell::smtp::Recipient;
+use mailbell::spool::lifecycle::TicketState;
+use mailbell::spool::sqlite::Sqlite;
+use mailbell::spool::{
+    Ask, Attempt, Budget, DeadLetters, Decided, Ending, Filter, Lease, Leased, MailId, Reading,
+    Settled, Settlement, Spool, SpoolError, StageFilter, Step,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::scripted::{decisions, event, mail, mail_with, new};
+
+const PLENTY: Budget = Budget {
+    new: usize::MAX,
+    other: usize::MAX,
+};
+
+/// A store with the steps of the pipeline, done by hand.
+struct Bench {
+    spool: Arc<dyn Spool>,
+    directory: TempDir,
+}
+
+fn at(ms: i64) -> Time {
+    Time::from_ms(1_700_000_000_000 + ms)
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data/spool.db");
+        Bench {
+            spool: Arc::new(Sqlite::open_gateway(&path).unwrap()),
+            directory,
+        }
+    }
+
+    /// The gateway stops, and starts again.
+    fn restart(self) -> Bench {
+        let Bench { spool, directory } = self;
+        drop(spool);
+        let path = directory.path().join("data/spool.db");
+        Bench {
+            spool: Arc::new(Sqlite::open_gateway(&path).unwrap()),
+            directory,
+        }
+    }
+
+    async fn accept(&self, script: &Value, ms: i64) -> MailId {
+        self.spool
+            .accept(mail("ops", script), at(ms))
+            .await
+            .unwrap()
+    }
+
+    /// Decides all that is undecided, as its script says.
+    async fn decide(&self, ms: i64) -> Vec<Settled> {
+        let mut decided = Vec::new();
+        for mail in self.spool.undecided(1000).await.unwrap() {
+            let text = String::from_utf8_lossy(&mail.raw).into_owned();
+            let message_id = text
+                .split_once("Message-ID: ")
+                .map(|(_, rest)| rest.split("\r\n").next().unwrap_or_default().to_owned());
+            for addressed in mail.addressed {
+                decided.push(Decided {
+                    delivery: addressed.delivery,
+                    message_id: message_id.clone(),
+                    reading: Reading::Decisions(decisions(&mail.raw)),
+                });
+            }
+        }
+        self.spool.decide(decided, at(ms)).await.unwrap()
+    }
+
+    /// Accepts and decides.
+    async fn bring(&self, script: &Value, ms: i64) -> Vec<Settled> {
+        self.accept(script, ms).await;
+        self.decide(ms).await
+    }
+
+    async fn lease_for(&self, asks: &[(&str, usize)], budget: Budget, ms: i64) -> Lease {
+        let asks = asks
+            .iter()
+            .map(|(team, slots)| Ask {
+                team: (*team).to_owned(),
+                slots: *slots,
+                paced: true,
+            })
+            .collect();
+        self.spool.lease(asks, budget, at(ms)).await.unwrap()
+    }
+
+    async fn lease(&self, ms: i64) -> Vec<Leased> {
+        self.lease_for(&[("ops", 100)], PLENTY, ms).await.deliveries
+    }
+
+    async fn settle(&self, leased: &Leased, step: Step, ms: i64) -> Vec<Settled> {
+        let settlement = Settlement {
+            delivery: leased.delivery,
+            attempts: vec![Attempt {
+                at: at(ms),
+                took: Duration::from_millis(3),
+                transport: "webhook".to_owned(),
+                result: "some".to_owned(),
+                answer: "an answer".to_owned(),
+            }],
+            progress: Progress::default(),
+            step,
+        };
+        self.spool.settle(vec![settlement], at(ms)).await.unwrap()
+    }
+
+    async fn deliver(&self, leased: &Leased, ms: i64) {
+        let ending = match leased.alert.status.as_str() {
+            "new" => Ending::Alerted,
+            "acknowledged" => Ending::Acknowledged,
+            _ => Ending::Resolved,
+        };
+        self.settle(leased, Step::End(ending, "201".to_owned()), ms)
+            .await;
+    }
+
+    /// Delivers all that is due, and returns `status id` of each in the order of sending.
+    async fn deliver_all(&self, ms: i64) -> Vec<String> {
+        let mut sent = Vec::new();
+        loop {
+            let lease = self.lease_for(&[("ops", 100)], PLENTY, ms).await;
+            if lease.deliveries.is_empty() && lease.settled.is_empty() {
+                return sent;
+            }
+            for one in &lease.deliveries {
+                sent.push(named(one));
+                self.deliver(one, ms).await;
+            }
+        }
+    }
+
+    async fn outcomes(&self) -> Vec<String> {
+        let mut list = self.spool.list(Filter::default(), 1000).await.unwrap();
+        list.reverse();
+        list.iter()
+            .map(|one| format!("{}: {}", one.stage.as_str(), one.reason))
+            .collect()
+    }
+
+    async fn assert_balanced(&self) {
+        let audit = self.spool.audit().await.unwrap();
+        assert!(audit.balances(), "{:?}", audit.problems);
+    }
+}
+
+fn named(leased: &Leased) -> String {
+    let id = leased.alert.external_id.as_ref();
+    let id = id.map_or("-", |id| id.as_str());
+    format!("{} {id}", leased.alert.status.as_str())
+}
+
+fn names(leased: &[Leased]) -> Vec<String> {
+    leased.iter().map(named).collect()
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_there_after_a_restart_stage_by_stage() {
+    let bench = Bench::new();
+    let id = bench.accept(&new("T-1"), 0).await;
+    let bench = bench.restart();
+    assert_eq!(bench.spool.undecided(10).await.unwrap().len(), 1);
+    bench.decide(1).await;
+    let bench = bench.restart();
+    assert_eq!(bench.spool.teams().await.unwrap(), ["ops"]);
+    assert_eq!(names(&bench.lease(2).await), ["new T-1"]);
+    assert!(bench.lease(3).await.is_empty(), "leased twice");
+    // The gateway died while it was being sent: it is sent again.
+    let bench = bench.restart();
+    let leased = bench.lease(4).await;
+    assert_eq!(names(&leased), ["new T-1"]);
+    bench.deliver(&leased[0], 5).await;
+    let bench = bench.restart();
+    assert!(bench.lease(6).await.is_empty());
+    let raw = bench.spool.raw(id).await.unwrap().unwrap();
+    assert_eq!(raw, mail("ops", &new("T-1")).data);
+    bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_settlement_that_is_repeated_changes_nothing() {
+    let bench = Bench::new();
+    bench.bring(&new("T-1"), 0).await;
+    let leased = bench.lease(1).await;
+    bench.deliver(&leased[0], 2).await;
+    let dead = Step::End(Ending::DeadLetter, "late".to_owned());
+    assert!(bench.settle(&leased[0], dead, 3).await.is_empty());
+    assert_eq!(bench.outcomes().await, ["alerted: 201"]);
+    bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn one_delivery_of_a_ticket_at_a_time_and_others_pass_by() {
+    let bench = Bench::new();
+    for (name, id) in [
+        ("new", "A"),
+        ("acknowledged", "A"),
+        ("new", "B"),
+        ("resolved", "B"),
+        ("acknowledged", "C"),
+    ] {
+        // B's new has been tried, so that its close does not cancel it.
+        bench.bring(&event(name, id), 0).await;
+        if (name, id) == ("new", "B") {
+            let leased = bench.lease(0).await;
+            assert_eq!(names(&leased), ["new A", "new B"]);
+            for one in &leased {
+                let step = Step::Wait {
+                    until: at(10),
+                    maybe_paged: true,
+                };
+                bench.settle(one, step, 0).await;
+            }
+        }
+    }
+    assert_eq!(names(&bench.lease(5).await), ["acknowledged C"]);
+    let leased = bench.lease(10).await;
+    assert_eq!(names(&leased), ["new A", "new B"]);
+    assert!(bench.lease(11).await.is_empty());
+    bench.deliver(&leased[1], 12).await;
+    assert_eq!(names(&bench.lease(13).await), ["resolved B"]);
+    bench.deliver(&leased[0], 14).await;
+    assert_eq!(names(&bench.lease(15).await), ["acknowledged A"]);
+    bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn the_most_urgent_leave_first() {
+    let bench = Bench::new();
+    for (index, script) in [
+        event("resolved", "R"),
+        event("acknowledged", "A"),
+        json!({ "event": "new", "id": "low", "priority": "5 sehr niedrig" }),
+        new("normal"),
+        json!({ "event": "new", "id": "high", "priority": "Critical" }),
+    ]
+    .iter()
+    .enumerate()
+    {
+        bench.bring(script, i64::try_from(index).unwrap()).await;
+    }
+    let first = bench.lease_for(&[("ops", 2)], PLENTY, 100).await;
+    assert_eq!(names(&first.deliveries), ["new high", "new normal"]);
+    let budget = Budget { new: 3, other: 1 };
+    let rest = bench.lease_for(&[("ops", 9)], budget, 100).await;
+    assert_eq!(names(&rest.deliveries), ["new low", "acknowledged A"]);
+    assert_eq!(names(&bench.lease(100).await), ["resolved R"]);
+}
+
+#[tokio::test]
+async fn no_team_is_held_up_by_another() {
+    let bench = Bench::new();
+    for index in 0..50 {
+        bench.bring(&new(&format!("T-{index}")), 0).await;
+    }
+    bench
+        .spool
+        .accept(mail("night", &event("resolved", "N")), at(1))
+        .await
+        .unwrap();
+    bench.decide(1).await;
+    let lease = bench.lease_for(&[("night", 5)], PLENTY, 2).await;
+    assert_eq!(names(&lease.deliveries), ["resolved N"]);
+    assert_eq!(bench.spool.teams().await.unwrap(), ["ops"]);
+    let lease = bench
+        .lease_for(&[("ops", 7), ("night", 5)], PLENTY, 2)
+        .await;
+    assert_eq!(lease.deliveries.len(), 7);
+}
+
+#[tokio::test]
+async fn a_lease_says_when_the_next_is_due() {
+    let bench = Bench::new();
+    bench
+        .bring(
+            &json!({ "event": "new", "id": "held", "hold_ms": 60_000 }),
+            0,
+        )
+        .await;
+    let lease = bench.lease_for(&[("ops", 1)], PLENTY, 10).await;
+    assert!(lease.deliveries.is_empty());
+    assert_eq!(lease.next_due, Some(at(60_000)));
+    assert_eq!(names(&bench.lease(60_000).await), ["new held"]);
+}
+
+#[tokio::test]
+async fn lifecycle_of_a_ticket() {
+    let bench = Bench::new();
+    let script = [
+        "new",
+        "new",
+        "acknowledged",
+        "acknowledged",
+        "new",
+        "update",
+        "resolved",
+        "resolved",
+        "acknowledged",
+        "new",
+    ];
+    for (index, name) in script.iter().enumerate() {
+        let ms = i64::try_from(index).unwrap();
+        bench.bring(&event(name, "T"), ms).await;
+        bench.deliver_all(ms).await;
+    }
+    assert_eq!(
+        bench.outcomes().await,
+        [
+            "alerted: 201",
+            "suppressed: repeated new of an open ticket",
+            "acknowledged: 201",
+            "suppressed: repeated acknowledged of an acknowledged ticket",
+            "suppressed: repeated new of an open ticket",
+            "suppressed: update: a-rule",
+            "resolved: 201",
+            "suppressed: repeated resolved of a resolved ticket",
+            "suppressed: acknowledged after resolved",
+            "alerted: 201",
+        ]
+    );
+    let tickets = bench.spool.tickets(10).await.unwrap();
+    assert_eq!(tickets.len(), 1);
+    assert_eq!(tickets[0].state, TicketState::Open);
+    assert_eq!(tickets[0].alert.as_ref().unwrap().title, "Disk full");
+    bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn repeats_that_wait_together_are_folded_when_their_turn_comes() {
+    let bench = Bench::new();
+    for _ in 0..200 {
+        bench.bring(&new("T"), 0).await;
+    }
+    assert_eq!(bench.deliver_all(1).await, ["new T"]);
+    let outcomes = bench.outcomes().await;
+    let repeats = outcomes
+        .iter()
+        .filter(|o| o.as_str() == "suppressed: repeated new of an open ticket");
+    assert_eq!(repeats.count(), 199);
+    bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_close_cancels_an_alert_that_nobody_got() {
+    let bench = Bench::new();
+    bench.bring(&new("T"), 0).await;
+    // Tried in vain, but surely not arrived.
+    let leased = bench.lease(1).await;
+    let step = Step::Wait {
+        until: at(100),
+        maybe_paged: false,
+    };
+    bench.settle(&leased[0], step, 1).await;
+    bench.bring(&event("acknowledged", "T"), 2).await;
+    let settled = bench.bring(&event("resolved", "T"), 3).await;
+    assert_eq!(settled.len(), 3);
+    let reason = "suppressed: closed before anyone was paged";
+    assert_eq!(bench.outcomes().await, [reason; 3]);
+    assert!(bench.deliver_all(200).await.is_empty());
+    bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_close_follows_an_alert_that_somebody_may_have_got() {
+    for in_flight in [true, false] {
+        let bench = Bench::new();
+        bench.bring(&new("T"), 0).await;
+        let leased = bench.lease(1).await;
+        let step = Step::Wait {
+            until: at(100),
+            maybe_paged: true,
+        };
+        if in_flight {
+            bench.bring(&event("resolved", "T"), 2).await;
+            bench.settle(&leased[0], step, 3).await;
+        } else {
+            bench.settle(&leased[0], step, 2).await;
+            bench.bring(&event("resolved", "T"), 3).await;
+        }
+        assert_eq!(bench.deliver_all(200).await, ["new T", "resolved T"]);
+    }
+    // The gateway died while sending: it may have arrived, too.
+    let bench = Bench::new();
+    bench.bring(&new("T"), 0).await;
+    bench.lease(1).await;
+    let bench = bench.restart();
+    bench.bring(&event("resolved", "T"), 2).await;
+    assert_eq!(bench.deliver_all(200).await, ["new T", "resolved T"]);
+}
+
+#[tokio::test]
+async fn hold_pages_nobody_when_the_ticket_is_closed_in_time() {
+    let held = json!({ "event": "new", "id": "T", "hold_ms": 60_000 });
+    let bench = Bench::new();
+    bench.bring(&held, 0).await;
+    bench.bring(&event("resolved", "T"), 59_000).await;
+    assert!(bench.deliver_all(100_000).await.is_empty());
+
+    let bench = Bench::new();
+    bench.bring(&held, 0).await;
+    assert_eq!(bench.deliver_all(60_000).await, ["new T"]);
+    bench.bring(&event("resolved", "T"), 61_000).await;
+    assert_eq!(bench.deliver_all(62_000).await, ["resolved T"]);
+}
+
+#[tokio::test]
+async fn an_escalation_pages_again() {
+    let bench = Bench::new();
+    bench.bring(&new("T"), 0).await;
+    bench.deliver_all(1).await;
+    let escalation = json!({ "event": "update", "id": "T", "escalate": true });
+    bench.bring(&escalation, 2).await;
+    assert_eq!(bench.deliver_all(3).await, ["new T"]);
+}
+
+#[tokio::test]
+async fn a_mail_received_twice_is_a_named_duplicate_within_a_window() {
+    let header = "Message-ID: <1@kix>\r\n";
+    let day = 24 * 3600 * 1000;
+    let no_ticket = json!({ "event": "new", "title": "hello" });
+    let other = json!({ "event": "new", "title": "another title" });
+    let bench = Bench::new();
+    let mut first = None;
+    for (team, script, ms) in [
+        ("ops", &no_ticket, 0),
+        ("ops", &no_ticket, 1000),
+        ("night", &no_ticket, 1000),
+        ("ops", &other, 2000),
+        ("ops", &no_ticket, 6 * day),
+    ] {
+        let mail = mail_with(team, header, script);
+        let id = bench.spool.accept(mail, at(ms)).await.unwrap();
+        first.get_or_insert(id);
+        bench.decide(ms).await;
+    }
+    let duplicate = format!(
+        "suppressed: duplicate of {}: the same Message-ID",
+        first.unwrap()
+    );
+    let expected = [
+        "waiting: ",
+        &duplicate,
+        "waiting: ",
+        "waiting: ",
+        "waiting: ",
+    ];
+    assert_eq!(bench.outcomes().await, expected);
+    bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_mail_to_several_teams_has_one_outcome_for_each() {
+    let bench = Bench::new();
+    let mut mail = mail("ops", &new("T"));
+    for (path, team) in [("b@x", "night"), ("c@x", "ops")] {
+        mail.recipients.push(Recipient {
+            forward_path: path.to_owned(),
+            team: team.to_owned(),
+        });
+    }
+    bench.spool.accept(mail, at(0)).await.unwrap();
+    let undecided = bench.spool.undecided(10).await.unwrap();
+    assert_eq!(undecided[0].addressed.len(), 2);
+    bench.decide(1).await;
+    assert_eq!(bench.deliver_all(2).await, ["new T"]);
+    assert_eq!(bench.outcomes().await.len(), 2);
+    bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_digest_is_split_and_balances() {
+    let bench = Bench::new();
+    let digest = json!([new("A"), event("update", "B"), new("C")]);
+    bench.bring(&digest, 0).await;
+    assert_eq!(bench.deliver_all(1).await, ["new A", "new C"]);
+    bench.bring(&event("resolved", "C"), 2).await;
+    assert_eq!(bench.deliver_all(3).await, ["resolved C"]);
+    let audit = bench.spool.audit().await.unwrap();
+    assert!(audit.balances(), "{:?}", audit.problems);
+    assert_eq!(
+        (audit.teams["ops"].accepted, audit.teams["ops"].split),
+        (2, 2)
+    );
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_shown_retried_and_dropped() {
+    let bench = Bench::new();
+    let id = bench.accept(&new("T"), 0).await;
+    bench.decide(0).await;
+    let leased = bench.lease(1).await;
+    let dead = Step::End(Ending::DeadLetter, "404".to_owned());
+    bench.settle(&leased[0], dead.clone(), 2).await;
+    let ending = StageFilter::Ending(Ending::DeadLetter);
+    let filter = Filter {
+        stage: Some(ending),
+        ..Filter::default()
+    };
+    assert_eq!(bench.spool.list(filter.clone(), 10).await.unwrap().len(), 1);
+    let shown = bench.spool.show(id).await.unwrap().unwrap();
+    assert_eq!(shown.deliveries[0].attempts[0].answer, "an answer");
+    assert!(shown.deliveries[0].decision.is_some());
+
+    assert_eq!(bench.spool.retry(DeadLetters::All, at(3)).await.unwrap(), 1);
+    bench.assert_balanced().await;
+    let leased = bench.lease(4).await;
+    assert_eq!(names(&leased), ["new T"]);
+    bench.settle(&leased[0], dead, 5).await;
+    assert_eq!(bench.spool.drop_mail(id, at(6)).await.unwrap(), 1);
+    assert_eq!(bench.outcomes().await, ["dead-letter: dropped by a person"]);
+    bench.assert_balanced().await;
+    assert!(
+        bench
+            .spool
+            .retry(
+                DeadLetters::Of("0190163d-8694-739b-aea5-966c26f8ad90".parse().unwrap()),
+                at(7)
+            )
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn an_undecided_dead_letter_is_decided_again_when_retried() {
+    let bench = Bench::new();
+    let id = bench
+        .accept(&json!({ "dead_letter": true, "event": "update" }), 0)
+        .await;
+    bench.decide(0).await;
+    assert_eq!(bench.outcomes().await, ["dead-letter: the script says so"]);
+    bench.spool.retry(DeadLetters::Of(id), at(1)).await.unwrap();
+    assert_eq!(bench.spool.undecided(10).await.unwrap().len(), 1);
+    bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn dropping_a_waiting_mail_gives_the_next_its_turn() {
+    let bench = Bench::new();
+    let first = bench.accept(&new("T"), 0).await;
+    bench.decide(0).await;
+    bench.bring(&new("T"), 1).await;
+    assert_eq!(bench.spool.drop_mail(first, at(2)).await.unwrap(), 1);
+    assert_eq!(bench.deliver_all(3).await, ["new T"]);
+    bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn pruning_keeps_the_ledger_and_what_is_not_finished() {
+    let bench = Bench::new();
+    for index in 0..5 {
+        bench.bring(&new(&format!("T-{index}")), 0).await;
+    }
+    let leased = bench.lease_for(&[("ops", 3)], PLENTY, 1).await.deliveries;
+    bench.deliver(&leased[0], 10).await;
+    bench.deliver(&leased[1], 10).await;
+    bench.deliver(&leased[2], 1000).await;
+    assert_eq!(bench.spool.prune(at(500), 1).await.unwrap(), 1);
+    assert_eq!(bench.spool.prune(at(500), 100).await.unwrap(), 1);
+    assert_eq!(bench.spool.prune(at(500), 100).await.unwrap(), 0);
+    assert_eq!(bench.outcomes().await.len(), 3);
+    let audit = bench.spool.audit().await.unwrap();
+    assert!(audit.balances(), "{:?}", audit.problems);
+    assert_eq!(audit.teams["ops"].outcomes[&Ending::Alerted], 3);
+}
+
+#[tokio::test]
+async fn hurry_brings_back_what_was_postponed_and_not_what_is_held() {
+    let bench = Bench::new();
+    bench.bring(&new("tried"), 0).await;
+    bench
+        .bring(
+            &json!({ "event": "new", "id": "held", "hold_ms": 60_000 }),
+            0,
+        )
+        .await;
+    let leased = bench.lease(1).await;
+    let mut progress = Progress::default();
+    progress.failed(mailbell::config::TransportKind::Webhook, at(1), false);
+    let settlement = Settlement {
+        delivery: leased[0].delivery,
+        attempts: Vec::new(),
+        progress: progress.clone(),
+        step: Step::Wait {
+            until: at(300_000),
+            maybe_paged: false,
+        },
+    };
+    bench.spool.settle(vec![settlement], at(2)).await.unwrap();
+    assert!(bench.lease(3).await.is_empty());
+    bench.spool.hurry("ops", at(4)).await.unwrap();
+    let leased = bench.lease(4).await;
+    assert_eq!(names(&leased), ["new tried"]);
+    assert_eq!(leased[0].progress, progress);
+}
+
+#[tokio::test]
+async fn lists_are_filtered_and_paged() {
+    let bench = Bench::new();
+    let mut ids = Vec::new();
+    for index in 0..5 {
+        ids.push(bench.accept(&new(&format!("T-{index}")), index).await);
+    }
+    bench.decide(10).await;
+    let of = |filter: Filter, limit| {
+        let spool = Arc::clone(&bench.spool);
+        async move {
+            let list = spool.list(filter, limit).await.unwrap();
+            list.into_iter().map(|one| one.mail).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(of(Filter::default(), 2).await, [ids[4], ids[3]]);
+    let next = Filter {
+        before: Some(ids[3]),
+        ..Filter::default()
+    };
+    assert_eq!(of(next, 2).await, [ids[2], ids[1]]);
+    let one = Filter {
+        external_id: Some("T-1".to_owned()),
+        stage: Some(StageFilter::Unfinished),
+        ..Filter::default()
+    };
+    assert_eq!(of(one, 9).await, [ids[1]]);
+    let none = Filter {
+        source: Some("kix".to_owned()),
+        ..Filter::default()
+    };
+    assert!(of(none, 9).await.is_empty());
+}
+
+#[test]
+fn a_second_gateway_on_the_same_file_does_not_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("spool.db");
+    let first = Sqlite::open_gateway(&path).unwrap();
+    let Err(SpoolError::Unavailable(reason)) = Sqlite::open_gateway(&path) else {
+        panic!("two gateways");
+    };
+    assert!(reason.contains("in use by another mailbell"), "{reason}");
+    Sqlite::open_visitor(&path).unwrap();
+    drop(first);
+    Sqlite::open_gateway(&path).unwrap();
+}
+
+#[test]
+fn a_database_of_a_later_version_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("spool.db");
+    drop(Sqlite::open_gateway(&path).unwrap());
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    let error = Sqlite::open_gateway(&path).unwrap_err();
+    assert!(error.to_string().contains("later version"), "{error}");
+}
