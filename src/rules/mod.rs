@@ -11,6 +11,7 @@
 
 mod claim;
 mod compile;
+mod customer;
 mod decide;
 mod digest;
 pub mod explain;
