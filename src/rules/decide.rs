@@ -12,10 +12,11 @@
 
 use super::Decision;
 use super::explain::{self, Recorder, Trace, quoted};
-use super::field::{self, Values};
+use super::field;
 use super::mail::{Mail, heading};
 use super::render::{self, Rendering};
 use super::ruleset::{Rule, RuleSet, Source};
+use super::values::Values;
 use super::written::OnUnmatched;
 use crate::alert::{Event, Status};
 use crate::message::{Envelope, Message};

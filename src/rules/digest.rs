@@ -4,9 +4,10 @@ use regex::Regex;
 
 use super::Decision;
 use super::explain::{Recorder, quoted};
-use super::field::{self, Values};
+use super::field;
 use super::mail::Mail;
 use super::ruleset::{Rule, Source};
+use super::values::Values;
 use crate::alert::Event;
 use crate::limits;
 

@@ -13,7 +13,7 @@ use super::label::Labels;
 use super::mail::Mail;
 use super::part::Part;
 use super::pattern::Pattern;
-use crate::alert::Event;
+use super::values::Values;
 
 /// One field of a rule file, compiled.
 #[derive(Debug, Clone)]
@@ -50,52 +50,6 @@ pub const S4_LINES: [(&str, &str); 7] = [
     ("xs4sourcesystem", "s4_source_system"),
 ];
 
-/// What was found, by field name, in the order of the rule file.
-#[derive(Debug, Clone, Default)]
-pub struct Values {
-    values: IndexMap<String, String>,
-    /// Found below the customer's words.
-    weak: HashSet<String>,
-}
-
-impl Values {
-    /// The value with its line breaks.
-    pub fn raw(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
-    }
-
-    /// The value on one line.
-    pub fn line(&self, name: &str) -> Option<String> {
-        self.raw(name).map(collapse)
-    }
-
-    /// What a rule of that event may go by: what was found below the customer's words
-    /// acknowledges and resolves nothing.
-    pub fn evidence_for(&self, event: Event) -> Cow<'_, Values> {
-        let closes = matches!(event, Event::Acknowledged | Event::Resolved);
-        if !closes || self.weak.is_empty() {
-            return Cow::Borrowed(self);
-        }
-        let mut strong = self.clone();
-        strong.values.retain(|name, _| !self.weak.contains(name));
-        Cow::Owned(strong)
-    }
-
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.values.keys().map(String::as_str)
-    }
-
-    /// Every value on one line.
-    pub fn on_one_line(&self) -> IndexMap<String, String> {
-        let collapsed = |(name, value): (&String, &String)| (name.clone(), collapse(value));
-        self.values.iter().map(collapsed).collect()
-    }
-
-    pub fn set(&mut self, name: &str, value: String) {
-        self.values.insert(name.to_owned(), value);
-    }
-}
-
 /// Everything that `fields` and the X-S4-* lines give for one mail.
 pub fn extract(fields: &[Field], marks: &Marks, mail: &Mail<'_>, record: &mut Recorder) -> Values {
     let known = &marks.labels;
@@ -119,10 +73,7 @@ pub fn extract(fields: &[Field], marks: &Marks, mail: &Mail<'_>, record: &mut Re
         })
         .collect();
     let named = std::mem::take(&mut seen.named);
-    let mut values = Values {
-        weak: std::mem::take(&mut seen.weak),
-        ..Values::default()
-    };
+    let mut values = Values::with_weak(std::mem::take(&mut seen.weak));
     for (field, value) in fields.iter().zip(found) {
         let value = value.or_else(|| named.get(&field.name).and_then(|text| field.clean(text)));
         if let Some(value) = value.or_else(|| field.default.clone()) {
@@ -185,7 +136,7 @@ impl Seen<'_, '_> {
                 return Some(value);
             }
         }
-        if let Some(value) = self.from_below(field, record) {
+        if let Some(value) = self.value_below(field, record) {
             self.weak.insert(field.name.clone());
             return Some(value);
         }
@@ -254,7 +205,7 @@ impl Seen<'_, '_> {
 
     /// A value behind a label that the ticket system wrote below the customer's words, and
     /// nowhere above them.
-    fn from_below(&mut self, field: &Field, record: &mut Recorder) -> Option<String> {
+    fn value_below(&mut self, field: &Field, record: &mut Recorder) -> Option<String> {
         if self.below.is_empty() {
             return None;
         }
@@ -263,7 +214,9 @@ impl Seen<'_, '_> {
             if take.labels.is_empty() || take.labels.iter().any(|label| above(&label)) {
                 continue;
             }
-            record.say(|| "below the customer's words, where nothing acknowledges or resolves:".to_owned());
+            record.say(|| {
+                "below the customer's words, where nothing acknowledges or resolves:".to_owned()
+            });
             let value = self.behind_label(&self.below, take, record);
             let value = value.and_then(|value| self.inner(field, take, value, record));
             if let Some(value) = value.and_then(|value| field.accept(&value, record)) {

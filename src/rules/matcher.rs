@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::explain::{Recorder, quoted};
-use super::field::Values;
 use super::mail::{Mail, heading};
 use super::part::Part;
 use super::pattern::Pattern;
+use super::values::Values;
 use indexmap::IndexMap;
 
 /// What a condition looks at.

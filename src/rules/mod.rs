@@ -27,6 +27,7 @@ pub mod rulebook;
 mod ruleset;
 mod selftest;
 mod template;
+mod values;
 mod written;
 
 use std::time::Duration;

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use super::collapse;
-use super::field::Values;
 use super::mail::Mail;
 use super::ruleset::AlertTemplates;
 use super::template::Template;
+use super::values::Values;
 use crate::alert::{Alert, Event, ExternalId, Scenario, Status, TEXT_NAMES, TITLE_NAMES};
 use crate::limits;
 use crate::message::Message;
