@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::alert::Status;
 use crate::clock::{Clock, Time};
@@ -26,7 +27,7 @@ use crate::deliver::circuit::Change;
 use crate::deliver::lanes::{Lanes, Order, Transports};
 use crate::deliver::pace::Pace;
 use crate::deliver::trail::Trail;
-use crate::deliver::{Deferral, Dispatch, Outcome, Transport};
+use crate::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport};
 use crate::limits::{DECIDE_BATCH, DRAIN_MAX, LOOK_AGAIN, SPOOL_PAUSE_FIRST, SPOOL_PAUSE_MAX};
 use crate::message::Envelope;
 use crate::observe::{Happening, Observer, age};
@@ -372,7 +373,7 @@ impl Shared {
             };
             let kind = transport.kind();
             let at = self.clock.now();
-            let outcome = self.attempt(&leased, &*transport).await;
+            let outcome = self.attempt(&leased, transport).await;
             let now = self.clock.now();
             let took = now.since(at);
             attempts.push(Attempt {
@@ -420,7 +421,7 @@ impl Shared {
         self.ready.notify_one();
     }
 
-    async fn attempt(&self, leased: &Leased, transport: &dyn Transport) -> Outcome {
+    async fn attempt(&self, leased: &Leased, transport: Arc<dyn Transport>) -> Outcome {
         let mut original = None;
         if transport.wants_original() {
             match self.spool.raw(leased.mail).await {
@@ -428,7 +429,13 @@ impl Shared {
                 Err(error) => return Outcome::deferred(Deferral::Spool, error.to_string()),
             }
         }
-        transport.deliver(&Dispatch::new(leased, original)).await
+        let dispatch = Dispatch::new(leased, original);
+        // A task of its own: should it panic, the delivery is not left hanging.
+        let sending = tokio::spawn(async move { transport.deliver(&dispatch).await });
+        match AbortOnDropHandle::new(sending).await {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::rejected(Rejection::Unwritable, error.to_string()),
+        }
     }
 
     /// Tells of the attempt, and lets the circuit of its transport draw its conclusion.
