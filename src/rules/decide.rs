@@ -13,7 +13,7 @@
 use super::Decision;
 use super::explain::{self, Recorder, Trace, quoted};
 use super::field::{self, Values};
-use super::mail::Mail;
+use super::mail::{Mail, heading};
 use super::render::{self, Rendering};
 use super::ruleset::{Rule, RuleSet, Source};
 use super::written::OnUnmatched;
@@ -95,6 +95,10 @@ impl Source {
             record.say(|| format!("customer's text from {}", quoted(mail.customer_text)));
         }
         let values = field::extract(&self.fields, &self.labels, &mail, record);
+        record.say(|| {
+            let title = values.deciding("title");
+            format!("heading: {}", heading(mail.subject, title.as_deref()))
+        });
         let rule = self.rule(&mail, &values, record);
         if let Some((rule, split)) = rule.and_then(|rule| Some((rule, rule.split.as_ref()?))) {
             let tickets = self.split(rule, split, &mail, record);

@@ -23,7 +23,8 @@ impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.steps {
             for line in step.text.lines() {
-                writeln!(f, "{:indent$}{line}", "", indent = step.depth * 2)?;
+                let indent = if line.is_empty() { 0 } else { step.depth * 2 };
+                writeln!(f, "{:indent$}{line}", "")?;
             }
         }
         for decision in &self.decisions {
@@ -59,11 +60,15 @@ fn write_decision(f: &mut fmt::Formatter<'_>, decision: &Decision) -> fmt::Resul
         Some(alert) => {
             writeln!(f, "alert:")?;
             for (name, value) in alert.entries() {
-                let text = match value.as_str() {
-                    Some(text) => text.replace('\n', "\n    "),
-                    None => value.to_string(),
-                };
-                writeln!(f, "  {name}: {text}")?;
+                let text = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
+                let mut lines = text.lines();
+                writeln!(f, "  {name}: {}", lines.next().unwrap_or_default())?;
+                for line in lines {
+                    let indent = if line.is_empty() { 0 } else { 4 };
+                    writeln!(f, "{:indent$}{line}", "")?;
+                }
             }
             Ok(())
         }

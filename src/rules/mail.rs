@@ -4,9 +4,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use regex::Regex;
-
 use super::part::Part;
+use super::pattern::Pattern;
 use crate::message::{Envelope, Mailbox, Message};
 
 /// One mail, or one ticket of a digest.
@@ -22,7 +21,7 @@ pub struct Mail<'a> {
 }
 
 impl<'a> Mail<'a> {
-    pub fn new(message: &'a Message, envelope: &'a Envelope, after: &[Regex]) -> Mail<'a> {
+    pub fn new(message: &'a Message, envelope: &'a Envelope, after: &[Pattern]) -> Mail<'a> {
         Mail::of_text(message, envelope, &message.text, after)
     }
 
@@ -31,7 +30,7 @@ impl<'a> Mail<'a> {
         message: &'a Message,
         envelope: &'a Envelope,
         text: &'a str,
-        after: &[Regex],
+        after: &[Pattern],
     ) -> Mail<'a> {
         let end = after
             .iter()

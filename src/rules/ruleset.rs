@@ -3,16 +3,15 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use indexmap::IndexMap;
-use regex::Regex;
-
 use super::field::Field;
 use super::matcher::{Gates, Matcher};
+use super::pattern::Pattern;
 use super::selftest::TestMail;
 use super::template::Template;
 use super::written::{OnUnmatched, Text, Want};
 use crate::alert::Event;
 use crate::diagnostic::SourceText;
+use indexmap::IndexMap;
 
 /// All rule files in force, compiled. Immutable: a reload makes another one.
 #[derive(Debug, Default)]
@@ -26,7 +25,7 @@ pub struct Source {
     pub file: SourceText,
     pub name: Text,
     pub on_unmatched: OnUnmatched,
-    pub customer_text_after: Vec<Regex>,
+    pub customer_text_after: Vec<Pattern>,
     pub gates: Gates,
     pub fields: Vec<Field>,
     /// Normal forms of all labels.
@@ -48,7 +47,7 @@ pub struct Rule {
     pub alert: AlertTemplates,
     pub escalate: bool,
     pub hold: Option<Duration>,
-    pub split: Option<Regex>,
+    pub split: Option<Pattern>,
 }
 
 #[derive(Debug, Clone, Default)]

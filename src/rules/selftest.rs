@@ -125,10 +125,11 @@ impl Comparison<'_> {
 
     fn decision(&mut self, file: &str, want: &Want) {
         let decision = self.decision;
-        // A test stands in the file of the source that it is about, unless it says otherwise.
-        let source = want.source.as_deref();
-        let about = (decision.event != Event::Ignore || want.rule.is_some()).then_some(file);
-        self.same("source", source.or(about), decision.source.as_deref());
+        // A test stands in the file of the source that it is about: no other file may take its
+        // mail unless it says so. A mail that none takes has the source "".
+        let got = decision.source.as_deref().unwrap_or_default();
+        let own = (!got.is_empty()).then_some(file);
+        self.same("source", want.source.as_deref().or(own), Some(got));
         self.same("rule", want.rule.as_deref(), decision.rule.as_deref());
         let event = want.event.map(|event| Event::from(event).as_str());
         self.same("event", event, Some(decision.event.as_str()));

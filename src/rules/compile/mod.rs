@@ -7,12 +7,11 @@ mod fields;
 use std::collections::HashSet;
 
 use indexmap::IndexMap;
-use regex::Regex;
 use toml::Spanned;
 
 use super::field::{Field, S4_LINES};
 use super::matcher::Gates;
-use super::pattern::{self, Defines};
+use super::pattern::{self, Defines, Pattern};
 use super::ruleset::{AlertTemplates, RuleSet, Source, Test};
 use super::selftest;
 use super::written::{self, Patterns, RuleFile, Text};
@@ -161,7 +160,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn regex(&mut self, text: &Text, key: &str) -> Option<Regex> {
+    fn regex(&mut self, text: &Text, key: &str) -> Option<Pattern> {
         match pattern::compile(self.file, text, &self.defines) {
             Ok(regex) => Some(regex),
             Err(problem) => {
@@ -171,7 +170,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn patterns(&mut self, patterns: &Patterns, key: &str) -> Vec<Regex> {
+    fn patterns(&mut self, patterns: &Patterns, key: &str) -> Vec<Pattern> {
         patterns
             .0
             .iter()
