@@ -96,7 +96,7 @@ async fn decide(spool: &Arc<dyn Spool>, number: &mut usize) -> anyhow::Result<us
         });
     }
     let count = decided.len();
-    spool.decide(decided, SystemClock.now()).await?;
+    spool.decide(decided.into(), SystemClock.now()).await?;
     Ok(count)
 }
 

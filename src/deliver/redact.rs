@@ -103,7 +103,8 @@ mod tests {
             // Cut anywhere, not even its beginning shows.
             let text = format!("0000{secret}");
             let cut = text.get(..cut.min(text.len())).unwrap_or_default();
-            prop_assert!(!redactor.redact_cut(cut).contains(&secret[..1]));
+            let shown = redactor.redact_cut(cut);
+            prop_assert!(shown.chars().all(|c| c == '0' || c == '*'), "{shown}");
         }
     }
 }

@@ -68,7 +68,7 @@ struct Gateway {
     receiver: Receiver,
     stop: CancellationToken,
     running: tokio::task::JoinHandle<()>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Gateway {
@@ -129,7 +129,7 @@ impl Gateway {
             receiver,
             stop,
             running,
-            _directory: directory,
+            directory,
         }
     }
 
@@ -539,6 +539,26 @@ async fn a_mail_that_panics_the_reader_is_a_dead_letter_and_stops_nothing() {
         outcomes[0].starts_with("dead-letter: reading"),
         "{outcomes:?}"
     );
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_the_store_refuses_is_a_dead_letter_and_stops_nothing() {
+    let gateway = Gateway::start(Setup::default()).await;
+    let store = rusqlite::Connection::open(gateway.directory.path().join("spool.db")).unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries WHEN NEW.title = 'poison'
+        BEGIN SELECT RAISE(ABORT, 'refused by the test'); END";
+    store.execute_batch(refuse).unwrap();
+    let poison = json!({ "event": "new", "id": "P", "title": "poison" });
+    let scripts = [new("A"), poison, new("B")];
+    let takes = scripts.iter().map(|script| gateway.take(script));
+    for take in takes {
+        take.await;
+    }
+    let mut outcomes = gateway.settled().await;
+    outcomes.sort();
+    assert!(outcomes[0].starts_with("alerted"), "{outcomes:?}");
+    assert!(outcomes[2].contains("refused by the test"), "{outcomes:?}");
     gateway.end().await;
 }
 

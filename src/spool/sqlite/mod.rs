@@ -152,7 +152,7 @@ impl Spool for Sqlite {
             .await
     }
 
-    async fn decide(&self, decided: Vec<Decided>, now: Time) -> Result<Vec<Settled>, SpoolError> {
+    async fn decide(&self, decided: Arc<[Decided]>, now: Time) -> Result<Vec<Settled>, SpoolError> {
         self.write(Durability::Written, 0, move |connection| {
             decide::decide(connection, &decided, now)
         })
