@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -287,7 +288,7 @@ fn transports(
                         TransportKind::Relay => {
                             let relay = relay.as_ref().context("[relay] is missing")?;
                             let to = team.relay_to.as_ref().context("relay_to is missing")?;
-                            Ok(Arc::new(relay.relay(to, team.relay_form)?))
+                            Ok(Arc::new(relay.relay(to.expose_secret(), team.relay_form)?))
                         }
                     }
                 },
