@@ -61,6 +61,14 @@ pub const SMTP_READ_BYTES: usize = 16 * 1024;
 /// Time for a TLS handshake. Clients need a second; a half-open one must not hold a connection.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes of a PROXY header. A v1 line has at most 107, a v2 header with addresses 232; balancers add
+/// TLVs such as a client certificate's name.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4_096;
+
+/// Time for a load balancer to send its PROXY header: the protocol asks for at least 3 seconds, so
+/// that one lost packet is sent again.
+pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Time for the store to make a mail durable. Clients wait 10 minutes (RFC 5321 4.5.3.2.6).
 pub const SMTP_STORE_TIMEOUT: Duration = Duration::from_secs(120);
 

@@ -143,6 +143,7 @@ impl<'a> Resolver<'a> {
                 .as_ref()
                 .map(|list| list.get_ref().clone())
                 .unwrap_or_default(),
+            proxy_from: smtp.proxy_from.iter().flatten().map(|net| net.0).collect(),
             allow: smtp.allow.as_ref().map_or_else(loopback, |nets| {
                 nets.iter().map(|NetText(net)| *net).collect()
             }),

@@ -18,6 +18,7 @@ mod lines;
 pub mod listener;
 mod opening;
 pub mod policy;
+pub mod proxied;
 pub mod received;
 pub mod reply;
 pub mod sasl;

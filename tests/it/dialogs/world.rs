@@ -24,6 +24,7 @@ impl Default for World {
             smtp: Smtp {
                 listen: Vec::new(),
                 listen_tls: Vec::new(),
+                proxy_from: Vec::new(),
                 allow: vec!["127.0.0.0/8".parse().unwrap()],
                 users: Vec::new(),
                 require_tls: false,
