@@ -7,16 +7,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Answer, Problems, Surroundings};
 use crate::config::{self, Config, Loaded, Refused};
-use crate::gateway::{Addresses, Gateway};
+use crate::gateway::{Addresses, Gateway, Handed};
 use crate::rules::Rulebook;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {}
 
 pub(super) fn run(_: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
+    let handed = Handed::from_environment()?;
     let (config, rulebook) = open(surroundings)?;
     super::runtime()?.block_on(async {
-        let gateway = Gateway::start(&config, Arc::new(rulebook)).await?;
+        let gateway = Gateway::start_on(&config, Arc::new(rulebook), handed).await?;
         announce(&gateway.addresses)?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

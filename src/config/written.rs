@@ -50,7 +50,8 @@ pub struct Smtp {
     #[schemars(with = "Vec<User>")]
     pub users: Vec<Spanned<User>>,
     /// Refuse MAIL before TLS.
-    pub require_tls: Option<bool>,
+    #[schemars(with = "Option<bool>")]
+    pub require_tls: Option<Spanned<bool>>,
     /// The largest mail taken. Default 25 MiB.
     pub size_max: Option<SizeText>,
     /// Connections at the same time. Default 10000.

@@ -10,6 +10,7 @@
 
 pub mod address;
 mod admission;
+pub mod certificate;
 pub mod command;
 mod connection;
 pub mod credentials;
