@@ -79,6 +79,9 @@ pub const CERTIFICATE_EVERY: Duration = Duration::from_secs(3600);
 /// How long certificate files must be quiet before they are read: a renewal writes two of them.
 pub const CERTIFICATE_QUIET: Duration = Duration::from_millis(500);
 
+/// File descriptors that are no SMTP connection: listeners, spool, deliveries, HTTP.
+pub const DESCRIPTORS_BESIDE: usize = 256;
+
 /// Time for the store to make a mail durable. Clients wait 10 minutes (RFC 5321 4.5.3.2.6).
 pub const SMTP_STORE_TIMEOUT: Duration = Duration::from_secs(120);
 
