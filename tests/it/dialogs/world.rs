@@ -201,6 +201,22 @@ impl Pair {
         made.cert.der().clone()
     }
 
+    /// The same with an end, and a start long ago.
+    pub fn write_until(files: &Tls, end: jiff::Timestamp) {
+        Pair::write_for(files, HOSTNAME, end);
+    }
+
+    pub fn write_for(files: &Tls, name: &str, end: jiff::Timestamp) {
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let since_epoch = std::time::Duration::from_secs(end.as_second().try_into().unwrap());
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_epoch;
+        params.not_before = params.not_after - std::time::Duration::from_secs(400 * 24 * 3600);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = params.self_signed(&key).unwrap();
+        std::fs::write(&files.certificate, made.pem()).unwrap();
+        std::fs::write(&files.key, key.serialize_pem()).unwrap();
+    }
+
     pub fn load(&self) -> Arc<Certificates> {
         Certificates::load(&self.files).unwrap()
     }

@@ -291,7 +291,8 @@ async fn postfix_relays_to_the_gateway() {
         BTreeSet::from(["oncall@alerts.example", "ops@alerts.example"])
     );
     assert!(mail.tls.as_ref().unwrap().starts_with("TLSv1.3 "));
-    assert!(header(&mail.data).contains(" with ESMTPS"));
+    // Postfix asks for SMTPUTF8 because the subject is not ASCII (RFC 6531 4.3).
+    assert!(header(&mail.data).contains(" with UTF8SMTPS"));
     assert_eq!(body(mail), MAIL.split_once("\r\n\r\n").unwrap().1);
     assert!(postfix.log().contains("550 5.1.1"), "{}", postfix.log());
 }
