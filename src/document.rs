@@ -105,12 +105,12 @@ fn from_error(source: &SourceText, error: &toml::de::Error, key: String) -> Diag
 /// somebody who edits a file, and what to do about it.
 fn in_plain_words(message: &str) -> (String, Option<String>) {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let closest = |what: &str| match names.split_first() {
-        Some((unknown, known)) => Some(match suggestion(unknown, known.iter().copied()) {
+    let closest = |what: &str| {
+        let (unknown, known) = names.split_first()?;
+        Some(match suggestion(unknown, known.iter().copied()) {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("the {what} here are: {}", known.join(", ")),
-        }),
-        None => None,
+        })
     };
     let unknown = names.first().copied().unwrap_or_default();
     if message.starts_with("unknown field") {

@@ -7,9 +7,12 @@
 //! Owns the order of the steps and what happens when one fails. Must not know how a mail is read,
 //! how a store works, or what a transport says on the wire.
 
+mod reading;
+mod sending;
+mod trouble;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,23 +22,18 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::alert::Status;
+use self::reading::read;
+use self::trouble::Trouble;
 use crate::clock::{Clock, Time};
-use crate::config::{Retry, TransportKind};
-use crate::deliver::circuit::Change;
-use crate::deliver::lanes::{Lanes, Order, Transports};
+use crate::config::Retry;
+use crate::deliver::lanes::{Lanes, Transports};
 use crate::deliver::pace::Pace;
-use crate::deliver::trail::Trail;
-use crate::deliver::{Deferral, Dispatch, Outcome, Transport};
-use crate::limits::{DECIDE_BATCH, DRAIN_MAX, LOOK_AGAIN, SPOOL_PAUSE_FIRST, SPOOL_PAUSE_MAX};
+use crate::limits::{DECIDE_BATCH, DRAIN_MAX, LOOK_AGAIN};
 use crate::message::Envelope;
 use crate::observe::{Happening, Observer, age};
 use crate::rules::Decision;
 use crate::smtp::{AcceptError, MailSink, ReceivedMail};
-use crate::spool::{
-    Attempt, Decided, Ending, Leased, Reading, Settled, Settlement, Spool, SpoolError, Step,
-    Undecided,
-};
+use crate::spool::{Decided, Reading, Settled, Spool, SpoolError};
 
 /// Reading and deciding, as the pipeline sees it.
 pub trait Decider: Send + Sync + fmt::Debug {
@@ -186,95 +184,39 @@ impl Shared {
         for reading in readings {
             decided.extend(self.unless_looping(reading).await?);
         }
-        let settled = self.spool.decide(decided, self.clock.now()).await?;
+        let settled = self.store(decided.into()).await?;
         self.tell_settled(&settled);
         self.ready.notify_one();
         Ok(count)
     }
 
-    /// A mail that our own relay has sent out before comes back: it must not go round.
-    async fn unless_looping(&self, read: Read) -> Result<Vec<Decided>, SpoolError> {
-        if let Some(message) = &read.panicked {
-            self.tell(Happening::ReadingPanicked {
-                mail: read.mail.mail,
-                message,
-            });
-        }
-        let mut looping = read.trail.is_too_long().then(|| {
-            let hops = read.trail.received_headers;
-            format!("mail loop: {hops} Received headers")
-        });
-        for id in &read.trail.relayed_as {
-            if looping.is_none() && self.spool.knows(*id).await? {
-                looping = Some(format!("mail loop: it was relayed from here as {id}"));
+    /// When the store refuses all of them together, each is tried alone, and one that is refused
+    /// while others are not goes to the dead letters: no mail can stop the gateway.
+    async fn store(&self, decided: Arc<[Decided]>) -> Result<Vec<Settled>, SpoolError> {
+        let now = self.clock.now();
+        let error = match self.spool.decide(Arc::clone(&decided), now).await {
+            Ok(settled) => return Ok(settled),
+            Err(error) => error,
+        };
+        let (mut settled, mut refused) = (Vec::new(), Vec::new());
+        for one in decided.iter() {
+            match self.spool.decide([one.clone()].into(), now).await {
+                Ok(ended) => settled.extend(ended),
+                Err(error) => refused.push((one, error)),
             }
         }
-        let deliveries = read.mail.addressed.into_iter().zip(read.readings);
-        let mut decided = Vec::new();
-        for (addressed, reading) in deliveries {
-            self.lanes().add_unknown(&addressed.team);
-            if let (Reading::Decisions(decisions), None) = (&reading, &looping) {
-                self.tell_decided(read.mail.mail, &addressed.team, decisions);
-            }
-            decided.push(Decided {
-                delivery: addressed.delivery,
-                message_id: read.trail.message_id.clone(),
-                reading: match &looping {
-                    Some(reason) => Reading::DeadLetter(reason.clone()),
-                    None => reading,
-                },
-            });
+        if refused.len() == decided.len() {
+            return Err(error);
         }
-        Ok(decided)
-    }
-}
-
-/// A mail with what was made of it.
-struct Read {
-    mail: Undecided,
-    trail: Trail,
-    /// One for each addressed team.
-    readings: Vec<Reading>,
-    panicked: Option<String>,
-}
-
-/// No mail can stop the gateway (DESIGN.md invariant 5): a panic concerns this mail only.
-fn read(decider: &dyn Decider, mail: Undecided) -> Read {
-    let envelopes: Vec<Envelope> = mail
-        .addressed
-        .iter()
-        .map(|addressed| Envelope {
-            reverse_path: mail.reverse_path.clone(),
-            forward_path: addressed.forward_path.clone(),
-        })
-        .collect();
-    let raw = mail.raw.as_slice();
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        (Trail::of(raw), decider.decide(raw, &envelopes))
-    }));
-    let teams = envelopes.len();
-    let bury = |reason: String| vec![Reading::DeadLetter(reason); teams];
-    let (trail, readings, panicked) = match result {
-        Ok((trail, decisions)) if decisions.len() == teams => {
-            let readings = decisions.into_iter().map(Reading::Decisions).collect();
-            (trail, readings, None)
+        for (one, error) in refused {
+            let reading = Reading::DeadLetter(format!("its decision could not be stored: {error}"));
+            let dead = Decided {
+                reading,
+                ..one.clone()
+            };
+            settled.extend(self.spool.decide([dead].into(), now).await?);
         }
-        Ok((trail, _)) => (trail, bury("no decision was made".to_owned()), None),
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no message");
-            let reason = format!("reading the mail panicked: {text}");
-            (Trail::default(), bury(reason), Some(text.to_owned()))
-        }
-    };
-    Read {
-        mail,
-        trail,
-        readings,
-        panicked,
+        Ok(settled)
     }
 }
 
@@ -350,154 +292,6 @@ impl Shared {
         let wake_at = self.lanes().wake_at(now);
         Ok(next_due.into_iter().chain(wake_at).min())
     }
-
-    /// One leased delivery, until it has ended or has to wait.
-    async fn carry(&self, leased: Leased, mut order: Order) {
-        let mut progress = leased.progress.clone();
-        let mut attempts: Vec<Attempt> = Vec::new();
-        let step = loop {
-            let transport = match order {
-                Order::Send(transport) => transport,
-                Order::Wait(until) => {
-                    break Step::Wait {
-                        until,
-                        maybe_paged: false,
-                    };
-                }
-                Order::Bury(reason) => {
-                    let answers: Vec<String> = attempts.iter().map(answer_with_transport).collect();
-                    let reason = [vec![reason], answers].concat().join("; ");
-                    break Step::End(Ending::DeadLetter, reason);
-                }
-            };
-            let kind = transport.kind();
-            let at = self.clock.now();
-            let outcome = self.attempt(&leased, &*transport).await;
-            let now = self.clock.now();
-            attempts.push(Attempt {
-                at,
-                took: now.since(at),
-                transport: kind.as_str().to_owned(),
-                result: outcome.as_str().to_owned(),
-                answer: outcome.detail().to_owned(),
-            });
-            self.answered(&leased, kind, &outcome, now).await;
-            match &outcome {
-                Outcome::Delivered { detail, .. } => {
-                    break Step::End(ending(kind, leased.alert.status), detail.clone());
-                }
-                Outcome::Deferred {
-                    reason,
-                    retry_after,
-                    ..
-                } => {
-                    progress.failed(kind, now, false);
-                    let draw = fastrand::f64();
-                    let until =
-                        self.lanes()
-                            .again_at(&leased.team, &progress, *retry_after, now, draw);
-                    break Step::Wait {
-                        until,
-                        maybe_paged: reason.may_have_arrived(),
-                    };
-                }
-                Outcome::Rejected { .. } => progress.failed(kind, now, true),
-            }
-            order = self
-                .lanes()
-                .order(&leased.team, &progress, leased.since, now);
-        };
-        let team = leased.team.clone();
-        self.settle(Settlement {
-            delivery: leased.delivery,
-            attempts,
-            progress,
-            step,
-        })
-        .await;
-        self.lanes().returned(&team);
-        self.ready.notify_one();
-    }
-
-    async fn attempt(&self, leased: &Leased, transport: &dyn Transport) -> Outcome {
-        let mut original = None;
-        if transport.wants_original() {
-            match self.spool.raw(leased.mail).await {
-                Ok(raw) => original = raw,
-                Err(error) => return Outcome::deferred(Deferral::Spool, error.to_string()),
-            }
-        }
-        transport.deliver(&Dispatch::new(leased, original)).await
-    }
-
-    /// Tells of the attempt, and lets the circuit of its transport draw its conclusion.
-    async fn answered(&self, leased: &Leased, kind: TransportKind, outcome: &Outcome, now: Time) {
-        let team = leased.team.as_str();
-        self.tell(Happening::Attempted {
-            mail: leased.mail,
-            team,
-            transport: kind,
-            outcome,
-            took: self.clock.now().since(now),
-        });
-        let change = self
-            .lanes()
-            .answered(team, kind, outcome, now, fastrand::f64());
-        match change {
-            Change::None => {}
-            Change::Opened { probe_at } => self.tell(Happening::CircuitOpened {
-                team,
-                transport: kind,
-                reason: outcome.reason(),
-                probe_in: probe_at.since(now),
-            }),
-            Change::Closed => {
-                self.tell(Happening::CircuitClosed {
-                    team,
-                    transport: kind,
-                });
-                if let Err(error) = self.spool.hurry(team, now).await {
-                    // They are sent when their own time has come.
-                    self.tell(Happening::SpoolFailing {
-                        doing: "hurrying deliveries",
-                        reason: &error,
-                        pause: Duration::ZERO,
-                    });
-                }
-            }
-        }
-    }
-
-    /// An alert has left, so this is tried until it is stored; otherwise it would be sent again.
-    async fn settle(&self, settlement: Settlement) {
-        let mut trouble = Trouble::new("settling a delivery");
-        loop {
-            let settling = self
-                .spool
-                .settle(vec![settlement.clone()], self.clock.now());
-            match settling.await {
-                Ok(settled) => {
-                    trouble.over(self);
-                    return self.tell_settled(&settled);
-                }
-                Err(error) => sleep(trouble.pause(self, &error)).await,
-            }
-        }
-    }
-}
-
-/// The relay's mail is one word in the ledger: whether SIGNL4 makes an alert of it is not known.
-fn ending(kind: TransportKind, status: Status) -> Ending {
-    match (kind, status) {
-        (TransportKind::Relay, _) => Ending::Relayed,
-        (TransportKind::Webhook, Status::New) => Ending::Alerted,
-        (TransportKind::Webhook, Status::Acknowledged) => Ending::Acknowledged,
-        (TransportKind::Webhook, Status::Resolved) => Ending::Resolved,
-    }
-}
-
-fn answer_with_transport(attempt: &Attempt) -> String {
-    format!("{}: {}", attempt.transport, attempt.answer)
 }
 
 // --- what both loops need
@@ -512,16 +306,6 @@ impl Shared {
         self.observer.observe(&happening);
     }
 
-    fn tell_decided(&self, mail: crate::spool::MailId, team: &str, decisions: &[Decision]) {
-        for decision in decisions {
-            self.tell(Happening::MailDecided {
-                mail,
-                team,
-                decision,
-            });
-        }
-    }
-
     fn tell_settled(&self, settled: &[Settled]) {
         let now = self.clock.now();
         for settled in settled {
@@ -534,39 +318,5 @@ impl Shared {
 
     fn until(&self, at: Time) -> Duration {
         at.since(self.clock.now())
-    }
-}
-
-/// A spool that fails again and again: told once, tried ever more seldom, told when it is over.
-struct Trouble {
-    doing: &'static str,
-    failures: u32,
-}
-
-impl Trouble {
-    fn new(doing: &'static str) -> Trouble {
-        Trouble { doing, failures: 0 }
-    }
-
-    fn pause(&mut self, shared: &Shared, error: &SpoolError) -> Duration {
-        let pause = SPOOL_PAUSE_FIRST
-            .saturating_mul(1 << self.failures.min(10))
-            .min(SPOOL_PAUSE_MAX);
-        if self.failures == 0 {
-            shared.tell(Happening::SpoolFailing {
-                doing: self.doing,
-                reason: error,
-                pause,
-            });
-        }
-        self.failures = self.failures.saturating_add(1);
-        pause
-    }
-
-    fn over(&mut self, shared: &Shared) {
-        if self.failures > 0 {
-            shared.tell(Happening::SpoolRecovered { doing: self.doing });
-        }
-        self.failures = 0;
     }
 }

@@ -54,7 +54,7 @@ pub fn locate(given: Option<&Path>, environment: &[(String, String)]) -> Option<
 pub fn load(file: Option<&Path>, environment: &[(String, String)]) -> Result<Loaded, Refused> {
     let source = match file {
         Some(path) => read(path).map_err(|problem| Refused {
-            problems: vec![problem],
+            problems: vec![*problem],
             rules: None,
         })?,
         None => SourceText::new("(defaults)", ""),
@@ -77,11 +77,13 @@ pub fn schema() -> serde_json::Value {
     schemars::schema_for!(Written).to_value()
 }
 
-fn read(path: &Path) -> Result<SourceText, Diagnostic> {
+fn read(path: &Path) -> Result<SourceText, Box<Diagnostic>> {
     let name = path.display().to_string();
     let failed = |reason: String| {
-        Diagnostic::of_file(&SourceText::new(name.as_str(), ""), reason)
-            .hint("give another with --config FILE or $MAILBELL_CONFIG")
+        Box::new(
+            Diagnostic::of_file(&SourceText::new(name.as_str(), ""), reason)
+                .hint("give another with --config FILE or $MAILBELL_CONFIG"),
+        )
     };
     let length = std::fs::metadata(path)
         .map_err(|error| failed(format!("cannot be read: {error}")))?

@@ -6,6 +6,7 @@ mod environment;
 mod load;
 mod resolve;
 mod secrets;
+mod teams;
 mod values;
 mod written;
 

@@ -1,7 +1,6 @@
 //! From the keys as written to the values that the program runs with: defaults, secrets, and
 //! what must hold between keys.
 
-use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,8 +12,8 @@ use toml::Spanned;
 use super::secrets::Sources;
 use super::values::{DurationText, NetText};
 use super::{
-    Config, Pace, Password, Relay, RelayForm, Retry, Rules, Signl4, Smtp, Spool, Store, Team, Tls,
-    TransportKind, User, Web, written,
+    Config, Pace, Password, Relay, Retry, Rules, Signl4, Smtp, Spool, Store, Tls, User, Web,
+    written,
 };
 use crate::diagnostic::{Diagnostic, SourceText};
 use crate::smtp::credentials;
@@ -24,12 +23,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) struct Resolver<'a> {
-    source: &'a SourceText,
+    pub(super) source: &'a SourceText,
     /// The configuration file's folder: relative paths start there.
     folder: &'a Path,
     environment: &'a [(String, String)],
     /// A team is there but could not be read, which has been reported.
-    team_was_refused: bool,
+    pub(super) team_was_refused: bool,
     pub(super) problems: Vec<Diagnostic>,
 }
 
@@ -49,7 +48,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn problem(
+    pub(super) fn problem(
         &mut self,
         span: Range<usize>,
         key: &str,
@@ -231,7 +230,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// `None` when something is wrong with it, which is then reported.
-    fn secret(
+    pub(super) fn secret(
         &mut self,
         span: Range<usize>,
         key: &str,
@@ -395,154 +394,6 @@ impl<'a> Resolver<'a> {
             .hint = Some("set web.password_file, or listen on 127.0.0.1".to_owned());
         }
         Web { listen, password }
-    }
-
-    fn teams(&mut self, written: &written::Written, has_relay: bool) -> Vec<Team> {
-        if written.team.is_empty() && !self.team_was_refused {
-            let problem = Diagnostic::of_file(
-                self.source,
-                "there is no team, so no mail would be accepted",
-            )
-            .key("team")
-            .hint("add [[team]] with name, addresses and webhook_secret_file");
-            self.problems.push(problem);
-        }
-        let mut owners: HashMap<String, String> = HashMap::new();
-        let mut names: HashSet<String> = HashSet::new();
-        written
-            .team
-            .iter()
-            .filter_map(|spanned| {
-                let team = spanned.get_ref();
-                if team.name.trim().is_empty() {
-                    self.problem(spanned.span(), "team", "missing key `name`");
-                } else if !names.insert(team.name.clone()) {
-                    self.problem(
-                        spanned.span(),
-                        "team.name",
-                        format!("two teams are called `{}`", team.name),
-                    );
-                }
-                if team.addresses.is_empty() {
-                    self.problem(
-                        spanned.span(),
-                        "team.addresses",
-                        format!(
-                            "team `{}` has no address, so no mail would reach it",
-                            team.name
-                        ),
-                    )
-                    .hint = Some("addresses = [\"ops@alerts.example.com\"]".to_owned());
-                }
-                for address in &team.addresses {
-                    if let Some(owner) =
-                        owners.insert(address.get_ref().0.clone(), team.name.clone())
-                    {
-                        self.problem(
-                            address.span(),
-                            "team.addresses",
-                            format!("{} belongs to team `{owner}` already", address.get_ref().0),
-                        );
-                    }
-                }
-                self.team(spanned, has_relay)
-            })
-            .collect()
-    }
-
-    fn team(&mut self, spanned: &Spanned<written::Team>, has_relay: bool) -> Option<Team> {
-        let team = spanned.get_ref();
-        let webhook_secret = self.secret(
-            spanned.span(),
-            "team",
-            &Sources {
-                key: "webhook_secret",
-                inline: team.webhook_secret.as_ref(),
-                file: team.webhook_secret_file.as_ref(),
-                env: team.webhook_secret_env.as_ref(),
-            },
-        )?;
-        let available = |kind: &TransportKind| match kind {
-            TransportKind::Webhook => webhook_secret.is_some(),
-            TransportKind::Relay => team.relay_to.is_some(),
-        };
-        let transports: Vec<TransportKind> = match &team.transports {
-            Some(transports) => transports.iter().map(|kind| kind_of(*kind)).collect(),
-            None => [TransportKind::Webhook, TransportKind::Relay]
-                .into_iter()
-                .filter(available)
-                .collect(),
-        };
-        for kind in &transports {
-            if !available(kind) {
-                let missing = match kind {
-                    TransportKind::Webhook => "webhook_secret_file",
-                    TransportKind::Relay => "relay_to",
-                };
-                self.problem(
-                    spanned.span(),
-                    "team.transports",
-                    format!(
-                        "team `{}` uses `{}` but has no `{missing}`",
-                        team.name,
-                        kind.as_str()
-                    ),
-                );
-            }
-        }
-        if transports.contains(&TransportKind::Relay) && !has_relay {
-            self.problem(
-                spanned.span(),
-                "team.transports",
-                format!(
-                    "team `{}` uses `relay` but there is no [relay] section",
-                    team.name
-                ),
-            )
-            .hint = Some("add [relay] with url = \"smtp://mail.example.com:587\"".to_owned());
-        }
-        if transports.is_empty() {
-            self.problem(
-                spanned.span(),
-                "team",
-                format!(
-                    "team `{}` has no transport, so nobody would be told",
-                    team.name
-                ),
-            )
-            .hint = Some("add webhook_secret_file or relay_to".to_owned());
-        }
-        if transports.len() > 1 && transports.first() == transports.get(1) || transports.len() > 2 {
-            self.problem(
-                spanned.span(),
-                "team.transports",
-                "name each transport once",
-            );
-        }
-        Some(Team {
-            name: team.name.clone(),
-            addresses: team
-                .addresses
-                .iter()
-                .map(|address| address.get_ref().0.clone())
-                .collect(),
-            allow: team.allow.iter().flatten().map(|net| net.0).collect(),
-            users: team.users.clone().unwrap_or_default(),
-            webhook_secret,
-            relay_to: team.relay_to.as_ref().map(|address| address.0.clone()),
-            relay_form: match team.relay_form {
-                None | Some(written::RelayForm::Alert) => RelayForm::Alert,
-                Some(written::RelayForm::Original) => RelayForm::Original,
-            },
-            transports,
-        })
-    }
-}
-
-fn kind_of(transport: written::Transport) -> TransportKind {
-    match transport {
-        written::Transport::Webhook => TransportKind::Webhook,
-        written::Transport::Relay => TransportKind::Relay,
     }
 }
 

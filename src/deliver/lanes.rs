@@ -73,10 +73,13 @@ impl Lanes {
         let asks = self
             .lanes
             .iter()
-            .map(|(team, lane)| Ask {
-                team: team.clone(),
-                slots: lane.slots(now, may_err, &self.retry),
-                paced: lane.is_paced(),
+            .map(|(team, lane)| {
+                let (slots, paced) = lane.capacity(now, may_err, &self.retry);
+                Ask {
+                    team: team.clone(),
+                    slots,
+                    paced,
+                }
             })
             .filter(|ask| ask.slots > 0)
             .collect();
@@ -212,10 +215,6 @@ impl Lane {
             .find(|way| way.transport.kind() == kind)
     }
 
-    fn is_paced(&self) -> bool {
-        self.ways.iter().any(|way| way.transport.is_paced())
-    }
-
     fn health(&self, now: Time, may_err: bool) -> Vec<Health> {
         self.ways
             .iter()
@@ -223,31 +222,29 @@ impl Lane {
             .collect()
     }
 
-    fn slots(&self, now: Time, may_err: bool, retry: &Retry) -> usize {
+    /// How many may start, and whether by a transport that is paced.
+    fn capacity(&self, now: Time, may_err: bool, retry: &Retry) -> (usize, bool) {
         let free = IN_FLIGHT_PER_TEAM.saturating_sub(self.in_flight);
         let health = self.health(now, may_err);
         // A delivery that has been through nothing yet stands for all.
         match schedule::choose(&Progress::default(), &health, now, now, retry) {
-            Choice::NotNow => 0,
+            Choice::NotNow => (0, false),
             Choice::Use(kind) => {
+                let way = self.ways.iter().find(|way| way.transport.kind() == kind);
                 let probes = health.iter().any(|h| h.transport == kind && h.probe_due);
-                if probes {
+                let slots = if probes {
                     free.min(1)
-                } else if self.is_unproven(kind) {
+                } else if way.is_some_and(Way::is_unproven) {
                     // All that is under way may come back as erroneous.
                     free.min(UNPROVEN_IN_FLIGHT.saturating_sub(self.in_flight))
                 } else {
                     free
-                }
+                };
+                (slots, way.is_some_and(|way| way.transport.is_paced()))
             }
-            Choice::Rejected | Choice::GiveUp => free,
+            // Not to be sent, but to be ended.
+            Choice::Rejected | Choice::GiveUp => (free, false),
         }
-    }
-
-    /// A webhook that has not just worked: its secret may be wrong.
-    fn is_unproven(&self, kind: TransportKind) -> bool {
-        let way = self.ways.iter().find(|way| way.transport.kind() == kind);
-        kind == TransportKind::Webhook && way.is_some_and(|way| !way.circuit.is_proven())
     }
 
     fn wake_times(&self, retry: &Retry) -> impl Iterator<Item = Time> {
@@ -277,10 +274,7 @@ impl Lane {
 impl Way {
     fn health(&self, now: Time, may_err: bool) -> Health {
         let gate = self.circuit.gate(now);
-        // A request of a webhook that has not just worked may be an erroneous one.
-        let risky = !may_err
-            && self.transport.kind() == TransportKind::Webhook
-            && !self.circuit.is_proven();
+        let risky = !may_err && self.is_unproven();
         Health {
             transport: self.transport.kind(),
             failing_since: self.circuit.failing_since(),
@@ -288,5 +282,10 @@ impl Way {
             shut: risky || gate != Gate::Free,
             probe_due: !risky && gate == Gate::Probe,
         }
+    }
+
+    /// A webhook that has not just worked: its secret may be wrong, its next request erroneous.
+    fn is_unproven(&self) -> bool {
+        self.transport.kind() == TransportKind::Webhook && !self.circuit.is_proven()
     }
 }

@@ -7,6 +7,7 @@ pub mod circuit;
 pub mod dialect;
 pub mod lanes;
 pub mod pace;
+pub mod redact;
 pub mod relay;
 pub mod schedule;
 pub mod signl4;

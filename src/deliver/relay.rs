@@ -4,6 +4,7 @@
 //! of the whole transaction, one recipient at a time, which errors may heal.
 
 use std::error::Error as _;
+use std::fmt;
 
 use async_trait::async_trait;
 use lettre::address::Envelope;
@@ -14,6 +15,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use secrecy::ExposeSecret;
 
 use crate::config::{Relay as Config, RelayForm, TransportKind};
+use crate::deliver::redact::Redactor;
 use crate::deliver::trail::ID_HEADER;
 use crate::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport, dialect};
 use crate::limits::RELAY_TIMEOUT;
@@ -23,8 +25,11 @@ use crate::limits::RELAY_TIMEOUT;
 pub enum BuildError {
     #[error("relay.url is not a usable SMTP address")]
     Url,
-    #[error("`{0}` is not a mail address")]
-    Address(String),
+    #[error("relay.from `{0}` is not a mail address")]
+    From(String),
+    /// Not repeated: the local part of SIGNL4's addresses is the team's secret (FORMATS.md 1.5).
+    #[error("relay_to is not a mail address")]
+    To,
 }
 
 /// The connections to the relay's server, shared by all teams.
@@ -44,7 +49,10 @@ impl Client {
             .build();
         Ok(Client {
             smtp,
-            from: mailbox(&config.from)?,
+            from: config
+                .from
+                .parse()
+                .map_err(|_| BuildError::From(config.from.clone()))?,
         })
     }
 
@@ -59,25 +67,32 @@ impl Client {
 
     /// The way out of one team.
     pub fn relay(&self, to: &str, form: RelayForm) -> Result<Relay, BuildError> {
+        let to: Mailbox = to.parse().map_err(|_| BuildError::To)?;
         Ok(Relay {
             client: self.clone(),
-            to: mailbox(to)?,
+            redactor: Redactor::new(&to.email.user().into()),
+            to,
             form,
         })
     }
 }
 
-fn mailbox(text: &str) -> Result<Mailbox, BuildError> {
-    text.parse()
-        .map_err(|_| BuildError::Address(text.to_owned()))
-}
-
 /// One team's address.
-#[derive(Debug)]
 pub struct Relay {
     client: Client,
+    /// Its local part may be the team's secret.
     to: Mailbox,
+    redactor: Redactor,
     form: RelayForm,
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay")
+            .field("client", &self.client)
+            .field("form", &self.form)
+            .finish_non_exhaustive()
+    }
 }
 
 #[async_trait]
@@ -115,14 +130,14 @@ impl Transport for Relay {
         let sending = self.client.smtp.send_raw(&envelope, &mail);
         match tokio::time::timeout(RELAY_TIMEOUT, sending).await {
             Ok(Ok(response)) => Outcome::Delivered {
-                detail: format!(
+                detail: self.redactor.redact(&format!(
                     "{} {}",
                     response.code(),
                     response.first_line().unwrap_or_default()
-                ),
+                )),
                 exhausted_for: None,
             },
-            Ok(Err(error)) => failure(&error),
+            Ok(Err(error)) => failure(&error, &self.redactor),
             Err(_) => Outcome::deferred(
                 Deferral::Timeout,
                 format!("no answer within {} s", RELAY_TIMEOUT.as_secs()),
@@ -189,8 +204,8 @@ pub(crate) fn for_the_wire(mail: &[u8]) -> Vec<u8> {
     wire
 }
 
-fn failure(error: &SmtpError) -> Outcome {
-    let detail = text_of(error);
+fn failure(error: &SmtpError, redactor: &Redactor) -> Outcome {
+    let detail = text_of(error, redactor);
     if error.is_permanent() {
         Outcome::rejected(Rejection::Relay, detail)
     } else if error.is_transient() {
@@ -230,7 +245,7 @@ fn never_connected(error: &SmtpError) -> bool {
     false
 }
 
-fn text_of(error: &SmtpError) -> String {
+fn text_of(error: &SmtpError, redactor: &Redactor) -> String {
     let mut text = error.to_string();
     if let Some(cause) = error.source() {
         let cause = cause.to_string();
@@ -238,7 +253,9 @@ fn text_of(error: &SmtpError) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    text.chars()
+    redactor
+        .redact(&text)
+        .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(300)
         .collect()

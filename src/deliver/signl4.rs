@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::{Clock, Time};
 use crate::config::{Signl4, TransportKind};
+use crate::deliver::redact::Redactor;
 use crate::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport};
 use crate::limits::{ANSWER_BYTES_MAX, RETRY_AFTER_MAX};
 
@@ -77,6 +78,7 @@ impl Client {
         Ok(Webhook {
             client: self.clone(),
             url: SecretString::from(url.as_str()),
+            redactor: Redactor::new(secret),
         })
     }
 }
@@ -111,6 +113,7 @@ pub struct Webhook {
     client: Client,
     /// With the secret in it.
     url: SecretString,
+    redactor: Redactor,
 }
 
 #[async_trait]
@@ -138,18 +141,18 @@ impl Transport for Webhook {
             .send()
             .await;
         match answer {
-            Ok(response) => verdict(response, self.client.clock.now()).await,
+            Ok(response) => verdict(response, self.client.clock.now(), &self.redactor).await,
             Err(error) => failure(error),
         }
     }
 }
 
 /// What each answer means; the one table of it (FORMATS.md 1.1).
-async fn verdict(response: Response, now: Time) -> Outcome {
+async fn verdict(response: Response, now: Time, redactor: &Redactor) -> Outcome {
     let status = response.status();
     let wait = wait_asked_for(response.headers(), now);
     let exhausted = remaining(response.headers()) == Some(0);
-    let body = bounded_text(response).await;
+    let body = bounded_text(response, redactor).await;
     let detail = describe(status, &body);
     match status.as_u16() {
         200..300 => Outcome::Delivered {
@@ -197,15 +200,18 @@ fn first_characters(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
-async fn bounded_text(mut response: Response) -> String {
+async fn bounded_text(mut response: Response, redactor: &Redactor) -> String {
     let mut bytes = Vec::new();
     while bytes.len() < ANSWER_BYTES_MAX
         && let Ok(Some(chunk)) = response.chunk().await
     {
         bytes.extend_from_slice(&chunk);
     }
+    if bytes.len() < ANSWER_BYTES_MAX {
+        return redactor.redact(&String::from_utf8_lossy(&bytes));
+    }
     bytes.truncate(ANSWER_BYTES_MAX);
-    String::from_utf8_lossy(&bytes).into_owned()
+    redactor.redact_cut(&String::from_utf8_lossy(&bytes))
 }
 
 /// Retry-After (RFC 9110 10.2.3: seconds or a date), else SIGNL4's X-RateLimit-Reset.
@@ -289,7 +295,8 @@ mod tests {
     #[test]
     fn wait_table() {
         let now = Time::from_seconds(1_445_412_000); // Wed, 21 Oct 2015 07:20:00 GMT
-        let table: [(&[(&'static str, &'static str)], Option<u64>); 8] = [
+        type Headers = &'static [(&'static str, &'static str)];
+        let table: [(Headers, Option<u64>); 8] = [
             (&[("retry-after", "7")], Some(7)),
             (
                 &[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")],

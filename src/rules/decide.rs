@@ -1,25 +1,23 @@
 //! A mail to its decisions: which source, which fields, which rule, which alert.
 //!
 //! 1. An answering robot's mail is ignored, by its name.
-//! 2. Of the sources whose gates hold, the one with the strongest evidence takes the mail
-//!    ([`Part::evidence`](super::part::Part::evidence)); on a tie, one that finds its required
-//!    fields and a rule; then the first by file name.
+//! 2. Of the sources whose gates hold, the one with the strongest evidence takes the mail: the
+//!    sum over the parts that its gates name ([`Part::evidence`](super::part::Part::evidence)),
+//!    the subject without the ticket's title. On a tie, one that finds its required fields and a
+//!    rule; then the first by file name.
 //! 3. The first rule that holds gives the event. An `X-S4-Status` line of the ticket system's own
 //!    text goes before it, unless the rule says `ignore`.
 //! 4. What was not understood alerts with its raw subject (or goes to the dead letters, where the
 //!    file says so): no source, no rule, a required field or the external id missing.
 
-use regex::Regex;
-
 use super::Decision;
-use super::compile::{Rule, RuleSet, Source};
-use super::explain::{Recorder, Trace, quoted};
+use super::explain::{self, Recorder, Trace, quoted};
 use super::field::{self, Values};
-use super::mail::Mail;
+use super::mail::{Mail, heading};
 use super::render::{self, Rendering};
+use super::ruleset::{Rule, RuleSet, Source};
 use super::written::OnUnmatched;
 use crate::alert::{Event, Status};
-use crate::limits;
 use crate::message::{Envelope, Message};
 
 impl RuleSet {
@@ -36,7 +34,7 @@ impl RuleSet {
     }
 
     fn walk(&self, message: &Message, envelope: &Envelope, record: &mut Recorder) -> Vec<Decision> {
-        describe(message, envelope, record);
+        explain::describe(message, envelope, record);
         if let Some(robot) = message.robot {
             record.say(|| format!("robot: {}", robot.as_str()));
             return vec![Decision {
@@ -58,41 +56,11 @@ impl RuleSet {
             }
         }
     }
-
-    fn claim(
-        &self,
-        message: &Message,
-        envelope: &Envelope,
-        record: &mut Recorder,
-    ) -> Option<&Source> {
-        let mut claims: Vec<(u32, &Source)> = Vec::new();
-        for source in &self.sources {
-            let mail = Mail::new(message, envelope, &source.customer_text_after);
-            record.say(|| format!("source {}", source.name.get_ref()));
-            let evidence = record.inside(|record| source.gates.evidence(&mail, record));
-            if let Some(evidence) = evidence {
-                record.say(|| format!("  claims the mail with evidence {evidence}"));
-                claims.push((evidence, source));
-            }
-        }
-        let strongest = claims.iter().map(|(evidence, _)| *evidence).max()?;
-        claims.retain(|(evidence, _)| *evidence == strongest);
-        let understands = |(_, source): &&(u32, &Source)| source.understands(message, envelope);
-        let (_, source) = match claims.as_slice() {
-            [one] => one,
-            several => several
-                .iter()
-                .find(understands)
-                .or_else(|| several.first())?,
-        };
-        record.say(|| format!("taken by {}", source.name.get_ref()));
-        Some(source)
-    }
 }
 
 impl Decision {
     /// Nothing decided but the event.
-    fn of(message: &Message, event: Event) -> Decision {
+    pub(super) fn of(message: &Message, event: Event) -> Decision {
         Decision {
             source: None,
             rule: None,
@@ -112,15 +80,8 @@ impl Decision {
 }
 
 impl Source {
-    fn mail<'a>(&self, message: &'a Message, envelope: &'a Envelope) -> Mail<'a> {
+    pub(super) fn mail<'a>(&self, message: &'a Message, envelope: &'a Envelope) -> Mail<'a> {
         Mail::new(message, envelope, &self.customer_text_after)
-    }
-
-    fn understands(&self, message: &Message, envelope: &Envelope) -> bool {
-        let quiet = &mut Recorder::default();
-        let mail = self.mail(message, envelope);
-        let values = field::extract(&self.fields, &self.labels, &mail, quiet);
-        self.missing(&values).is_none() && self.rule(&mail, &values, quiet).is_some()
     }
 
     fn decide(
@@ -134,6 +95,10 @@ impl Source {
             record.say(|| format!("customer's text from {}", quoted(mail.customer_text)));
         }
         let values = field::extract(&self.fields, &self.labels, &mail, record);
+        record.say(|| {
+            let title = values.deciding("title");
+            format!("heading: {}", heading(mail.subject, title.as_deref()))
+        });
         let rule = self.rule(&mail, &values, record);
         if let Some((rule, split)) = rule.and_then(|rule| Some((rule, rule.split.as_ref()?))) {
             let tickets = self.split(rule, split, &mail, record);
@@ -144,7 +109,12 @@ impl Source {
         vec![self.conclude(&mail, &values, rule)]
     }
 
-    fn rule(&self, mail: &Mail<'_>, values: &Values, record: &mut Recorder) -> Option<&Rule> {
+    pub(super) fn rule(
+        &self,
+        mail: &Mail<'_>,
+        values: &Values,
+        record: &mut Recorder,
+    ) -> Option<&Rule> {
         let mut decided = None;
         for rule in &self.rules {
             record.say(|| format!("rule {} ({})", rule.name.get_ref(), rule.event));
@@ -164,7 +134,7 @@ impl Source {
         decided
     }
 
-    fn missing(&self, values: &Values) -> Option<&str> {
+    pub(super) fn missing(&self, values: &Values) -> Option<&str> {
         self.fields
             .iter()
             .find(|field| field.required && values.raw(&field.name).is_none())
@@ -172,7 +142,12 @@ impl Source {
     }
 
     /// The decision for one ticket.
-    fn conclude(&self, mail: &Mail<'_>, values: &Values, rule: Option<&Rule>) -> Decision {
+    pub(super) fn conclude(
+        &self,
+        mail: &Mail<'_>,
+        values: &Values,
+        rule: Option<&Rule>,
+    ) -> Decision {
         let name = self.name.get_ref();
         let mut decision = Decision {
             source: Some(name.clone()),
@@ -258,7 +233,7 @@ impl Source {
     }
 
     /// Fail open: it alerts with its raw subject, unless the file wants it among the dead letters.
-    fn not_understood(
+    pub(super) fn not_understood(
         &self,
         decision: Decision,
         mail: &Mail<'_>,
@@ -284,48 +259,6 @@ impl Source {
             reason,
             ..decision
         }
-    }
-
-    /// One decision for each ticket of a digest; empty where `split` does not match.
-    ///
-    /// A ticket's text runs from one match to the next. What stands above the first match is a
-    /// ticket of its own only if it has what a ticket needs: then `split` matches what separates
-    /// tickets, and not what begins them.
-    fn split(
-        &self,
-        rule: &Rule,
-        split: &Regex,
-        mail: &Mail<'_>,
-        record: &mut Recorder,
-    ) -> Vec<Decision> {
-        let mut tickets = Vec::new();
-        for (above, text) in pieces(mail.text, split) {
-            if tickets.len() == limits::SPLIT_TICKETS_MAX {
-                tickets.push(self.rest_of_digest(mail));
-                break;
-            }
-            record.say(|| format!("ticket of the digest: {}", quoted(text)));
-            let after = &self.customer_text_after;
-            let piece = Mail::of_text(mail.message, mail.envelope, text, after);
-            let values =
-                record.inside(|record| field::extract(&self.fields, &self.labels, &piece, record));
-            let decision = self.conclude(&piece, &values, Some(rule));
-            if above && decision.external_id.is_none() {
-                continue;
-            }
-            tickets.push(decision);
-        }
-        tickets
-    }
-
-    fn rest_of_digest(&self, mail: &Mail<'_>) -> Decision {
-        let max = limits::SPLIT_TICKETS_MAX;
-        let decision = Decision {
-            source: Some(self.name.get_ref().clone()),
-            ..Decision::of(mail.message, Event::New)
-        };
-        let reason = format!("this digest has more than {max} tickets");
-        self.not_understood(decision, mail, &Values::default(), None, reason)
     }
 }
 
@@ -367,50 +300,4 @@ fn stated_status(values: &Values, problems: &mut Vec<String>) -> Option<Status> 
         ));
     }
     status
-}
-
-/// What stands above the first match, marked, and from each match to the next; nothing blank.
-fn pieces<'a>(text: &'a str, split: &Regex) -> Vec<(bool, &'a str)> {
-    let begins: Vec<usize> = split.find_iter(text).map(|found| found.start()).collect();
-    let Some(first) = begins.first() else {
-        return Vec::new();
-    };
-    let ends = begins.iter().skip(1).copied().chain([text.len()]);
-    let tickets = begins
-        .iter()
-        .zip(ends)
-        .map(|(begin, end)| (false, *begin..end));
-    [(true, 0..*first)]
-        .into_iter()
-        .chain(tickets)
-        .filter_map(|(above, range)| Some((above, text.get(range)?)))
-        .filter(|(_, piece)| !piece.trim().is_empty())
-        .collect()
-}
-
-fn describe(message: &Message, envelope: &Envelope, record: &mut Recorder) {
-    record.say(|| {
-        format!(
-            "envelope: <{}> to <{}>",
-            envelope.reverse_path, envelope.forward_path
-        )
-    });
-    let name = |mailbox: &crate::message::Mailbox| match &mailbox.name {
-        Some(name) => format!("{name} <{}>", mailbox.address),
-        None => mailbox.address.clone(),
-    };
-    if let Some(forwarding) = &message.forwarding {
-        record.say(|| format!("forwarded by: {}", name(&forwarding.by)));
-    }
-    record.say(|| format!("from: {}", name(&message.from)));
-    record.say(|| format!("subject: {}", message.subject));
-    record.say(|| "text:".to_owned());
-    record.inside(|record| record.say(|| message.text.clone()));
-    if !message.set_apart.is_empty() {
-        record.say(|| "set apart (never looked at):".to_owned());
-        record.inside(|record| record.say(|| message.set_apart.clone()));
-    }
-    for problem in &message.problems {
-        record.say(|| format!("problem: {problem}"));
-    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Decision;
+use crate::message::{Envelope, Mailbox, Message};
 
 /// One step; `depth` is how far it is indented.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +23,8 @@ impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.steps {
             for line in step.text.lines() {
-                writeln!(f, "{:indent$}{line}", "", indent = step.depth * 2)?;
+                let indent = if line.is_empty() { 0 } else { step.depth * 2 };
+                writeln!(f, "{:indent$}{line}", "")?;
             }
         }
         for decision in &self.decisions {
@@ -58,11 +60,15 @@ fn write_decision(f: &mut fmt::Formatter<'_>, decision: &Decision) -> fmt::Resul
         Some(alert) => {
             writeln!(f, "alert:")?;
             for (name, value) in alert.entries() {
-                let text = match value.as_str() {
-                    Some(text) => text.replace('\n', "\n    "),
-                    None => value.to_string(),
-                };
-                writeln!(f, "  {name}: {text}")?;
+                let text = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
+                let mut lines = text.lines();
+                writeln!(f, "  {name}: {}", lines.next().unwrap_or_default())?;
+                for line in lines {
+                    let indent = if line.is_empty() { 0 } else { 4 };
+                    writeln!(f, "{:indent$}{line}", "")?;
+                }
             }
             Ok(())
         }
@@ -122,4 +128,32 @@ pub(super) fn quoted(text: &str) -> String {
         line.push('…');
     }
     format!("\"{line}\"")
+}
+
+/// What the rules see of a mail.
+pub(super) fn describe(message: &Message, envelope: &Envelope, record: &mut Recorder) {
+    record.say(|| {
+        format!(
+            "envelope: <{}> to <{}>",
+            envelope.reverse_path, envelope.forward_path
+        )
+    });
+    let name = |mailbox: &Mailbox| match &mailbox.name {
+        Some(name) => format!("{name} <{}>", mailbox.address),
+        None => mailbox.address.clone(),
+    };
+    if let Some(forwarding) = &message.forwarding {
+        record.say(|| format!("forwarded by: {}", name(&forwarding.by)));
+    }
+    record.say(|| format!("from: {}", name(&message.from)));
+    record.say(|| format!("subject: {}", message.subject));
+    record.say(|| "text:".to_owned());
+    record.inside(|record| record.say(|| message.text.clone()));
+    if !message.set_apart.is_empty() {
+        record.say(|| "set apart (never looked at):".to_owned());
+        record.inside(|record| record.say(|| message.set_apart.clone()));
+    }
+    for problem in &message.problems {
+        record.say(|| format!("problem: {problem}"));
+    }
 }

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use indexmap::IndexMap;
-use regex::{Captures, Regex};
+use regex::Captures;
 
 use super::collapse;
 use super::explain::{Recorder, quoted};
 use super::label::Labels;
 use super::mail::Mail;
 use super::part::Part;
+use super::pattern::Pattern;
 
 /// One field of a rule file, compiled.
 #[derive(Debug, Clone)]
@@ -32,7 +33,7 @@ pub struct Take {
     /// As written, and in normal form; empty for a regex alone.
     pub labels: Vec<(String, String)>,
     pub block: bool,
-    pub regex: Option<Regex>,
+    pub regex: Option<Pattern>,
     pub last: bool,
 }
 
@@ -219,22 +220,24 @@ impl Seen<'_, '_> {
             true => regex.captures_iter(text).last(),
         });
         let Some(captures) = captures else {
-            record.say(|| format!("- {part}: {} does not match", regex.as_str()));
+            record.say(|| format!("- {part}: {regex} does not match"));
             return None;
         };
         let value = self.groups(field, regex, &captures);
         record.say(|| match &value {
-            Some(value) => format!("+ {part}: {} gives {}", regex.as_str(), quoted(value)),
-            None => format!(
-                "- {part}: {} matches, but its group is empty",
-                regex.as_str()
-            ),
+            Some(value) => format!("+ {part}: {regex} gives {}", quoted(value)),
+            None => format!("- {part}: {regex} matches, but its group is empty"),
         });
         value
     }
 
     /// The field's own value; those of other fields are put aside.
-    fn groups(&mut self, field: &Field, regex: &Regex, captures: &Captures<'_>) -> Option<String> {
+    fn groups(
+        &mut self,
+        field: &Field,
+        regex: &Pattern,
+        captures: &Captures<'_>,
+    ) -> Option<String> {
         let text = |index| {
             captures
                 .get(index)

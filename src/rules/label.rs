@@ -7,6 +7,9 @@
 
 use std::collections::HashSet;
 
+/// Bytes of a label behind a column mark.
+const LABEL_BYTES_MAX: usize = 100;
+
 /// One label line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -151,11 +154,11 @@ fn next_label(value: &str, known: &HashSet<String>) -> Option<usize> {
         .match_indices(['|', '\t', '•'])
         .map(|(at, mark)| at + mark.len())
         .find(|at| {
-            let (label, _) = match value.split_at(*at).1.split_once(':') {
-                Some(pair) => pair,
-                None => return false,
-            };
-            known.contains(&normal(label))
+            let rest = value.split_at(*at).1;
+            // No label is longer; without the bound, a line of marks would take time squared.
+            let end = rest.ceil_char_boundary(LABEL_BYTES_MAX.min(rest.len()));
+            let label = rest.split_at(end).0.split_once(':');
+            label.is_some_and(|(label, _)| known.contains(&normal(label)))
         })
 }
 
@@ -203,6 +206,12 @@ mod tests {
             let value = labels.value(&normal(label)).map(|(_, value)| value);
             assert_eq!(value.as_deref(), want, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_line_of_marks_takes_linear_time() {
+        let text = format!("a: {}", "|".repeat(2_000_000));
+        assert_eq!(Labels::new(&text, &known(&["b"])).entries.len(), 1);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::compile::{Rule, RuleSet, Source};
+use super::ruleset::{Rule, RuleSet, Source};
 use crate::alert::Event;
 use crate::diagnostic::Diagnostic;
 

@@ -4,9 +4,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use regex::Regex;
-
 use super::part::Part;
+use super::pattern::Pattern;
 use crate::message::{Envelope, Mailbox, Message};
 
 /// One mail, or one ticket of a digest.
@@ -14,6 +13,7 @@ use crate::message::{Envelope, Mailbox, Message};
 pub struct Mail<'a> {
     pub message: &'a Message,
     pub envelope: &'a Envelope,
+    pub subject: &'a str,
     pub text: &'a str,
     /// The text up to where the customer's words begin.
     pub own_text: &'a str,
@@ -21,7 +21,7 @@ pub struct Mail<'a> {
 }
 
 impl<'a> Mail<'a> {
-    pub fn new(message: &'a Message, envelope: &'a Envelope, after: &[Regex]) -> Mail<'a> {
+    pub fn new(message: &'a Message, envelope: &'a Envelope, after: &[Pattern]) -> Mail<'a> {
         Mail::of_text(message, envelope, &message.text, after)
     }
 
@@ -30,7 +30,7 @@ impl<'a> Mail<'a> {
         message: &'a Message,
         envelope: &'a Envelope,
         text: &'a str,
-        after: &[Regex],
+        after: &[Pattern],
     ) -> Mail<'a> {
         let end = after
             .iter()
@@ -41,6 +41,7 @@ impl<'a> Mail<'a> {
         Mail {
             message,
             envelope,
+            subject: &message.subject,
             text,
             own_text,
             customer_text: customer_text.trim(),
@@ -55,7 +56,7 @@ impl<'a> Mail<'a> {
             Part::ReversePath => vec![self.envelope.reverse_path.as_str().into()],
             Part::ForwardPath => vec![self.envelope.forward_path.as_str().into()],
             Part::From => mailbox(&message.from),
-            Part::Subject | Part::Heading => vec![message.subject.as_str().into()],
+            Part::Subject | Part::Heading => vec![self.subject.into()],
             Part::Text => vec![self.text.into()],
             Part::OwnText => vec![self.own_text.into()],
             Part::CustomerText => vec![self.customer_text.into()],
@@ -72,7 +73,7 @@ impl<'a> Mail<'a> {
                 .map(|(_, value)| value.as_str().into())
                 .collect(),
             Part::OriginalFrom if forwarded => mailbox(&message.from),
-            Part::OriginalSubject if forwarded => vec![message.subject.as_str().into()],
+            Part::OriginalSubject if forwarded => vec![self.subject.into()],
             Part::OriginalFrom | Part::OriginalSubject => Vec::new(),
         }
     }

@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use indexmap::IndexMap;
-use regex::Regex;
-
 use super::explain::{Recorder, quoted};
 use super::field::Values;
 use super::mail::{Mail, heading};
 use super::part::Part;
+use super::pattern::Pattern;
+use indexmap::IndexMap;
 
 /// What a condition looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +30,7 @@ impl fmt::Display for Subject {
 #[derive(Debug, Clone)]
 pub struct Condition {
     pub subject: Subject,
-    pub regexes: Vec<Regex>,
+    pub regexes: Vec<Pattern>,
 }
 
 /// Conditions of which every one must hold. Without any it holds for every mail.
@@ -71,7 +70,11 @@ impl Matcher {
             .conditions
             .iter()
             .map(|condition| {
-                let regexes: Vec<&str> = condition.regexes.iter().map(Regex::as_str).collect();
+                let regexes: Vec<&str> = condition
+                    .regexes
+                    .iter()
+                    .map(|regex| regex.as_str())
+                    .collect();
                 format!("{} {regexes:?}", condition.subject)
             })
             .collect();
@@ -85,7 +88,7 @@ impl Condition {
         let texts: Vec<std::borrow::Cow<'_, str>> = match &self.subject {
             Subject::Part(Part::Heading) => {
                 let title = values.deciding("title");
-                vec![heading(&mail.message.subject, title.as_deref()).into()]
+                vec![heading(mail.subject, title.as_deref()).into()]
             }
             Subject::Part(part) => mail.part(part),
             Subject::Field(name) => values.deciding(name).map(Into::into).into_iter().collect(),
@@ -95,19 +98,17 @@ impl Condition {
             Some((regex, found))
         });
         record.say(|| match hit {
-            Some((regex, found)) => format!(
-                "+ {} matches {} at {}",
-                self.subject,
-                regex.as_str(),
-                quoted(found.as_str())
-            ),
+            Some((regex, found)) => {
+                let found = quoted(found.as_str());
+                format!("+ {} matches {regex} at {found}", self.subject)
+            }
             None => format!("- {} matches none of {}", self.subject, self.written()),
         });
         hit.is_some()
     }
 
     fn written(&self) -> String {
-        let regexes: Vec<&str> = self.regexes.iter().map(Regex::as_str).collect();
+        let regexes: Vec<String> = self.regexes.iter().map(ToString::to_string).collect();
         regexes.join("  ")
     }
 }

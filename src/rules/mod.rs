@@ -3,12 +3,16 @@
 //! Owns the rule files. Pure but for the rulebook, which loads and watches them. Must not know
 //! how a mail arrived nor how an alert leaves.
 //!
-//! A rule file goes through [`written`] (as typed) and [`compile`] (all problems, each at its
-//! place) to a [`RuleSet`]; a mail goes through [`mail`] (its parts), [`matcher`], [`field`],
-//! [`template`] and [`decide`]. [`selftest`] and [`lint`] judge a set, [`explain`] shows a decision.
+//! A rule file goes through `written` (as typed) and `compile` (all problems, each at its place)
+//! to a [`RuleSet`]. A mail goes through `claim` (which source takes it), `field` (what is taken
+//! from its parts), `matcher` (which rule holds), `decide`, and `render` (the alert); `digest`
+//! does so for each ticket of one mail. `selftest` and `lint` judge a set, [`explain`] shows how
+//! a decision came about.
 
+mod claim;
 mod compile;
 mod decide;
+mod digest;
 pub mod explain;
 mod field;
 mod label;
@@ -19,6 +23,7 @@ mod part;
 mod pattern;
 mod render;
 pub mod rulebook;
+mod ruleset;
 mod selftest;
 mod template;
 mod written;
@@ -28,9 +33,9 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
-pub use self::compile::RuleSet;
 pub use self::explain::Trace;
 pub use self::rulebook::Rulebook;
+pub use self::ruleset::RuleSet;
 pub use self::selftest::SelfTest;
 use crate::alert::{Alert, Event, ExternalId};
 

@@ -5,7 +5,8 @@
 //! written, `^` and `$` are the ends of the text unless `(?m)` is, `.` stops at a line break
 //! unless `(?s)` is: the `regex` crate's own defaults, so that its documentation holds here.
 
-use std::ops::Range;
+use std::fmt;
+use std::ops::{Deref, Range};
 
 use indexmap::IndexMap;
 use regex::{Regex, RegexBuilder};
@@ -15,6 +16,27 @@ use super::written::Text;
 use crate::diagnostic::{Diagnostic, SourceText, suggestion};
 use crate::limits;
 
+/// A compiled regex that is shown as it was written, with the names of its pieces.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    regex: Regex,
+    written: String,
+}
+
+impl Deref for Pattern {
+    type Target = Regex;
+
+    fn deref(&self) -> &Regex {
+        &self.regex
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
 /// Pieces of regexes by name, checked.
 pub type Defines = IndexMap<String, String>;
 
@@ -23,7 +45,7 @@ pub fn compile(
     source: &SourceText,
     text: &Text,
     defines: &Defines,
-) -> Result<Regex, Box<Diagnostic>> {
+) -> Result<Pattern, Box<Diagnostic>> {
     let expanded = expand(source, text, defines)?;
     if let Err((range, message, hint)) = syntax(&expanded.regex) {
         let span = raw_span(source, text.span(), expanded.to_written(&range));
@@ -36,6 +58,10 @@ pub fn compile(
     RegexBuilder::new(&expanded.regex)
         .size_limit(limits::REGEX_BYTES_MAX)
         .build()
+        .map(|regex| Pattern {
+            regex,
+            written: text.get_ref().clone(),
+        })
         .map_err(|error| {
             let message = match error {
                 regex::Error::CompiledTooBig(_) => {

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use super::collapse;
-use super::compile::AlertTemplates;
 use super::field::Values;
 use super::mail::Mail;
+use super::ruleset::AlertTemplates;
 use super::template::Template;
 use crate::alert::{Alert, Event, ExternalId, Scenario, Status, TEXT_NAMES, TITLE_NAMES};
 use crate::limits;

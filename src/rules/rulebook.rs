@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use notify_debouncer_full::notify::{self, RecommendedWatcher, RecursiveMode};
 use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
 
-use super::compile::RuleSet;
+use super::ruleset::RuleSet;
 use crate::diagnostic::{Diagnostic, SourceText};
 
 /// The rule files that are inside the program: name and text.
@@ -89,7 +89,7 @@ impl Rulebook {
             // An error means that events were lost: the files may have changed.
             let changed = result.map_or(true, |events| {
                 events.iter().any(|event| {
-                    !event.kind.is_access() && event.paths.iter().any(|path| is_rule_file(path))
+                    !event.kind.is_access() && event.paths.iter().any(|path| matters(path))
                 })
             });
             if let Some(book) = book.upgrade().filter(|_| changed) {
@@ -166,6 +166,11 @@ fn read_directory(directory: &Path) -> (Vec<SourceText>, Vec<Diagnostic>) {
         problems.push(problem(directory, message));
     }
     (files, problems)
+}
+
+/// A rule file, or the link that Kubernetes swaps when a ConfigMap changes all files at once.
+fn matters(path: &Path) -> bool {
+    is_rule_file(path) || path.file_name().is_some_and(|name| name == "..data")
 }
 
 /// `*.toml`, but not what editors leave behind while they write (`.#x.toml`).

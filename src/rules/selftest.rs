@@ -2,7 +2,7 @@
 //!
 //! A test runs against the whole set, so that a gate of another file that takes its mail is seen.
 
-use super::compile::{RuleSet, Source, Test};
+use super::ruleset::{RuleSet, Source, Test};
 use super::written::{self, Text, Want, WantAlert, WantValue};
 use super::{Decision, collapse};
 use crate::alert::Event;
@@ -125,10 +125,11 @@ impl Comparison<'_> {
 
     fn decision(&mut self, file: &str, want: &Want) {
         let decision = self.decision;
-        // A test stands in the file of the source that it is about, unless it says otherwise.
-        let source = want.source.as_deref();
-        let about = (decision.event != Event::Ignore || want.rule.is_some()).then_some(file);
-        self.same("source", source.or(about), decision.source.as_deref());
+        // A test stands in the file of the source that it is about: no other file may take its
+        // mail unless it says so. A mail that none takes has the source "".
+        let got = decision.source.as_deref().unwrap_or_default();
+        let own = (!got.is_empty()).then_some(file);
+        self.same("source", want.source.as_deref().or(own), Some(got));
         self.same("rule", want.rule.as_deref(), decision.rule.as_deref());
         let event = want.event.map(|event| Event::from(event).as_str());
         self.same("event", event, Some(decision.event.as_str()));
@@ -194,21 +195,21 @@ impl Comparison<'_> {
 /// (RFC 6532), text and HTML as alternatives, empty attachments of the names given.
 fn assemble(mail: &written::TestMail) -> Vec<u8> {
     let mut head: Vec<(String, String)> = Vec::new();
-    let mut put = |name: &str, value: &str| head.push((name.to_owned(), collapse(value)));
-    put(
-        "From",
-        mail.from.as_deref().unwrap_or("sender@desk.example"),
-    );
-    put(
-        "To",
-        mail.forward_path
-            .as_deref()
-            .unwrap_or("alerts@gateway.example"),
-    );
-    put("Subject", mail.subject.as_deref().unwrap_or_default());
-    put("MIME-Version", "1.0");
+    let mut put = |name: &str, value: Option<&str>, default: &str| {
+        let named = mail
+            .header
+            .keys()
+            .any(|other| other.eq_ignore_ascii_case(name));
+        if value.is_some() || !named {
+            head.push((name.to_owned(), collapse(value.unwrap_or(default))));
+        }
+    };
+    put("From", mail.from.as_deref(), "sender@desk.example");
+    put("To", mail.forward_path.as_deref(), "alerts@gateway.example");
+    put("Subject", mail.subject.as_deref(), "");
+    put("MIME-Version", None, "1.0");
     for (name, value) in &mail.header {
-        put(&name.replace([':', '\r', '\n'], ""), value);
+        head.push((name.replace([':', '\r', '\n'], ""), collapse(value)));
     }
     let mut parts: Vec<String> = Vec::new();
     for (kind, text) in [("plain", &mail.text), ("html", &mail.html)] {

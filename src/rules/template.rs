@@ -44,12 +44,15 @@ impl Filter {
     }
 }
 
+/// A placeholder's name, and where in the template it stands (bytes).
+pub type Place = (Range<usize>, String);
+
 /// What is wrong with a template, and where in it (bytes).
 pub type Mistake = (Range<usize>, String);
 
 impl Template {
     /// The template and the place of each placeholder.
-    pub fn parse(text: &str) -> Result<(Template, Vec<(Range<usize>, String)>), Mistake> {
+    pub fn parse(text: &str) -> Result<(Template, Vec<Place>), Mistake> {
         let mut lines = vec![Vec::new()];
         let mut places = Vec::new();
         let mut literal = String::new();

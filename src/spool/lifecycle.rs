@@ -44,8 +44,8 @@ impl TicketState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     pub state: TicketState,
-    /// A `new` has been sent: people were paged. False when all we ever saw was the ticket being
-    /// taken or closed.
+    /// A `new` has been taken: people were paged. False when all we ever saw was the ticket being
+    /// taken or closed, and when it is not known: then a `new` is sent, and so is a close.
     pub paged: bool,
 }
 
@@ -163,6 +163,16 @@ pub fn after(ticket: Option<Ticket>, status: Status) -> Ticket {
     }
 }
 
+/// The ticket after a `new` has ended without being delivered, although an attempt may have
+/// arrived: it may be open, so that a close must be sent, and nobody may have been paged, so that
+/// another `new` must be, too.
+pub fn after_doubt(ticket: Option<Ticket>) -> Ticket {
+    ticket.filter(|ticket| ticket.is_open()).unwrap_or(Ticket {
+        state: TicketState::Open,
+        paged: false,
+    })
+}
+
 /// A delivery of the same ticket that has not ended yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unfinished {
@@ -173,7 +183,8 @@ pub struct Unfinished {
 
 /// Which of the unfinished deliveries (in their order) a `resolved` cancels together with itself:
 /// everything from a `new` on that would have opened the ticket, if nobody can have been paged by
-/// it. `None`: the `resolved` takes its turn behind them.
+/// it. `None`: the `resolved` takes its turn behind them, as when an `acknowledged` waits before
+/// the `new`: then somebody else may have opened the ticket, and it has to be closed.
 pub fn cancelled(ticket: Option<Ticket>, unfinished: &[Unfinished]) -> Option<usize> {
     if ticket.is_some_and(Ticket::is_open) {
         return None;
@@ -181,6 +192,10 @@ pub fn cancelled(ticket: Option<Ticket>, unfinished: &[Unfinished]) -> Option<us
     let first = unfinished
         .iter()
         .position(|delivery| delivery.status == Status::New)?;
+    let before = first.checked_sub(1).and_then(|index| unfinished.get(index));
+    if before.is_some_and(|delivery| delivery.status != Status::Resolved) {
+        return None;
+    }
     let rest = unfinished.get(first..)?;
     rest.iter()
         .all(|delivery| !delivery.maybe_paged)
@@ -248,6 +263,21 @@ mod tests {
     }
 
     #[test]
+    fn in_doubt_both_the_next_new_and_the_next_close_are_sent() {
+        for ticket in [None, Some(CLOSED)] {
+            let doubtful = Some(after_doubt(ticket));
+            for status in [Status::New, Status::Acknowledged, Status::Resolved] {
+                assert_eq!(
+                    turn(doubtful, status, false),
+                    Ok(()),
+                    "{ticket:?} {status:?}"
+                );
+            }
+        }
+        assert_eq!(after_doubt(Some(TAKEN)), TAKEN);
+    }
+
+    #[test]
     fn after_keeps_whether_people_were_paged() {
         assert_eq!(after(None, Status::Acknowledged), TAKEN_UNSEEN);
         assert_eq!(after(Some(OPEN), Status::Acknowledged), TAKEN);
@@ -266,11 +296,12 @@ mod tests {
             maybe_paged: true,
         };
         use Status::{Acknowledged, New, Resolved};
-        let table: [(Option<Ticket>, &[Unfinished], Option<usize>); 9] = [
+        let table: [(Option<Ticket>, &[Unfinished], Option<usize>); 10] = [
             (None, &[waits(New)], Some(0)),
             (Some(CLOSED), &[waits(New)], Some(0)),
             (None, &[waits(New), waits(Acknowledged)], Some(0)),
             (None, &[waits(Resolved), waits(New)], Some(1)),
+            (None, &[waits(Acknowledged), waits(New)], None),
             (None, &[left(New)], None),
             (None, &[left(New), waits(New)], None),
             (Some(OPEN), &[waits(New)], None),

@@ -23,6 +23,7 @@ pub mod sqlite;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -98,6 +99,11 @@ impl Ending {
             Ending::Suppressed => "suppressed",
             Ending::DeadLetter => "dead-letter",
         }
+    }
+
+    /// Something was handed to a transport, which took it.
+    pub fn left(self) -> bool {
+        !matches!(self, Ending::Suppressed | Ending::DeadLetter)
     }
 
     pub fn parse(word: &str) -> Option<Ending> {
@@ -383,7 +389,7 @@ pub trait Spool: Send + Sync + fmt::Debug {
 
     /// Stores decisions, in the order in which the mails arrived. Need not be durable: a decision
     /// that is lost is made again. Returns what ended at once.
-    async fn decide(&self, decided: Vec<Decided>, now: Time) -> Result<Vec<Settled>, SpoolError>;
+    async fn decide(&self, decided: Arc<[Decided]>, now: Time) -> Result<Vec<Settled>, SpoolError>;
 
     /// Takes due deliveries, most urgent first, one at a time for each ticket.
     /// Need not be durable: a lease that is lost was never sent, or is folded by its key.

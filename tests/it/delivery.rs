@@ -2,6 +2,7 @@
 //! SMTP server that receives the relay.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,7 @@ struct Setup {
     retry: Retry,
     timeout: Duration,
     pace: PaceConfig,
+    ca_file: Option<PathBuf>,
     limits: Vec<(u32, Duration)>,
 }
 
@@ -52,6 +54,7 @@ impl Default for Setup {
             },
             timeout: Duration::from_secs(10),
             pace: PaceConfig::Off,
+            ca_file: None,
             limits: Vec::new(),
         }
     }
@@ -65,7 +68,7 @@ struct Gateway {
     receiver: Receiver,
     stop: CancellationToken,
     running: tokio::task::JoinHandle<()>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Gateway {
@@ -87,7 +90,7 @@ impl Gateway {
                 timeout: setup.timeout,
                 pace: setup.pace,
                 proxy: None,
-                ca_file: None,
+                ca_file: setup.ca_file.clone(),
             };
             let client = signl4::Client::new(&config, clock.clone()).unwrap();
             transports.push(Arc::new(client.webhook(&setup.secret.into()).unwrap()));
@@ -98,7 +101,9 @@ impl Gateway {
                 from: "mailbell@alerts.example".to_owned(),
             };
             let client = relay::Client::new(&config).unwrap();
-            transports.push(Arc::new(client.relay("abc@signl4.example", form).unwrap()));
+            transports.push(Arc::new(
+                client.relay("abc-secret@signl4.example", form).unwrap(),
+            ));
         }
         let directory = tempfile::tempdir().unwrap();
         let spool: Arc<dyn Spool> =
@@ -124,7 +129,7 @@ impl Gateway {
             receiver,
             stop,
             running,
-            _directory: directory,
+            directory,
         }
     }
 
@@ -359,6 +364,7 @@ async fn a_refused_secret_is_not_asked_in_a_loop_and_is_loud() {
     let list = gateway.until(|list| dead(list) >= 4).await;
     let reason = list.iter().find(|one| one.settled.is_some()).unwrap();
     assert!(reason.reason.contains("404 Not Found"), "{}", reason.reason);
+    assert!(reason.reason.contains("ID *** was"), "{}", reason.reason);
     // The others wait for a probe.
     let asked = gateway.standin.requests().len();
     assert!(asked < 8, "{asked} erroneous requests");
@@ -441,7 +447,7 @@ async fn a_team_with_a_relay_only_ends_relayed_in_signl4s_dialect() {
     assert!(received.contains(&format!("X-Mailbell-Id: {id}\r\n")));
     let envelopes = gateway.receiver.envelopes();
     assert_eq!(envelopes[0].0, "mailbell@alerts.example");
-    assert_eq!(envelopes[0].1, ["abc@signl4.example"]);
+    assert_eq!(envelopes[0].1, ["abc-secret@signl4.example"]);
     gateway.end().await;
 }
 
@@ -478,7 +484,10 @@ async fn the_original_is_relayed_byte_for_byte_and_does_not_loop() {
 async fn the_relays_answers_are_told_apart() {
     for (reply, expected) in [
         ("451 4.3.0 later", "waits"),
-        ("550 5.1.1 no such user", "dead-letter"),
+        (
+            "550 5.1.1 <ABC-SECRET@signl4.example> unknown",
+            "dead-letter",
+        ),
     ] {
         let gateway = Gateway::start(Setup {
             webhook: false,
@@ -498,7 +507,10 @@ async fn the_relays_answers_are_told_apart() {
                 outcomes[0].starts_with("dead-letter: rejected; relay:"),
                 "{outcomes:?}"
             );
-            assert!(outcomes[0].contains("550"), "{outcomes:?}");
+            // The local part of SIGNL4's address is the team's secret.
+            assert!(outcomes[0].contains("<***@signl4.example>"), "{outcomes:?}");
+            let shown = format!("{:?} {outcomes:?}", gateway.pipeline);
+            assert!(!shown.to_lowercase().contains("abc-secret"), "{shown}");
         }
         gateway.end().await;
     }
@@ -531,6 +543,26 @@ async fn a_mail_that_panics_the_reader_is_a_dead_letter_and_stops_nothing() {
 }
 
 #[tokio::test]
+async fn a_mail_that_the_store_refuses_is_a_dead_letter_and_stops_nothing() {
+    let gateway = Gateway::start(Setup::default()).await;
+    let store = rusqlite::Connection::open(gateway.directory.path().join("spool.db")).unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries WHEN NEW.title = 'poison'
+        BEGIN SELECT RAISE(ABORT, 'refused by the test'); END";
+    store.execute_batch(refuse).unwrap();
+    let poison = json!({ "event": "new", "id": "P", "title": "poison" });
+    let scripts = [new("A"), poison, new("B")];
+    let takes = scripts.iter().map(|script| gateway.take(script));
+    for take in takes {
+        take.await;
+    }
+    let mut outcomes = gateway.settled().await;
+    outcomes.sort();
+    assert!(outcomes[0].starts_with("alerted"), "{outcomes:?}");
+    assert!(outcomes[2].contains("refused by the test"), "{outcomes:?}");
+    gateway.end().await;
+}
+
+#[tokio::test]
 async fn mails_of_a_team_that_is_not_configured_end_loudly() {
     let gateway = Gateway::start(Setup::default()).await;
     gateway.accept(mail("gone", &new("T"))).await;
@@ -546,4 +578,77 @@ async fn mails_of_a_team_that_is_not_configured_end_loudly() {
     };
     assert_eq!(gateway.spool.list(filter, 9).await.unwrap().len(), 1);
     gateway.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_change_is_asked_for_once() {
+    for status in [301, 307, 400, 401, 403, 404, 405, 410, 413] {
+        let gateway = Gateway::start(Setup::default()).await;
+        gateway.standin.fail_always(Some(Fault::Status(status)));
+        gateway.take(&new("T")).await;
+        let outcomes = gateway.settled().await;
+        let expected = format!("dead-letter: rejected; webhook: {status} ");
+        assert!(outcomes[0].starts_with(&expected), "{outcomes:?}");
+        assert_eq!(gateway.standin.requests().len(), 1, "{status}");
+        gateway.end().await;
+    }
+}
+
+/// Answers each connection with one 201.
+async fn tls_endpoint(certificate: &rcgen::CertifiedKey<rcgen::KeyPair>) -> std::net::SocketAddr {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(certificate.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.cert.der().clone()], key.unwrap())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut request = vec![0; 64 << 10];
+            let _ = stream.read(&mut request).await;
+            let body = r#"{"eventId":"1_2"}"#;
+            let head = format!(
+                "HTTP/1.1 201 Created\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_certificate_is_trusted_only_by_the_system_or_by_ca_file() {
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let port = tls_endpoint(&certificate).await.port();
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, certificate.cert.pem()).unwrap();
+    for trusted in [false, true] {
+        let gateway = Gateway::start(Setup {
+            url: Some(format!("https://localhost:{port}/webhook/")),
+            ca_file: trusted.then(|| ca_file.clone()),
+            ..Setup::default()
+        })
+        .await;
+        let id = gateway.take(&new("T")).await;
+        if trusted {
+            assert_eq!(gateway.settled().await, ["alerted: 201 eventId 1_2"]);
+        } else {
+            gateway.until(|list| list[0].attempts >= 1).await;
+            let shown = gateway.spool.show(id).await.unwrap().unwrap();
+            let attempt = &shown.deliveries[0].attempts[0];
+            assert_eq!(attempt.result, "deferred");
+            assert!(attempt.answer.contains("certificate"), "{attempt:?}");
+        }
+        gateway.end().await;
+    }
 }

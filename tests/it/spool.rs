@@ -76,7 +76,7 @@ impl Bench {
                 });
             }
         }
-        self.spool.decide(decided, at(ms)).await.unwrap()
+        self.spool.decide(decided.into(), at(ms)).await.unwrap()
     }
 
     /// Accepts and decides.

@@ -43,6 +43,7 @@ fn is_pure(name: &str) -> bool {
         "src/deliver/circuit.rs",
         "src/deliver/dialect.rs",
         "src/deliver/lanes.rs",
+        "src/deliver/redact.rs",
         "src/deliver/trail.rs",
         "src/spool/ledger.rs",
         "src/spool/lifecycle.rs",

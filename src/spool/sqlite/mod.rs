@@ -33,9 +33,18 @@ use writer::{Durability, Writer};
 #[derive(Debug)]
 pub struct Sqlite {
     // Dropped before the lock: the file is closed when another gateway may take it.
-    writer: Writer,
-    readers: Readers,
+    access: Access,
     _lock: Option<file::Lock>,
+}
+
+#[derive(Debug)]
+enum Access {
+    Threads {
+        writer: Writer,
+        readers: Readers,
+    },
+    /// Everything on the caller's thread, one after the other.
+    Inline(Mutex<Connection>),
 }
 
 impl Sqlite {
@@ -62,50 +71,99 @@ impl Sqlite {
         Sqlite::start(path, file::open_writer(path)?, None)
     }
 
+    /// For simulations with a paused clock: all work is done on the caller's thread, so that a seed
+    /// repeats a run, and nothing is synced.
+    pub fn open_simulated(path: &Path) -> Result<Sqlite, SpoolError> {
+        let connection = file::open_writer(path)?;
+        connection.pragma_update(None, "synchronous", "OFF")?;
+        lease::recover(&connection)?;
+        Ok(Sqlite {
+            access: Access::Inline(Mutex::new(connection)),
+            _lock: None,
+        })
+    }
+
     fn start(
         path: &Path,
         connection: Connection,
         lock: Option<file::Lock>,
     ) -> Result<Sqlite, SpoolError> {
         Ok(Sqlite {
-            writer: Writer::start(path.to_owned(), connection)?,
-            readers: Readers::new(path),
+            access: Access::Threads {
+                writer: Writer::start(path.to_owned(), connection)?,
+                readers: Readers::new(path),
+            },
             _lock: lock,
         })
     }
+
+    async fn write<T, F>(
+        &self,
+        durability: Durability,
+        bytes: usize,
+        mut work: F,
+    ) -> Result<T, SpoolError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T, SpoolError> + Send + 'static,
+    {
+        match &self.access {
+            Access::Threads { writer, .. } => writer.write(durability, bytes, work).await,
+            Access::Inline(connection) => inline(connection, |connection| work(connection)),
+        }
+    }
+
+    /// `work` sees one state of the store.
+    async fn read<T, F>(&self, work: F) -> Result<T, SpoolError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, SpoolError> + Send + 'static,
+    {
+        match &self.access {
+            Access::Threads { readers, .. } => readers.read(work).await,
+            Access::Inline(connection) => inline(connection, work),
+        }
+    }
+}
+
+fn inline<T>(
+    connection: &Mutex<Connection>,
+    work: impl FnOnce(&Connection) -> Result<T, SpoolError>,
+) -> Result<T, SpoolError> {
+    let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+    let transaction = connection.transaction()?;
+    let value = work(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
 }
 
 #[async_trait]
 impl Spool for Sqlite {
     async fn accept(&self, mail: ReceivedMail, now: Time) -> Result<MailId, SpoolError> {
         let bytes = mail.data.len();
-        self.writer
-            .write(Durability::Synced, bytes, move |connection| {
-                intake::accept(connection, &mail, now)
-            })
-            .await
+        self.write(Durability::Synced, bytes, move |connection| {
+            intake::accept(connection, &mail, now)
+        })
+        .await
     }
 
     async fn undecided(&self, limit: usize) -> Result<Vec<Undecided>, SpoolError> {
-        self.readers
-            .read(move |connection| intake::undecided(connection, limit))
+        self.read(move |connection| intake::undecided(connection, limit))
             .await
     }
 
-    async fn decide(&self, decided: Vec<Decided>, now: Time) -> Result<Vec<Settled>, SpoolError> {
-        self.writer
-            .write(Durability::Written, 0, move |connection| {
-                decide::decide(connection, &decided, now)
-            })
-            .await
+    async fn decide(&self, decided: Arc<[Decided]>, now: Time) -> Result<Vec<Settled>, SpoolError> {
+        self.write(Durability::Written, 0, move |connection| {
+            decide::decide(connection, &decided, now)
+        })
+        .await
     }
 
     async fn lease(&self, asks: Vec<Ask>, budget: Budget, now: Time) -> Result<Lease, SpoolError> {
-        self.writer
-            .write(Durability::Written, 0, move |connection| {
-                lease::lease(connection, &asks, budget, now)
-            })
-            .await
+        self.write(Durability::Written, 0, move |connection| {
+            lease::lease(connection, &asks, budget, now)
+        })
+        .await
     }
 
     async fn settle(
@@ -113,82 +171,72 @@ impl Spool for Sqlite {
         settlements: Vec<Settlement>,
         now: Time,
     ) -> Result<Vec<Settled>, SpoolError> {
-        self.writer
-            .write(Durability::Synced, 0, move |connection| {
-                settle::settle(connection, &settlements, now)
-            })
-            .await
+        self.write(Durability::Synced, 0, move |connection| {
+            settle::settle(connection, &settlements, now)
+        })
+        .await
     }
 
     async fn hurry(&self, team: &str, now: Time) -> Result<(), SpoolError> {
         let team = team.to_owned();
-        self.writer
-            .write(Durability::Written, 0, move |connection| {
-                lease::hurry(connection, &team, now)
-            })
-            .await
+        self.write(Durability::Written, 0, move |connection| {
+            lease::hurry(connection, &team, now)
+        })
+        .await
     }
 
     async fn teams(&self) -> Result<Vec<String>, SpoolError> {
-        self.readers.read(look::teams).await
+        self.read(look::teams).await
     }
 
     async fn knows(&self, mail: MailId) -> Result<bool, SpoolError> {
-        self.readers
-            .read(move |connection| Ok(rows::seq_of(connection, mail)?.is_some()))
+        self.read(move |connection| Ok(rows::seq_of(connection, mail)?.is_some()))
             .await
     }
 
     async fn list(&self, filter: Filter, limit: usize) -> Result<Vec<Summary>, SpoolError> {
-        self.readers
-            .read(move |connection| look::list(connection, &filter, limit))
+        self.read(move |connection| look::list(connection, &filter, limit))
             .await
     }
 
     async fn show(&self, mail: MailId) -> Result<Option<Shown>, SpoolError> {
-        self.readers
-            .read(move |connection| look::show(connection, mail))
+        self.read(move |connection| look::show(connection, mail))
             .await
     }
 
     async fn raw(&self, mail: MailId) -> Result<Option<Vec<u8>>, SpoolError> {
-        self.readers
-            .read(move |connection| look::raw(connection, mail))
+        self.read(move |connection| look::raw(connection, mail))
             .await
     }
 
     async fn tickets(&self, limit: usize) -> Result<Vec<KnownTicket>, SpoolError> {
-        self.readers
-            .read(move |connection| look::tickets(connection, limit))
+        self.read(move |connection| look::tickets(connection, limit))
             .await
     }
 
     async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {
-        self.writer
-            .write(Durability::Synced, 0, move |connection| {
-                tend::retry(connection, which, now)
-            })
-            .await
+        self.write(Durability::Synced, 0, move |connection| {
+            tend::retry(connection, which, now)
+        })
+        .await
     }
 
     async fn drop_mail(&self, mail: MailId, now: Time) -> Result<usize, SpoolError> {
-        self.writer
-            .write(Durability::Synced, 0, move |connection| {
-                tend::drop_mail(connection, mail, now)
-            })
-            .await
+        self.write(Durability::Synced, 0, move |connection| {
+            tend::drop_mail(connection, mail, now)
+        })
+        .await
     }
 
     async fn audit(&self) -> Result<Audit, SpoolError> {
-        self.readers.read(tend::audit).await
+        self.read(tend::audit).await
     }
 
     async fn prune(&self, before: Time, limit: usize) -> Result<usize, SpoolError> {
-        self.writer
-            .write(Durability::Written, 0, move |connection| {
-                tend::prune(connection, before, limit)
-            })
-            .await
+        self.write(Durability::Written, 0, move |connection| {
+            tend::prune(connection, before, limit)
+        })
+        .await
     }
 }
 
@@ -207,7 +255,6 @@ impl Readers {
         }
     }
 
-    /// `work` sees one state of the store.
     async fn read<T, F>(&self, work: F) -> Result<T, SpoolError>
     where
         T: Send + 'static,
@@ -264,11 +311,7 @@ mod tests {
         let limit = move |connection: &Connection| {
             Ok(connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?)
         };
-        spool
-            .writer
-            .write(Durability::Written, 0, limit)
-            .await
-            .unwrap();
+        spool.write(Durability::Written, 0, limit).await.unwrap();
     }
 
     #[tokio::test]

@@ -54,10 +54,13 @@ pub(super) fn seq_of(connection: &Connection, mail: MailId) -> Result<Option<i64
         .optional()?)
 }
 
+/// Empty when it is gone, which `audit` tells: an empty mail alerts, an error would stop all others.
 pub(super) fn body(connection: &Connection, seq: i64) -> Result<Vec<u8>, SpoolError> {
     Ok(connection
         .prepare_cached("SELECT raw FROM bodies WHERE seq = ?1")?
-        .query_row([seq], |row| row.get(0))?)
+        .query_row([seq], |row| row.get(0))
+        .optional()?
+        .unwrap_or_default())
 }
 
 pub(super) fn count_in_ledger(
@@ -89,10 +92,11 @@ pub(super) struct Delivery {
     pub(super) external_id: Option<String>,
     pub(super) escalate: bool,
     pub(super) since: Time,
+    pub(super) maybe_paged: bool,
 }
 
 const DELIVERY: &str = "SELECT d.id, d.seq, m.id, m.received_ms, d.team, d.part, d.stage,
-    d.status, d.external_id, d.escalate, d.since_ms
+    d.status, d.external_id, d.escalate, d.since_ms, d.maybe_paged
     FROM deliveries d JOIN mails m ON m.seq = d.seq WHERE d.id = ?1";
 
 pub(super) fn delivery(connection: &Connection, id: DeliveryId) -> Result<Delivery, SpoolError> {
@@ -109,6 +113,7 @@ pub(super) fn delivery(connection: &Connection, id: DeliveryId) -> Result<Delive
             external_id: row.get(8)?,
             escalate: row.get(9)?,
             since: Time::from_ms(row.get(10)?),
+            maybe_paged: row.get(11)?,
         })
     };
     Ok(connection
@@ -132,6 +137,17 @@ pub(super) fn end(
         .execute(params![delivery.id.0, ending.as_str(), reason, now.ms()])?;
     count_in_ledger(connection, &delivery.team, ending.as_str(), 1)?;
     if let Some(external_id) = &delivery.external_id {
+        if delivery.maybe_paged && !ending.left() && delivery.status.as_deref() == Some("new") {
+            let ticket = ticket(connection, &delivery.team, external_id)?;
+            let doubtful = lifecycle::after_doubt(ticket);
+            write_ticket(
+                connection,
+                (&delivery.team, external_id),
+                doubtful,
+                None,
+                now,
+            )?;
+        }
         promote(connection, &delivery.team, external_id)?;
     }
     Ok(Settled {
@@ -208,6 +224,17 @@ pub(super) fn tell_ticket(
     let after = lifecycle::after(before, status);
     let opens = status == Status::New
         && before.is_none_or(|t| t.state == TicketState::Resolved || !t.paged);
+    let alert = alert.filter(|_| opens);
+    write_ticket(connection, (team, external_id), after, alert, now)
+}
+
+fn write_ticket(
+    connection: &Connection,
+    (team, external_id): (&str, &str),
+    ticket: Ticket,
+    alert: Option<&str>,
+    now: Time,
+) -> Result<(), SpoolError> {
     connection
         .prepare_cached(
             "INSERT INTO tickets (team, external_id, state, paged, changed_ms, alert)
@@ -218,10 +245,10 @@ pub(super) fn tell_ticket(
         .execute(params![
             team,
             external_id,
-            after.state.as_str(),
-            after.paged,
+            ticket.state.as_str(),
+            ticket.paged,
             now.ms(),
-            alert.filter(|_| opens)
+            alert
         ])?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::rows::{self, Delivery, STAGE_SENDING};
 use crate::alert::Status;
 use crate::clock::Time;
-use crate::spool::{Attempt, DeliveryId, Ending, Settled, Settlement, SpoolError, Step, record};
+use crate::spool::{Attempt, DeliveryId, Settled, Settlement, SpoolError, Step, record};
 
 pub(super) fn settle(
     connection: &Connection,
@@ -21,7 +21,7 @@ pub(super) fn settle(
         note(connection, settlement)?;
         match &settlement.step {
             Step::End(ending, reason) => {
-                if left(*ending) {
+                if ending.left() {
                     tell_ticket(connection, &delivery, now)?;
                 }
                 settled.push(rows::end(connection, &delivery, *ending, reason, now)?);
@@ -81,14 +81,6 @@ fn wait(
         )?
         .execute(params![id.0, until.ms(), maybe_paged])?;
     Ok(())
-}
-
-/// The alert has left the house.
-fn left(ending: Ending) -> bool {
-    matches!(
-        ending,
-        Ending::Alerted | Ending::Acknowledged | Ending::Resolved | Ending::Relayed
-    )
 }
 
 fn tell_ticket(connection: &Connection, delivery: &Delivery, now: Time) -> Result<(), SpoolError> {

@@ -28,6 +28,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Takes the connection, and keeps it until dropped.
     pub(super) fn start(path: PathBuf, connection: Connection) -> Result<Writer, SpoolError> {
         let (sender, receiver) = mpsc::channel(WRITES_WAITING_MAX);
         let thread = thread::Builder::new()

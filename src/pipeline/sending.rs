@@ -1,0 +1,196 @@
+//! One leased delivery, from the order to its settlement.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Shared;
+use super::trouble::Trouble;
+use crate::alert::Status;
+use crate::clock::Time;
+use crate::config::TransportKind;
+use crate::deliver::circuit::Change;
+use crate::deliver::lanes::Order;
+use crate::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport};
+use crate::observe::Happening;
+use crate::spool::{Attempt, Ending, Leased, Settlement, Step};
+
+impl Shared {
+    /// Until it has ended or has to wait.
+    pub(super) async fn carry(&self, leased: Leased, order: Order) {
+        let mut settlement = Settlement {
+            delivery: leased.delivery,
+            attempts: Vec::new(),
+            progress: leased.progress.clone(),
+            step: Step::Wait {
+                until: leased.since,
+                maybe_paged: false,
+            },
+        };
+        let mut order = Some(order);
+        while let Some(present) = order {
+            order = self.follow(&leased, present, &mut settlement).await;
+        }
+        self.settle(settlement).await;
+        self.lanes().returned(&leased.team);
+        self.ready.notify_one();
+    }
+
+    /// Follows one order, and returns the next: a transport that rejects may leave another to try.
+    async fn follow(
+        &self,
+        leased: &Leased,
+        order: Order,
+        settlement: &mut Settlement,
+    ) -> Option<Order> {
+        let transport = match order {
+            Order::Send(transport) => transport,
+            Order::Wait(until) => {
+                let maybe_paged = false;
+                settlement.step = Step::Wait { until, maybe_paged };
+                return None;
+            }
+            Order::Bury(reason) => {
+                let reason = with_answers(reason, &settlement.attempts);
+                settlement.step = Step::End(Ending::DeadLetter, reason);
+                return None;
+            }
+        };
+        let kind = transport.kind();
+        let at = self.clock.now();
+        let outcome = self.attempt(leased, transport).await;
+        let now = self.clock.now();
+        let took = now.since(at);
+        settlement.attempts.push(Attempt {
+            at,
+            took,
+            transport: kind.as_str().to_owned(),
+            result: outcome.as_str().to_owned(),
+            answer: outcome.detail().to_owned(),
+        });
+        self.answered(leased, kind, &outcome, (now, took)).await;
+        let team = leased.team.as_str();
+        let progress = &mut settlement.progress;
+        match outcome {
+            Outcome::Delivered { detail, .. } => {
+                settlement.step = Step::End(ending(kind, leased.alert.status), detail);
+                None
+            }
+            Outcome::Deferred {
+                reason,
+                retry_after,
+                ..
+            } => {
+                progress.failed(kind, now, false);
+                let draw = fastrand::f64();
+                let lanes = self.lanes();
+                settlement.step = Step::Wait {
+                    until: lanes.again_at(team, progress, retry_after, now, draw),
+                    maybe_paged: reason.may_have_arrived(),
+                };
+                None
+            }
+            Outcome::Rejected { .. } => {
+                progress.failed(kind, now, true);
+                Some(self.lanes().order(team, progress, leased.since, now))
+            }
+        }
+    }
+
+    async fn attempt(&self, leased: &Leased, transport: Arc<dyn Transport>) -> Outcome {
+        let mut original = None;
+        if transport.wants_original() {
+            match self.spool.raw(leased.mail).await {
+                Ok(raw) => original = raw,
+                Err(error) => return Outcome::deferred(Deferral::Spool, error.to_string()),
+            }
+        }
+        let dispatch = Dispatch::new(leased, original);
+        // A task of its own: should it panic, the delivery is not left hanging.
+        let sending = tokio::spawn(async move { transport.deliver(&dispatch).await });
+        match AbortOnDropHandle::new(sending).await {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::rejected(Rejection::Unwritable, error.to_string()),
+        }
+    }
+
+    /// Tells of the attempt, and lets the circuit of its transport draw its conclusion.
+    async fn answered(
+        &self,
+        leased: &Leased,
+        kind: TransportKind,
+        outcome: &Outcome,
+        (now, took): (Time, Duration),
+    ) {
+        let team = leased.team.as_str();
+        self.tell(Happening::Attempted {
+            mail: leased.mail,
+            team,
+            transport: kind,
+            outcome,
+            took,
+        });
+        let change = self
+            .lanes()
+            .answered(team, kind, outcome, now, fastrand::f64());
+        match change {
+            Change::None => {}
+            Change::Opened { probe_at } => self.tell(Happening::CircuitOpened {
+                team,
+                transport: kind,
+                reason: outcome.reason(),
+                probe_in: probe_at.since(now),
+            }),
+            Change::Closed => {
+                self.tell(Happening::CircuitClosed {
+                    team,
+                    transport: kind,
+                });
+                if let Err(error) = self.spool.hurry(team, now).await {
+                    // They are sent when their own time has come.
+                    self.tell(Happening::SpoolFailing {
+                        doing: "hurrying deliveries",
+                        reason: &error,
+                        pause: Duration::ZERO,
+                    });
+                }
+            }
+        }
+    }
+
+    /// An alert has left, so this is tried until it is stored; otherwise it would be sent again.
+    async fn settle(&self, settlement: Settlement) {
+        let mut trouble = Trouble::new("settling a delivery");
+        loop {
+            let settling = self
+                .spool
+                .settle(vec![settlement.clone()], self.clock.now());
+            match settling.await {
+                Ok(settled) => {
+                    trouble.over(self);
+                    return self.tell_settled(&settled);
+                }
+                Err(error) => sleep(trouble.pause(self, &error)).await,
+            }
+        }
+    }
+}
+
+/// The relay's mail is one word in the ledger: whether SIGNL4 makes an alert of it is not known.
+fn ending(kind: TransportKind, status: Status) -> Ending {
+    match (kind, status) {
+        (TransportKind::Relay, _) => Ending::Relayed,
+        (TransportKind::Webhook, Status::New) => Ending::Alerted,
+        (TransportKind::Webhook, Status::Acknowledged) => Ending::Acknowledged,
+        (TransportKind::Webhook, Status::Resolved) => Ending::Resolved,
+    }
+}
+
+/// The reason for giving up, with what each transport answered.
+fn with_answers(reason: String, attempts: &[Attempt]) -> String {
+    attempts.iter().fold(reason, |text, attempt| {
+        format!("{text}; {}: {}", attempt.transport, attempt.answer)
+    })
+}

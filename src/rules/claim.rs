@@ -1,0 +1,75 @@
+//! Which source takes a mail.
+
+use super::explain::Recorder;
+use super::field;
+use super::mail::{Mail, heading};
+use super::ruleset::{RuleSet, Source};
+use crate::message::{Envelope, Message};
+
+impl RuleSet {
+    pub(super) fn claim(
+        &self,
+        message: &Message,
+        envelope: &Envelope,
+        record: &mut Recorder,
+    ) -> Option<&Source> {
+        let mut claims: Vec<(u32, &Source)> = Vec::new();
+        for source in &self.sources {
+            let mail = Mail::new(message, envelope, &source.customer_text_after);
+            record.say(|| format!("source {}", source.name.get_ref()));
+            let evidence = record.inside(|record| source.gates.evidence(&mail, record));
+            if let Some(evidence) = evidence {
+                record.say(|| format!("  claims the mail with evidence {evidence}"));
+                claims.push((evidence, source));
+            }
+        }
+        let (_, source) = match claims.as_slice() {
+            [] => return None,
+            [one] => *one,
+            several => {
+                let standing = |(_, source): &(u32, &Source)| {
+                    std::cmp::Reverse(source.standing(message, envelope, record))
+                };
+                let mut several = several.to_vec();
+                several.sort_by_cached_key(standing);
+                *several.first()?
+            }
+        };
+        record.say(|| format!("taken by {}", source.name.get_ref()));
+        Some(source)
+    }
+}
+
+impl Source {
+    /// How much speaks for this source where several claim a mail: the evidence that is left
+    /// without the title, which may name another system's ticket; then whether the mail has what
+    /// this source requires.
+    fn standing(
+        &self,
+        message: &Message,
+        envelope: &Envelope,
+        record: &mut Recorder,
+    ) -> (u32, bool) {
+        let quiet = &mut Recorder::default();
+        let mail = self.mail(message, envelope);
+        let values = field::extract(&self.fields, &self.labels, &mail, quiet);
+        let heading = heading(mail.subject, values.deciding("title").as_deref());
+        let bare = Mail {
+            subject: &heading,
+            ..mail
+        };
+        let evidence = self.gates.evidence(&bare, quiet).unwrap_or(0);
+        let understood =
+            self.missing(&values).is_none() && self.rule(&mail, &values, quiet).is_some();
+        record.say(|| {
+            let name = self.name.get_ref();
+            let fields = if understood {
+                ""
+            } else {
+                ", and it lacks what that source requires"
+            };
+            format!("{name}: evidence {evidence} without the title{fields}")
+        });
+        (evidence, understood)
+    }
+}
