@@ -88,6 +88,8 @@ mod tests {
         ] {
             assert_eq!(expiry(end, now.parse().unwrap()), wanted, "{now}");
         }
+        let warned = end - jiff::SignedDuration::try_from(limits::CERTIFICATE_WARNING).unwrap();
+        assert_eq!(expiry(end, warned), Expiry::Far);
     }
 
     #[test]

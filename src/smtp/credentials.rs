@@ -227,8 +227,36 @@ mod tests {
     #[test]
     fn delays_grow_to_their_bound() {
         let delays: Vec<u64> = (0..8).map(|n| delay(n).as_millis() as u64).collect();
+        assert_eq!(delay(0), limits::AUTH_DELAY_FIRST);
         assert_eq!(delays, [500, 1000, 2000, 4000, 8000, 16000, 16000, 16000]);
         assert_eq!(delay(u32::MAX), limits::AUTH_DELAY_MAX);
+    }
+
+    #[test]
+    fn peers_are_remembered_up_to_a_bound() {
+        let throttle = Throttle::new();
+        for number in 0..=u32::try_from(limits::AUTH_PEERS_MAX).unwrap() {
+            let peer = std::net::Ipv4Addr::from(0x0a00_0000 + number);
+            throttle.count_failure(peer.into());
+        }
+        let known = throttle.failures.lock().unwrap().len();
+        assert_eq!(known, limits::AUTH_PEERS_MAX);
+    }
+
+    #[tokio::test]
+    async fn passwords_wait_for_a_slot() {
+        let throttle = Throttle::new();
+        let all = u32::try_from(limits::AUTH_CONCURRENT_MAX).unwrap();
+        let slots = throttle.slots.acquire_many(all).await.unwrap();
+        let credentials = Credentials {
+            name: "kix".to_owned(),
+            password: SecretString::from("x"),
+        };
+        let check = throttle.check(Vec::new(), "192.0.2.1".parse().unwrap(), credentials);
+        let waited = tokio::time::timeout(Duration::from_millis(50), check).await;
+        assert!(waited.is_err(), "a fifth password was looked at");
+        assert!(throttle.failures.lock().unwrap().is_empty());
+        drop(slots);
     }
 
     #[test]

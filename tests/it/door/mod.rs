@@ -2,6 +2,7 @@
 
 mod bounds;
 mod clients;
+mod named;
 mod proxy;
 mod tls;
 mod waits;
