@@ -3,6 +3,7 @@
 mod bounds;
 mod clients;
 mod named;
+mod page;
 mod proxy;
 mod tls;
 mod waits;
