@@ -46,7 +46,7 @@ pub(super) fn run(_: &Arguments, surroundings: &Surroundings) -> anyhow::Result<
 fn raise_descriptor_limit(connections_max: usize) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit.clone()) {
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::debug!(%error, "the limit of file descriptors stays as it is");
     }
     let needed = connections_max.saturating_add(limits::DESCRIPTORS_BESIDE);
