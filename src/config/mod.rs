@@ -41,6 +41,9 @@ pub struct Smtp {
     pub listen: Vec<SocketAddr>,
     /// Implicit TLS (RFC 8314).
     pub listen_tls: Vec<SocketAddr>,
+    /// Load balancers: each of their connections begins with a PROXY header, which says who the
+    /// peer is.
+    pub proxy_from: Vec<IpNet>,
     /// Peers that may send without AUTH.
     pub allow: Vec<IpNet>,
     pub users: Vec<User>,

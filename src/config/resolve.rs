@@ -17,6 +17,7 @@ use super::{
     written,
 };
 use crate::diagnostic::{Diagnostic, SourceText};
+use crate::smtp::credentials;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -143,6 +144,12 @@ impl<'a> Resolver<'a> {
                 "without a listener no mail would come in",
             );
         }
+        if let Some(require_tls) = smtp.require_tls.as_ref().filter(|flag| *flag.get_ref())
+            && !has_certificate
+        {
+            self.problem(require_tls.span(), "smtp.require_tls", needs_certificate)
+                .hint = Some(hint.to_owned());
+        }
         let loopback = || {
             ["127.0.0.0/8".parse(), "::1/128".parse()]
                 .into_iter()
@@ -156,6 +163,7 @@ impl<'a> Resolver<'a> {
                 .as_ref()
                 .map(|list| list.get_ref().clone())
                 .unwrap_or_default(),
+            proxy_from: smtp.proxy_from.iter().flatten().map(|net| net.0).collect(),
             allow: smtp.allow.as_ref().map_or_else(loopback, |nets| {
                 nets.iter().map(|NetText(net)| *net).collect()
             }),
@@ -164,7 +172,10 @@ impl<'a> Resolver<'a> {
                 .iter()
                 .filter_map(|user| self.user(user))
                 .collect(),
-            require_tls: smtp.require_tls.unwrap_or(false),
+            require_tls: smtp
+                .require_tls
+                .as_ref()
+                .is_some_and(|flag| *flag.get_ref()),
             size_bytes_max: smtp.size_max.map_or(25 * 1024 * 1024, |size| size.0),
             connections_max: smtp.connections_max.map_or(10_000, NonZeroUsize::get),
             connections_max_per_peer: smtp.connections_max_per_peer.map_or(100, NonZeroUsize::get),
@@ -189,6 +200,17 @@ impl<'a> Resolver<'a> {
                     spanned.span(),
                     "smtp.users",
                     "give a password or a hash, not both",
+                );
+            }
+            if !credentials::is_hash(hash) {
+                self.problem(
+                    spanned.span(),
+                    "smtp.users",
+                    format!("password_hash of user `{}` is no hash that is known here", user.name),
+                )
+                .hint = Some(
+                    "a PHC string ($argon2id$…) or a crypt string ($5$…, $6$…), for example of `openssl passwd -6`"
+                        .to_owned(),
                 );
             }
             return Some(User {

@@ -43,13 +43,17 @@ pub struct Smtp {
     /// Implicit TLS listeners, e.g. `["0.0.0.0:465"]`.
     #[schemars(with = "Vec<SocketAddr>")]
     pub listen_tls: Option<Spanned<Vec<SocketAddr>>>,
+    /// Load balancers. Each of their connections must begin with a PROXY header (v1 or v2), and the
+    /// address in it is the peer's. Default: none.
+    pub proxy_from: Option<Vec<NetText>>,
     /// Peers that may send without AUTH; `"0.0.0.0/0"` for a public MX. Default: this machine.
     pub allow: Option<Vec<NetText>>,
     /// Who may send after AUTH, from anywhere; only under TLS.
     #[schemars(with = "Vec<User>")]
     pub users: Vec<Spanned<User>>,
     /// Refuse MAIL before TLS.
-    pub require_tls: Option<bool>,
+    #[schemars(with = "Option<bool>")]
+    pub require_tls: Option<Spanned<bool>>,
     /// The largest mail taken. Default 25 MiB.
     pub size_max: Option<SizeText>,
     /// Connections at the same time. Default 10000.

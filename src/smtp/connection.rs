@@ -162,8 +162,9 @@ impl Connection {
         }
     }
 
-    /// Feeds what was read before the last step.
+    /// Feeds what was read before the last step, whose time was not the peer's.
     fn resume(&mut self) -> Next {
+        self.progress.last = Instant::now();
         let bytes = std::mem::take(&mut self.pending);
         let mut input = bytes.as_slice();
         let next = self.session.feed(&mut input, Timestamp::now());
