@@ -205,7 +205,10 @@ impl Shared {
                 Err(error) => refused.push((one, error)),
             }
         }
-        if refused.len() == decided.len() {
+        let any_fault_of_a_mail = refused
+            .iter()
+            .any(|(_, error)| matches!(error, SpoolError::Refused(_)));
+        if refused.len() == decided.len() && !any_fault_of_a_mail {
             return Err(error);
         }
         for (one, error) in refused {

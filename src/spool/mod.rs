@@ -151,6 +151,9 @@ pub enum SpoolError {
     Full(String),
     #[error("the spool is not available: {0}")]
     Unavailable(String),
+    /// This one record cannot be written or read; others can.
+    #[error("the spool refuses it: {0}")]
+    Refused(String),
     /// The question was wrong, not the store.
     #[error("{0}")]
     Unknown(String),
@@ -160,7 +163,9 @@ impl From<SpoolError> for AcceptError {
     fn from(error: SpoolError) -> AcceptError {
         match error {
             SpoolError::Full(_) => AcceptError::Full,
-            SpoolError::Unavailable(_) | SpoolError::Unknown(_) => AcceptError::Unavailable,
+            SpoolError::Unavailable(_) | SpoolError::Refused(_) | SpoolError::Unknown(_) => {
+                AcceptError::Unavailable
+            }
         }
     }
 }
@@ -424,7 +429,8 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// Tickets that are not resolved, longest unchanged first.
     async fn tickets(&self, limit: usize) -> Result<Vec<KnownTicket>, SpoolError>;
 
-    /// Dead letters wait again; those that were never decided are decided again. Returns how many.
+    /// Dead letters wait again; those that were never decided are decided again. A `new` whose
+    /// ticket was closed by a later mail ends as suppressed instead. Returns how many in all.
     async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError>;
 
     /// Ends what is unfinished of a mail, and marks its dead letters, as dropped by a person. It
@@ -436,6 +442,6 @@ pub trait Spool: Send + Sync + fmt::Debug {
     async fn audit(&self) -> Result<Audit, SpoolError>;
 
     /// Removes at most `limit` mails all of whose deliveries ended before `before`; the ledger
-    /// keeps counting them. Returns how many were removed: fewer than `limit` means done.
+    /// keeps counting them. Dead letters stay until a person has dropped them. Returns how many were removed: fewer than `limit` means done.
     async fn prune(&self, before: Time, limit: usize) -> Result<usize, SpoolError>;
 }

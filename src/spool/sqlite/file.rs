@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::spool::SpoolError;
 
@@ -147,7 +147,10 @@ fn at(path: &Path, error: &io::Error) -> SpoolError {
 impl From<rusqlite::Error> for SpoolError {
     fn from(error: rusqlite::Error) -> SpoolError {
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => SpoolError::Full(error.to_string()),
+            Some(ErrorCode::DiskFull) => SpoolError::Full(error.to_string()),
+            // `None`: SQLite did its part, and what it answered is not what was expected.
+            Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
+            | None => SpoolError::Refused(error.to_string()),
             _ => SpoolError::Unavailable(error.to_string()),
         }
     }
