@@ -800,3 +800,23 @@ fn a_database_of_a_later_version_is_left_alone() {
     let error = Sqlite::open_gateway(&path).unwrap_err();
     assert!(error.to_string().contains("later version"), "{error}");
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_may_read_the_spool() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new();
+    bench.bring(&new("T"), 0).await;
+    let data = bench.directory.path().join("data");
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    let mut files = Vec::new();
+    for file in std::fs::read_dir(&data).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(mode(&file.path()), 0o600, "{file:?}");
+        files.push(file.file_name().into_string().unwrap());
+    }
+    files.sort();
+    let expected = ["spool.db", "spool.db-shm", "spool.db-wal", "spool.db.lock"];
+    assert_eq!(files, expected);
+}
