@@ -45,7 +45,8 @@ pub const SMTP_AUTH_FAILURES_MAX: u32 = 3;
 /// Bytes of a header section. Real ones stay under 100 kB; rules look at headers one by one.
 pub const SMTP_HEADER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Received fields, above which a mail is in a loop (RFC 5321 6.3 asks for at least 100).
+/// Received fields that a peer may send, above which a mail is in a loop (RFC 5321 6.3 asks for at
+/// least 100). The door's own is not among them.
 pub const SMTP_HOPS_MAX: usize = 100;
 
 /// Bytes of a data line with its CRLF, for strict mode only (RFC 5321 4.5.3.1.6).
@@ -185,8 +186,9 @@ pub const REFUSED_PROBE_INTERVAL: std::time::Duration = std::time::Duration::fro
 pub const RETRY_AFTER_MAX: std::time::Duration = std::time::Duration::from_hours(1);
 /// Bytes read of an HTTP answer.
 pub const ANSWER_BYTES_MAX: usize = 4 << 10;
-/// Received headers that make a mail a looping one (RFC 5321 6.3 asks for at least 100).
-pub const RECEIVED_HEADERS_MAX: usize = 100;
+/// X-Mailbell-Id headers of one mail that are looked up in the store: one for each gateway on its
+/// way. A hostile mail could have thousands.
+pub const RELAYED_IDS_MAX: usize = 10;
 /// Bytes of one value in a relayed alert; the webhook has no such bound.
 pub const DIALECT_VALUE_BYTES_MAX: usize = 16 << 10;
 /// How long running deliveries may take to end after a shutdown was asked for.

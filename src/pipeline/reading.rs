@@ -67,10 +67,7 @@ impl Shared {
                 message,
             });
         }
-        let mut looping = read.trail.is_too_long().then(|| {
-            let hops = read.trail.received_headers;
-            format!("mail loop: {hops} Received headers")
-        });
+        let mut looping = None;
         for id in &read.trail.relayed_as {
             if looping.is_none() && self.spool.knows(*id).await? {
                 looping = Some(format!("mail loop: it was relayed from here as {id}"));

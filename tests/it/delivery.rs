@@ -473,10 +473,14 @@ async fn the_original_is_relayed_byte_for_byte_and_does_not_loop() {
     let outcomes = gateway.settled().await;
     let reason = format!("dead-letter: mail loop: it was relayed from here as {id}");
     assert_eq!(outcomes[1], reason);
+    // The hops are counted by the door alone: what it has taken is delivered.
+    let hops = "Received: by x\r\n".repeat(mailbell::limits::SMTP_HOPS_MAX + 1);
+    gateway.accept(mail_with("ops", &hops, &new("T-4"))).await;
+    assert!(gateway.settled().await[2].starts_with("relayed"));
     // A stranger's header of that name is no loop.
     let forged = "X-Mailbell-Id: 0190163d-8694-739b-aea5-966c26f8ad90\r\n";
     gateway.accept(mail_with("ops", forged, &new("T-3"))).await;
-    assert!(gateway.settled().await[2].starts_with("relayed"));
+    assert!(gateway.settled().await[3].starts_with("relayed"));
     gateway.end().await;
 }
 
@@ -559,6 +563,12 @@ async fn a_mail_that_the_store_refuses_is_a_dead_letter_and_stops_nothing() {
     outcomes.sort();
     assert!(outcomes[0].starts_with("alerted"), "{outcomes:?}");
     assert!(outcomes[2].contains("refused by the test"), "{outcomes:?}");
+    // The same one alone: no other mail shows that it is the mail, not the store.
+    gateway
+        .take(&json!({ "event": "new", "title": "poison" }))
+        .await;
+    let outcomes = gateway.settled().await;
+    assert!(outcomes[3].contains("refused by the test"), "{outcomes:?}");
     gateway.end().await;
 }
 
