@@ -176,6 +176,13 @@ pub const IN_FLIGHT_PER_TEAM: usize = 32;
 pub const UNPROVEN_IN_FLIGHT: usize = 4;
 /// Mails read and decided in one go.
 pub const DECIDE_BATCH: usize = 64;
+/// How long reading and deciding one mail may take. Sound ones take milliseconds, hostile ones some
+/// hundreds. The mails behind it wait for as long.
+pub const READING_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+/// Decisions are stored at least this often, slow mails among them or not.
+pub const READING_BATCH_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+/// Threads still busy with mails that were given up: each may use a core and the mail's memory.
+pub const READERS_STUCK_MAX: usize = 4;
 /// Failed attempts in a row that open the circuit of a transport.
 pub const FAILURES_UNTIL_SHUT: u32 = 3;
 /// Refusals in a row (wrong secret, bad body) that open it; SIGNL4 takes 10 a minute.

@@ -71,6 +71,7 @@ pub struct Metrics {
     settled_seconds: Histogram,
     transport_failing: Family<TransportLabels, Gauge>,
     panics: Counter,
+    stuck: Counter,
     spool_failures: Counter,
     reloads: Family<OutcomeLabelsOfReload, Counter>,
 }
@@ -97,6 +98,7 @@ impl Metrics {
             settled_seconds: histogram(),
             transport_failing: Family::default(),
             panics: Counter::default(),
+            stuck: Counter::default(),
             spool_failures: Counter::default(),
             reloads: Family::default(),
         };
@@ -165,6 +167,11 @@ impl Metrics {
             self.panics.clone(),
         );
         registry.register(
+            "reading_stuck",
+            "Mails whose reading was given up as it took too long: bugs",
+            self.stuck.clone(),
+        );
+        registry.register(
             "spool_failures",
             "Times that the spool failed the pipeline",
             self.spool_failures.clone(),
@@ -207,6 +214,9 @@ impl Observer for Metrics {
             }
             Happening::ReadingPanicked { .. } => {
                 self.panics.inc();
+            }
+            Happening::ReadingStuck { .. } => {
+                self.stuck.inc();
             }
             Happening::Attempted {
                 team,
