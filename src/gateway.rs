@@ -92,9 +92,11 @@ impl Gateway {
             Arc::clone(&certificates),
             Arc::new(pipeline.clone()),
         );
+        let (registry, ledger) = crate::observe::with_ledger(registry);
         let shown = web::Shown {
             health,
             metrics: crate::observe::with_door(registry, door.stats()),
+            ledger,
             spool: Arc::clone(&spool),
             password: config.web.password.clone(),
         };

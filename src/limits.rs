@@ -210,8 +210,11 @@ pub const BEHIND_MAX_FOR_CANCEL: usize = 1000;
 pub const LEASE_ROUNDS_MAX: usize = 64;
 /// Postponed deliveries of one urgency that are due at once when a transport works again.
 pub const HURRIED_MAX: usize = 1000;
-/// How long the pipeline sleeps when nothing happens. Only changes by another process, such as
-/// `mailbell queue retry`, are found this way; everything else wakes it.
+/// Between two looks for changes by another process, such as `mailbell queue retry`: one number
+/// read from shared memory.
+pub const LOOK_ELSEWHERE: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long the pipeline sleeps when nothing happens. Everything that happens wakes it; this is
+/// for what nobody has thought of.
 pub const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 /// The pause after the first failure of the spool; doubles up to the longest.
 pub const SPOOL_PAUSE_FIRST: std::time::Duration = std::time::Duration::from_millis(200);

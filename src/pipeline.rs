@@ -96,7 +96,19 @@ impl Pipeline {
     /// off is sent again at the next start.
     pub async fn run(&self, stop: CancellationToken) {
         let shared = &self.shared;
-        tokio::join!(shared.decide_mails(&stop), shared.send_deliveries(&stop));
+        let changed = async {
+            loop {
+                shared.spool.changed_elsewhere().await;
+                self.wake();
+            }
+        };
+        let loops = async {
+            tokio::join!(shared.decide_mails(&stop), shared.send_deliveries(&stop));
+        };
+        tokio::select! {
+            () = loops => {}
+            () = changed => {}
+        }
     }
 
     /// Something changed in the spool that the pipeline did not do itself, such as a retry.

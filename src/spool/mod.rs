@@ -20,6 +20,7 @@ pub(crate) mod record;
 pub mod retention;
 pub mod sqlite;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -34,7 +35,7 @@ use crate::clock::Time;
 use crate::deliver::schedule::Progress;
 use crate::rules::Decision;
 use crate::smtp::{AcceptError, ReceivedMail};
-pub use ledger::{Audit, TeamLedger};
+pub use ledger::{Audit, TeamLedger, Totals};
 
 /// Names an accepted mail in replies, logs, commands and payloads. Version 7: sorts by arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -413,6 +414,10 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// Teams that have unfinished deliveries, configured or not.
     async fn teams(&self) -> Result<Vec<String>, SpoolError>;
 
+    /// Returns a moment after another process may have changed the store, such as
+    /// `mailbell queue retry`; also now and then without such a change.
+    async fn changed_elsewhere(&self);
+
     /// Whether this store accepted that mail.
     async fn knows(&self, mail: MailId) -> Result<bool, SpoolError>;
 
@@ -437,6 +442,9 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// stays in the ledger as a dead letter. What a transport has at this moment is not touched.
     /// Returns how many.
     async fn drop_mail(&self, mail: MailId, now: Time) -> Result<usize, SpoolError>;
+
+    /// The ledger's running totals by team, all of one moment.
+    async fn ledger(&self) -> Result<BTreeMap<String, Totals>, SpoolError>;
 
     /// Proves from the rows that accepted = outcomes + unfinished (DESIGN.md invariant 2).
     async fn audit(&self) -> Result<Audit, SpoolError>;

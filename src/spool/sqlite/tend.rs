@@ -8,7 +8,9 @@ use rusqlite::{Connection, Params, params};
 use super::rows::{self, Delivery, STAGE_ACCEPTED, STAGE_BEHIND, STAGE_SETTLED, STAGE_WAITING};
 use crate::clock::Time;
 use crate::spool::lifecycle::CLOSED_BEFORE_PAGED;
-use crate::spool::{Audit, DeadLetters, DeliveryId, Ending, MailId, SpoolError, TeamLedger};
+use crate::spool::{
+    Audit, DeadLetters, DeliveryId, Ending, MailId, SpoolError, TeamLedger, Totals,
+};
 
 /// The index of what retention may remove knows this reason, too.
 const DROPPED: &str = "dropped by a person";
@@ -120,6 +122,14 @@ pub(super) fn drop_mail(
         }
     }
     Ok(dropped.len())
+}
+
+pub(super) fn totals(connection: &Connection) -> Result<BTreeMap<String, Totals>, SpoolError> {
+    let mut teams = BTreeMap::new();
+    // What is wrong with them is for `audit` to tell.
+    read_totals(connection, &mut teams, &mut Vec::new())?;
+    let totals = |(team, ledger): (String, TeamLedger)| (team, ledger.totals());
+    Ok(teams.into_iter().map(totals).collect())
 }
 
 pub(super) fn audit(connection: &Connection) -> Result<Audit, SpoolError> {
