@@ -114,12 +114,14 @@ impl Gateway {
             Arc::clone(&certificates),
             Arc::new(pipeline.clone()),
         );
+        let (registry, ledger) = observe::with_ledger(registry);
         let shown = web::Shown {
             health,
             metrics: observe::with_certificates(
                 observe::with_door(registry, door.stats()),
                 Arc::clone(&certificates),
             ),
+            ledger,
             spool: Arc::clone(&spool),
             password: config.web.password.clone(),
         };

@@ -45,7 +45,8 @@ pub const SMTP_AUTH_FAILURES_MAX: u32 = 3;
 /// Bytes of a header section. Real ones stay under 100 kB; rules look at headers one by one.
 pub const SMTP_HEADER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Received fields, above which a mail is in a loop (RFC 5321 6.3 asks for at least 100).
+/// Received fields that a peer may send, above which a mail is in a loop (RFC 5321 6.3 asks for at
+/// least 100). The door's own is not among them.
 pub const SMTP_HOPS_MAX: usize = 100;
 
 /// Bytes of a data line with its CRLF, for strict mode only (RFC 5321 4.5.3.1.6).
@@ -196,6 +197,13 @@ pub const IN_FLIGHT_PER_TEAM: usize = 32;
 pub const UNPROVEN_IN_FLIGHT: usize = 4;
 /// Mails read and decided in one go.
 pub const DECIDE_BATCH: usize = 64;
+/// How long reading and deciding one mail may take. Sound ones take milliseconds, hostile ones some
+/// hundreds. The mails behind it wait for as long.
+pub const READING_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+/// Decisions are stored at least this often, slow mails among them or not.
+pub const READING_BATCH_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+/// Threads still busy with mails that were given up: each may use a core and the mail's memory.
+pub const READERS_STUCK_MAX: usize = 4;
 /// Failed attempts in a row that open the circuit of a transport.
 pub const FAILURES_UNTIL_SHUT: u32 = 3;
 /// Refusals in a row (wrong secret, bad body) that open it; SIGNL4 takes 10 a minute.
@@ -206,8 +214,9 @@ pub const REFUSED_PROBE_INTERVAL: std::time::Duration = std::time::Duration::fro
 pub const RETRY_AFTER_MAX: std::time::Duration = std::time::Duration::from_hours(1);
 /// Bytes read of an HTTP answer.
 pub const ANSWER_BYTES_MAX: usize = 4 << 10;
-/// Received headers that make a mail a looping one (RFC 5321 6.3 asks for at least 100).
-pub const RECEIVED_HEADERS_MAX: usize = 100;
+/// X-Mailbell-Id headers of one mail that are looked up in the store: one for each gateway on its
+/// way. A hostile mail could have thousands.
+pub const RELAYED_IDS_MAX: usize = 10;
 /// Bytes of one value in a relayed alert; the webhook has no such bound.
 pub const DIALECT_VALUE_BYTES_MAX: usize = 16 << 10;
 /// How long running deliveries may take to end after a shutdown was asked for.
@@ -222,8 +231,11 @@ pub const BEHIND_MAX_FOR_CANCEL: usize = 1000;
 pub const LEASE_ROUNDS_MAX: usize = 64;
 /// Postponed deliveries of one urgency that are due at once when a transport works again.
 pub const HURRIED_MAX: usize = 1000;
-/// How long the pipeline sleeps when nothing happens. Only changes by another process, such as
-/// `mailbell queue retry`, are found this way; everything else wakes it.
+/// Between two looks for changes by another process, such as `mailbell queue retry`: one number
+/// read from shared memory.
+pub const LOOK_ELSEWHERE: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long the pipeline sleeps when nothing happens. Everything that happens wakes it; this is
+/// for what nobody has thought of.
 pub const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 /// The pause after the first failure of the spool; doubles up to the longest.
 pub const SPOOL_PAUSE_FIRST: std::time::Duration = std::time::Duration::from_millis(200);

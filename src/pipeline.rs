@@ -7,6 +7,7 @@
 //! Owns the order of the steps and what happens when one fails. Must not know how a mail is read,
 //! how a store works, or what a transport says on the wire.
 
+mod reader;
 mod reading;
 mod sending;
 mod trouble;
@@ -22,13 +23,14 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use self::reading::read;
+use self::reader::Reader;
+use self::reading::read_some;
 use self::trouble::Trouble;
 use crate::clock::{Clock, Time};
 use crate::config::Retry;
 use crate::deliver::lanes::{Lanes, Transports};
 use crate::deliver::pace::Pace;
-use crate::limits::{DECIDE_BATCH, DRAIN_MAX, LOOK_AGAIN};
+use crate::limits::{DECIDE_BATCH, DRAIN_MAX, LOOK_AGAIN, READING_MAX};
 use crate::message::Envelope;
 use crate::observe::{Happening, Observer, age};
 use crate::rules::Decision;
@@ -38,7 +40,8 @@ use crate::spool::{Decided, Reading, Settled, Spool, SpoolError};
 /// Reading and deciding, as the pipeline sees it.
 pub trait Decider: Send + Sync + fmt::Debug {
     /// What is to happen because of a mail, for each of the envelopes it came with: one for each
-    /// team, and the answer has as many entries. Reads the mail once. Blocking; may panic.
+    /// team, and the answer has as many entries. Reads the mail once. Blocking; may panic; given
+    /// up when it takes longer than [`READING_MAX`].
     fn decide(&self, raw: &[u8], envelopes: &[Envelope]) -> Vec<Vec<Decision>>;
 }
 
@@ -64,7 +67,7 @@ pub struct Pipeline {
 #[derive(Debug)]
 struct Shared {
     spool: Arc<dyn Spool>,
-    decider: Arc<dyn Decider>,
+    reader: Arc<Mutex<Reader>>,
     lanes: Mutex<Lanes>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
@@ -79,7 +82,7 @@ impl Pipeline {
         Pipeline {
             shared: Arc::new(Shared {
                 spool: parts.spool,
-                decider: parts.decider,
+                reader: Arc::new(Mutex::new(Reader::new(parts.decider, READING_MAX))),
                 lanes: Mutex::new(Lanes::new(parts.teams, parts.pace, parts.retry)),
                 clock: parts.clock,
                 observer: parts.observer,
@@ -93,7 +96,19 @@ impl Pipeline {
     /// off is sent again at the next start.
     pub async fn run(&self, stop: CancellationToken) {
         let shared = &self.shared;
-        tokio::join!(shared.decide_mails(&stop), shared.send_deliveries(&stop));
+        let changed = async {
+            loop {
+                shared.spool.changed_elsewhere().await;
+                self.wake();
+            }
+        };
+        let loops = async {
+            tokio::join!(shared.decide_mails(&stop), shared.send_deliveries(&stop));
+        };
+        tokio::select! {
+            () = loops => {}
+            () = changed => {}
+        }
     }
 
     /// Something changed in the spool that the pipeline did not do itself, such as a retry.
@@ -170,16 +185,14 @@ impl Shared {
         if mails.is_empty() {
             return Ok(0);
         }
-        let count = mails.len();
-        let decider = Arc::clone(&self.decider);
+        let reader = Arc::clone(&self.reader);
         let readings = tokio::task::spawn_blocking(move || {
-            mails
-                .into_iter()
-                .map(|mail| read(&*decider, mail))
-                .collect::<Vec<_>>()
+            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            read_some(&mut reader, mails)
         })
         .await
-        .map_err(|error| SpoolError::Unavailable(error.to_string()))?;
+        .map_err(|error| SpoolError::Unavailable(error.to_string()))??;
+        let count = readings.len();
         let mut decided = Vec::with_capacity(count);
         for reading in readings {
             decided.extend(self.unless_looping(reading).await?);
@@ -205,7 +218,10 @@ impl Shared {
                 Err(error) => refused.push((one, error)),
             }
         }
-        if refused.len() == decided.len() {
+        let any_fault_of_a_mail = refused
+            .iter()
+            .any(|(_, error)| matches!(error, SpoolError::Refused(_)));
+        if refused.len() == decided.len() && !any_fault_of_a_mail {
             return Err(error);
         }
         for (one, error) in refused {

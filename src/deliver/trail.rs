@@ -3,7 +3,7 @@
 
 use mail_parser::MessageParser;
 
-use crate::limits::{MESSAGE_ID_BYTES_MAX, RECEIVED_HEADERS_MAX};
+use crate::limits::{MESSAGE_ID_BYTES_MAX, RELAYED_IDS_MAX};
 use crate::spool::MailId;
 
 /// Put in front of everything that the relay sends.
@@ -13,9 +13,8 @@ pub const ID_HEADER: &str = "X-Mailbell-Id";
 pub struct Trail {
     pub message_id: Option<String>,
     /// Ids that a relay of a mailbell has given. Anybody can write such a header: it means a loop
-    /// only when the id is known here.
+    /// only when the id is known here. The first ones, as each relay puts its own in front.
     pub relayed_as: Vec<MailId>,
-    pub received_headers: usize,
 }
 
 impl Trail {
@@ -30,21 +29,13 @@ impl Trail {
                 .map(str::to_owned),
             ..Trail::default()
         };
-        for (name, value) in message.headers_raw() {
-            if name.eq_ignore_ascii_case("Received") {
-                trail.received_headers += 1;
-            } else if name.eq_ignore_ascii_case(ID_HEADER)
-                && let Ok(id) = value.parse()
-            {
-                trail.relayed_as.push(id);
-            }
-        }
+        trail.relayed_as = message
+            .headers_raw()
+            .filter(|(name, _)| name.eq_ignore_ascii_case(ID_HEADER))
+            .filter_map(|(_, value)| value.parse().ok())
+            .take(RELAYED_IDS_MAX)
+            .collect();
         trail
-    }
-
-    /// More hops than any sound route has (RFC 5321 6.3).
-    pub fn is_too_long(&self) -> bool {
-        self.received_headers > RECEIVED_HEADERS_MAX
     }
 }
 
@@ -60,21 +51,24 @@ mod tests {
         );
         let trail = Trail::of(raw.as_bytes());
         assert_eq!(trail.message_id.as_deref(), Some("1@kix"));
-        assert_eq!(trail.received_headers, 2);
         assert_eq!(trail.relayed_as, [id.parse().unwrap()]);
-        assert!(!trail.is_too_long());
     }
 
     #[test]
     fn anything_is_a_mail() {
         for raw in [&b""[..], b"\r\n", b"\xff\xfe\n\n", b"no header at all"] {
-            assert_eq!(Trail::of(raw).received_headers, 0);
+            assert_eq!(Trail::of(raw), Trail::default());
         }
     }
 
     #[test]
-    fn too_many_hops() {
-        let raw = "Received: by x\r\n".repeat(RECEIVED_HEADERS_MAX + 1);
-        assert!(Trail::of(raw.as_bytes()).is_too_long());
+    fn keeps_the_first_ids_only() {
+        let id = |n: usize| format!("0190163d-8694-739b-aea5-{n:012}");
+        let header = |n: usize| format!("X-Mailbell-Id: {}\r\n", id(n));
+        let raw: String = (0..18_000).map(header).collect();
+        let first: Vec<MailId> = (0..RELAYED_IDS_MAX)
+            .map(|n| id(n).parse().unwrap())
+            .collect();
+        assert_eq!(Trail::of(raw.as_bytes()).relayed_as, first);
     }
 }

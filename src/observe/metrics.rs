@@ -3,9 +3,10 @@
 //! Label values are words of this program and the configuration's team names; never what a peer
 //! said, so their number is bounded.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -19,6 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::{Happening, Observer};
 use crate::smtp::stats::DoorStats;
 use crate::smtp::tls::Certificates;
+use crate::spool::Totals;
 
 /// Seconds; from a webhook on this machine to a backlog after a day's outage.
 const LATENCY_BUCKETS: [f64; 14] = [
@@ -72,6 +74,7 @@ pub struct Metrics {
     settled_seconds: Histogram,
     transport_failing: Family<TransportLabels, Gauge>,
     panics: Counter,
+    stuck: Counter,
     spool_failures: Counter,
     reloads: Family<OutcomeLabelsOfReload, Counter>,
 }
@@ -98,6 +101,7 @@ impl Metrics {
             settled_seconds: histogram(),
             transport_failing: Family::default(),
             panics: Counter::default(),
+            stuck: Counter::default(),
             spool_failures: Counter::default(),
             reloads: Family::default(),
         };
@@ -166,6 +170,11 @@ impl Metrics {
             self.panics.clone(),
         );
         registry.register(
+            "reading_stuck",
+            "Mails whose reading was given up as it took too long: bugs",
+            self.stuck.clone(),
+        );
+        registry.register(
             "spool_failures",
             "Times that the spool failed the pipeline",
             self.spool_failures.clone(),
@@ -208,6 +217,9 @@ impl Observer for Metrics {
             }
             Happening::ReadingPanicked { .. } => {
                 self.panics.inc();
+            }
+            Happening::ReadingStuck { .. } => {
+                self.stuck.inc();
             }
             Happening::Attempted {
                 team,
@@ -258,6 +270,75 @@ impl Metrics {
         self.transport_failing
             .get_or_create(&TransportLabels { team, transport })
             .set(failing);
+    }
+}
+
+/// The store's ledger as it was last shown, by team. It outlives the process, unlike all other
+/// numbers here.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger(Arc<Mutex<BTreeMap<String, Totals>>>);
+
+impl Ledger {
+    /// What the next scrape says: one moment of the store, so that it balances.
+    pub fn show(&self, totals: BTreeMap<String, Totals>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = totals;
+    }
+}
+
+/// The registry with the ledger added, and where to show the ledger before a scrape.
+pub fn with_ledger(mut registry: Registry) -> (Registry, Ledger) {
+    let ledger = Ledger::default();
+    registry.register_collector(Box::new(ledger.clone()));
+    (registry, ledger)
+}
+
+impl Collector for Ledger {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let teams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        type Read = fn(&Totals) -> u64;
+        let counters: [(&str, &str, Read); 2] = [
+            (
+                "ledger_accepted",
+                "Mails accepted for the team since the spool was made",
+                |totals| totals.accepted,
+            ),
+            (
+                "ledger_split",
+                "Further deliveries that digests were split into",
+                |totals| totals.split,
+            ),
+        ];
+        for (name, help, read) in counters {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (team, totals) in &*teams {
+                let labels = [("team", team.as_str())];
+                ConstCounter::new(read(totals)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let mut outcomes = encoder.encode_descriptor(
+            "ledger_outcomes",
+            "Deliveries that have ended; a dead letter that is retried is taken back",
+            None,
+            MetricType::Counter,
+        )?;
+        for (team, totals) in &*teams {
+            for (ending, total) in &totals.outcomes {
+                let labels = [("team", team.as_str()), ("outcome", ending.as_str())];
+                ConstCounter::new(*total).encode(outcomes.encode_family(&labels)?)?;
+            }
+        }
+        let mut unfinished = encoder.encode_descriptor(
+            "ledger_unfinished",
+            "Deliveries that have not ended: accepted + split - outcomes",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (team, totals) in &*teams {
+            let labels = [("team", team.as_str())];
+            let waiting = i64::try_from(totals.unfinished()).unwrap_or(i64::MAX);
+            ConstGauge::new(waiting).encode(unfinished.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::rules::Decision;
 use crate::spool::{MailId, Settled, SpoolError};
 
 pub use health::Health;
-pub use metrics::{Metrics, with_certificates, with_door};
+pub use metrics::{Ledger, Metrics, with_certificates, with_door, with_ledger};
 
 /// One thing that has happened between the 250 reply and the outside.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,11 @@ pub enum Happening<'a> {
     ReadingPanicked {
         mail: MailId,
         message: &'a str,
+    },
+    /// Reading or deciding a mail does not come to an end: a bug. It goes to the dead letters.
+    ReadingStuck {
+        mail: MailId,
+        after: Duration,
     },
     /// A transport was asked, and answered.
     Attempted {
@@ -112,6 +117,7 @@ impl Observer for Log {
             | Happening::MailNotStored { .. }
             | Happening::MailDecided { .. }
             | Happening::ReadingPanicked { .. }
+            | Happening::ReadingStuck { .. }
             | Happening::Settled { .. } => log_mail(happening),
             _ => log_transport(happening),
         }
@@ -146,6 +152,10 @@ fn log_mail(happening: &Happening<'_>) {
         ),
         Happening::ReadingPanicked { mail, message } => {
             tracing::error!(%mail, message, "reading the mail panicked, it goes to the dead letters");
+        }
+        Happening::ReadingStuck { mail, after } => {
+            let after_ms = after.as_millis();
+            tracing::error!(%mail, after_ms, "reading the mail does not end, it goes to the dead letters");
         }
         Happening::Settled { settled, after } => log_settled(settled, *after),
         _ => {}

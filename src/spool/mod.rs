@@ -20,6 +20,7 @@ pub(crate) mod record;
 pub mod retention;
 pub mod sqlite;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -34,7 +35,7 @@ use crate::clock::Time;
 use crate::deliver::schedule::Progress;
 use crate::rules::Decision;
 use crate::smtp::{AcceptError, ReceivedMail};
-pub use ledger::{Audit, TeamLedger};
+pub use ledger::{Audit, TeamLedger, Totals};
 
 /// Names an accepted mail in replies, logs, commands and payloads. Version 7: sorts by arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -151,6 +152,9 @@ pub enum SpoolError {
     Full(String),
     #[error("the spool is not available: {0}")]
     Unavailable(String),
+    /// This one record cannot be written or read; others can.
+    #[error("the spool refuses it: {0}")]
+    Refused(String),
     /// The question was wrong, not the store.
     #[error("{0}")]
     Unknown(String),
@@ -160,7 +164,9 @@ impl From<SpoolError> for AcceptError {
     fn from(error: SpoolError) -> AcceptError {
         match error {
             SpoolError::Full(_) => AcceptError::Full,
-            SpoolError::Unavailable(_) | SpoolError::Unknown(_) => AcceptError::Unavailable,
+            SpoolError::Unavailable(_) | SpoolError::Refused(_) | SpoolError::Unknown(_) => {
+                AcceptError::Unavailable
+            }
         }
     }
 }
@@ -408,6 +414,10 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// Teams that have unfinished deliveries, configured or not.
     async fn teams(&self) -> Result<Vec<String>, SpoolError>;
 
+    /// Returns a moment after another process may have changed the store, such as
+    /// `mailbell queue retry`; also now and then without such a change.
+    async fn changed_elsewhere(&self);
+
     /// Whether this store accepted that mail.
     async fn knows(&self, mail: MailId) -> Result<bool, SpoolError>;
 
@@ -424,7 +434,8 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// Tickets that are not resolved, longest unchanged first.
     async fn tickets(&self, limit: usize) -> Result<Vec<KnownTicket>, SpoolError>;
 
-    /// Dead letters wait again; those that were never decided are decided again. Returns how many.
+    /// Dead letters wait again; those that were never decided are decided again. A `new` whose
+    /// ticket was closed by a later mail ends as suppressed instead. Returns how many in all.
     async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError>;
 
     /// Ends what is unfinished of a mail, and marks its dead letters, as dropped by a person. It
@@ -432,10 +443,13 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// Returns how many.
     async fn drop_mail(&self, mail: MailId, now: Time) -> Result<usize, SpoolError>;
 
+    /// The ledger's running totals by team, all of one moment.
+    async fn ledger(&self) -> Result<BTreeMap<String, Totals>, SpoolError>;
+
     /// Proves from the rows that accepted = outcomes + unfinished (DESIGN.md invariant 2).
     async fn audit(&self) -> Result<Audit, SpoolError>;
 
     /// Removes at most `limit` mails all of whose deliveries ended before `before`; the ledger
-    /// keeps counting them. Returns how many were removed: fewer than `limit` means done.
+    /// keeps counting them. Dead letters stay until a person has dropped them. Returns how many were removed: fewer than `limit` means done.
     async fn prune(&self, before: Time, limit: usize) -> Result<usize, SpoolError>;
 }

@@ -24,13 +24,15 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::observe::Health;
+use crate::observe::{Health, Ledger};
 use crate::spool::{Ending, Filter, MailId, Spool, StageFilter};
 
 /// What the pages show.
 pub struct Shown {
     pub health: Arc<Health>,
     pub metrics: Registry,
+    /// Shown in `metrics`, and read from the spool for each scrape.
+    pub ledger: Ledger,
     pub spool: Arc<dyn Spool>,
     /// Asked of everything but `/healthz` and `/readyz` when it is set.
     pub password: Option<SecretString>,
@@ -147,6 +149,12 @@ fn listed(entries: &BTreeMap<String, String>) -> Vec<Value> {
 }
 
 async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
+    // Numbers of another time would look as if nothing happened: none are shown instead.
+    let totals = shown.spool.ledger().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the ledger could not be read for /metrics");
+        BTreeMap::new()
+    });
+    shown.ledger.show(totals);
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &shown.metrics) {
         Ok(()) => {

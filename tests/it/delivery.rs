@@ -6,16 +6,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mailbell::clock::SystemClock;
+use mailbell::clock::{Clock, SystemClock};
 use mailbell::config::{Pace as PaceConfig, Relay as RelayConfig, RelayForm, Retry, Signl4};
 use mailbell::deliver::pace::Pace;
 use mailbell::deliver::{Transport, relay, signl4};
-use mailbell::observe::Log;
+use mailbell::observe::{Log, Metrics, with_ledger};
 use mailbell::pipeline::{Parts, Pipeline};
 use mailbell::smtp::{MailSink, ReceivedMail};
 use mailbell::spool::sqlite::Sqlite;
 use mailbell::spool::{DeadLetters, Ending, Filter, MailId, Spool, StageFilter, Summary};
 use mailbell::standin::{Fault, Options, Request, Standin};
+use mailbell::web;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -473,10 +474,14 @@ async fn the_original_is_relayed_byte_for_byte_and_does_not_loop() {
     let outcomes = gateway.settled().await;
     let reason = format!("dead-letter: mail loop: it was relayed from here as {id}");
     assert_eq!(outcomes[1], reason);
+    // The hops are counted by the door alone: what it has taken is delivered.
+    let hops = "Received: by x\r\n".repeat(mailbell::limits::SMTP_HOPS_MAX + 1);
+    gateway.accept(mail_with("ops", &hops, &new("T-4"))).await;
+    assert!(gateway.settled().await[2].starts_with("relayed"));
     // A stranger's header of that name is no loop.
     let forged = "X-Mailbell-Id: 0190163d-8694-739b-aea5-966c26f8ad90\r\n";
     gateway.accept(mail_with("ops", forged, &new("T-3"))).await;
-    assert!(gateway.settled().await[2].starts_with("relayed"));
+    assert!(gateway.settled().await[3].starts_with("relayed"));
     gateway.end().await;
 }
 
@@ -559,6 +564,12 @@ async fn a_mail_that_the_store_refuses_is_a_dead_letter_and_stops_nothing() {
     outcomes.sort();
     assert!(outcomes[0].starts_with("alerted"), "{outcomes:?}");
     assert!(outcomes[2].contains("refused by the test"), "{outcomes:?}");
+    // The same one alone: no other mail shows that it is the mail, not the store.
+    gateway
+        .take(&json!({ "event": "new", "title": "poison" }))
+        .await;
+    let outcomes = gateway.settled().await;
+    assert!(outcomes[3].contains("refused by the test"), "{outcomes:?}");
     gateway.end().await;
 }
 
@@ -592,6 +603,81 @@ async fn an_answer_that_cannot_change_is_asked_for_once() {
         assert_eq!(gateway.standin.requests().len(), 1, "{status}");
         gateway.end().await;
     }
+}
+
+#[tokio::test]
+async fn what_another_process_retries_is_sent_at_once() {
+    let gateway = Gateway::start(Setup::default()).await;
+    gateway.standin.fail_next([Fault::Status(400)]);
+    gateway.take(&new("T")).await;
+    assert!(gateway.settled().await[0].starts_with("dead-letter"));
+    let visitor = Sqlite::open_visitor(&gateway.directory.path().join("spool.db")).unwrap();
+    let started = Instant::now();
+    let now = SystemClock.now();
+    assert_eq!(visitor.retry(DeadLetters::All, now).await, Ok(1));
+    assert!(gateway.settled().await[0].starts_with("alerted"));
+    let took = started.elapsed();
+    assert!(took < mailbell::limits::LOOK_AGAIN / 2, "{took:?}");
+    gateway.end().await;
+}
+
+/// The numbers of `/metrics` whose lines begin so.
+async fn scrape(address: std::net::SocketAddr, begin: &str) -> Vec<u64> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = b"GET /metrics HTTP/1.0\r\nHost: x\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+        .lines()
+        .filter(|line| line.starts_with(begin))
+        .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn the_ledger_is_scraped_and_balances() {
+    let gateway = Gateway::start(Setup::default()).await;
+    let (_, registry) = Metrics::new();
+    let (metrics, ledger) = with_ledger(registry);
+    let shown = web::Shown {
+        health: Arc::default(),
+        metrics,
+        ledger,
+        spool: Arc::clone(&gateway.spool),
+        password: None,
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(web::serve(listener, Arc::new(shown), gateway.stop.clone()));
+    assert!(scrape(address, "mailbell_ledger_").await.is_empty());
+
+    gateway
+        .take(&json!([new("A"), event("update", "B"), new("C")]))
+        .await;
+    gateway.settled().await;
+    let held = json!({ "event": "new", "id": "D", "hold_ms": 3_600_000 });
+    gateway.take(&held).await;
+    gateway.until(|list| list[0].not_before.is_some()).await;
+    for (name, expected) in [
+        ("ledger_accepted_total{team=\"ops\"}", &[2][..]),
+        ("ledger_split_total{team=\"ops\"}", &[2]),
+        (
+            "ledger_outcomes_total{team=\"ops\",outcome=\"alerted\"}",
+            &[2],
+        ),
+        (
+            "ledger_outcomes_total{team=\"ops\",outcome=\"suppressed\"}",
+            &[1],
+        ),
+        ("ledger_outcomes_total{team=\"ops\"", &[2, 1]),
+        ("ledger_unfinished{team=\"ops\"}", &[1]),
+    ] {
+        let numbers = scrape(address, &format!("mailbell_{name}")).await;
+        assert_eq!(numbers, expected, "{name}");
+    }
+    gateway.end().await;
 }
 
 /// Answers each connection with one 201.

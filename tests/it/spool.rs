@@ -15,7 +15,7 @@ use mailbell::spool::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::scripted::{decisions, event, mail, mail_with, new};
+use crate::scripted::{decision, decisions, event, mail, mail_with, new};
 
 const PLENTY: Budget = Budget {
     new: usize::MAX,
@@ -577,6 +577,142 @@ async fn pruning_keeps_the_ledger_and_what_is_not_finished() {
 }
 
 #[tokio::test]
+async fn a_retried_part_of_a_digest_goes_alone() {
+    let bench = Bench::new();
+    let dead = json!({ "event": "update", "id": "B", "dead_letter": true });
+    let id = bench.accept(&json!([new("A"), dead, new("C")]), 0).await;
+    bench.decide(0).await;
+    assert_eq!(bench.deliver_all(1).await, ["new A", "new C"]);
+    bench.bring(&event("resolved", "A"), 2).await;
+    assert_eq!(bench.deliver_all(3).await, ["resolved A"]);
+    assert_eq!(bench.spool.retry(DeadLetters::Of(id), at(4)).await, Ok(1));
+    bench.decide(5).await;
+    assert!(bench.deliver_all(6).await.is_empty());
+    let mut outcomes = bench.outcomes().await;
+    outcomes.sort();
+    assert_eq!(
+        outcomes,
+        [
+            "alerted: 201",
+            "alerted: 201",
+            "dead-letter: the script says so",
+            "resolved: 201"
+        ]
+    );
+    bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_retried_part_that_the_rules_of_today_do_not_make_is_a_dead_letter() {
+    let bench = Bench::new();
+    let dead = json!({ "event": "update", "id": "B", "dead_letter": true });
+    let id = bench.accept(&json!([new("A"), dead]), 0).await;
+    bench.decide(0).await;
+    bench.deliver_all(1).await;
+    bench.spool.retry(DeadLetters::Of(id), at(2)).await.unwrap();
+    let undecided = bench.spool.undecided(10).await.unwrap();
+    let decided = Decided {
+        delivery: undecided[0].addressed[0].delivery,
+        message_id: None,
+        reading: Reading::Decisions(vec![decision(&new("Z"))]),
+    };
+    bench.spool.decide([decided].into(), at(3)).await.unwrap();
+    let outcomes = bench.outcomes().await;
+    let reason = "dead-letter: the digest has no such part by the rules of today";
+    assert!(outcomes.iter().any(|one| one == reason), "{outcomes:?}");
+    bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_retried_new_does_not_follow_its_own_close() {
+    for (maybe_paged, undecided) in [(false, false), (true, false), (false, true)] {
+        let bench = Bench::new();
+        let script = json!({ "event": "new", "id": "T", "dead_letter": undecided });
+        let id = bench.accept(&script, 0).await;
+        bench.decide(0).await;
+        if !undecided {
+            let until = at(1);
+            let leased = bench.lease(1).await;
+            bench
+                .settle(&leased[0], Step::Wait { until, maybe_paged }, 1)
+                .await;
+            let leased = bench.lease(2).await;
+            let dead = Step::End(Ending::DeadLetter, "400".to_owned());
+            bench.settle(&leased[0], dead, 2).await;
+        }
+        bench.bring(&event("resolved", "T"), 3).await;
+        assert_eq!(bench.deliver_all(4).await, ["resolved T"]);
+        assert_eq!(bench.spool.retry(DeadLetters::Of(id), at(5)).await, Ok(1));
+        for mail in bench.spool.undecided(10).await.unwrap() {
+            let decided = Decided {
+                delivery: mail.addressed[0].delivery,
+                message_id: None,
+                reading: Reading::Decisions(vec![decision(&new("T"))]),
+            };
+            bench.spool.decide([decided].into(), at(6)).await.unwrap();
+        }
+        assert!(bench.deliver_all(7).await.is_empty());
+        let expected = [
+            "suppressed: closed before anyone was paged",
+            "resolved: 201",
+        ];
+        assert_eq!(bench.outcomes().await, expected);
+        assert!(
+            bench.spool.tickets(9).await.unwrap().is_empty(),
+            "left open"
+        );
+        bench.assert_balanced().await;
+    }
+}
+
+#[tokio::test]
+async fn a_retried_new_is_sent_when_its_close_was_not_or_was_a_duplicate() {
+    let header = "Message-ID: <close@kix>\r\n";
+    let close = || mail_with("ops", header, &event("resolved", "T"));
+    let bench = Bench::new();
+    bench.spool.accept(close(), at(0)).await.unwrap();
+    bench.decide(0).await;
+    bench.deliver_all(0).await;
+    let dead = Step::End(Ending::DeadLetter, "400".to_owned());
+    bench.bring(&new("T"), 1).await;
+    let leased = bench.lease(1).await;
+    bench.settle(&leased[0], dead.clone(), 1).await;
+    bench.spool.accept(close(), at(2)).await.unwrap(); // its sender did not see the 250
+    bench.decide(2).await;
+    bench.spool.retry(DeadLetters::All, at(3)).await.unwrap();
+    assert_eq!(bench.deliver_all(4).await, ["new T"]);
+
+    let bench = Bench::new();
+    for name in ["new", "resolved"] {
+        bench.bring(&event(name, "U"), 1).await;
+        let leased = bench.lease(1).await;
+        bench.settle(&leased[0], dead.clone(), 1).await;
+    }
+    assert_eq!(bench.spool.retry(DeadLetters::All, at(2)).await, Ok(2));
+    assert_eq!(bench.deliver_all(3).await, ["new U", "resolved U"]);
+    bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn retention_keeps_dead_letters_until_a_person_drops_them() {
+    let bench = Bench::new();
+    let id = bench
+        .accept(
+            &json!([new("A"), { "event": "new", "dead_letter": true }]),
+            0,
+        )
+        .await;
+    bench.decide(0).await;
+    bench.deliver_all(1).await;
+    assert_eq!(bench.spool.prune(at(1000), 100).await, Ok(0));
+    assert_eq!(bench.outcomes().await.len(), 2);
+    bench.spool.drop_mail(id, at(2)).await.unwrap();
+    assert_eq!(bench.spool.prune(at(1000), 100).await, Ok(1));
+    assert!(bench.outcomes().await.is_empty());
+    bench.assert_balanced().await;
+}
+
+#[tokio::test]
 async fn hurry_brings_back_what_was_postponed_and_not_what_is_held() {
     let bench = Bench::new();
     bench.bring(&new("tried"), 0).await;
@@ -663,4 +799,24 @@ fn a_database_of_a_later_version_is_left_alone() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     let error = Sqlite::open_gateway(&path).unwrap_err();
     assert!(error.to_string().contains("later version"), "{error}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_may_read_the_spool() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new();
+    bench.bring(&new("T"), 0).await;
+    let data = bench.directory.path().join("data");
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    let mut files = Vec::new();
+    for file in std::fs::read_dir(&data).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(mode(&file.path()), 0o600, "{file:?}");
+        files.push(file.file_name().into_string().unwrap());
+    }
+    files.sort();
+    let expected = ["spool.db", "spool.db-shm", "spool.db-wal", "spool.db.lock"];
+    assert_eq!(files, expected);
 }

@@ -11,6 +11,8 @@ use crate::rules::Decision;
 use crate::spool::lifecycle::{self, CLOSED_BEFORE_PAGED, Path, Sending, Unfinished};
 use crate::spool::{Decided, DeliveryId, Ending, Reading, Settled, SpoolError, record};
 
+const PART_GONE: &str = "the digest has no such part by the rules of today";
+
 pub(super) fn decide(
     connection: &Connection,
     decided: &[Decided],
@@ -36,8 +38,12 @@ pub(super) fn decide(
             }
             Reading::Decisions(decisions) => {
                 let message_id = one.message_id.as_deref();
-                for (part, decision) in decisions.iter().enumerate() {
-                    let delivery = with_decision(connection, &delivery, part, decision)?;
+                let parts = parts(connection, &delivery, decisions)?;
+                if parts.is_empty() {
+                    settled.push(bury(connection, &delivery, PART_GONE, now)?);
+                }
+                for (id, decision) in parts {
+                    let delivery = with_decision(connection, id, decision)?;
                     settled.extend(place(connection, &delivery, decision, message_id, now)?);
                 }
             }
@@ -55,17 +61,53 @@ fn bury(
     rows::end(connection, delivery, Ending::DeadLetter, reason, now)
 }
 
-/// The delivery with its decision written into it; a digest's further parts get rows of their own.
-fn with_decision(
+/// Which decision is for which delivery. A digest that is decided for the first time gets rows for
+/// its further parts; a part that a person retries is decided alone, as the others have their own
+/// outcomes.
+fn parts<'a>(
     connection: &Connection,
     whole: &Delivery,
-    part: usize,
+    decisions: &'a [Decision],
+) -> Result<Vec<(DeliveryId, &'a Decision)>, SpoolError> {
+    if is_split(connection, whole)? {
+        let own = own_part(whole, decisions);
+        return Ok(own
+            .map(|decision| (whole.id, decision))
+            .into_iter()
+            .collect());
+    }
+    let with_row = |(part, decision)| {
+        let id = match part {
+            0 => whole.id,
+            part => add_part(connection, whole, part)?,
+        };
+        Ok((id, decision))
+    };
+    decisions.iter().enumerate().map(with_row).collect()
+}
+
+fn own_part<'a>(delivery: &Delivery, decisions: &'a [Decision]) -> Option<&'a Decision> {
+    decisions.get(usize::try_from(delivery.part).ok()?)
+}
+
+/// Whether the mail has other deliveries for the same team.
+fn is_split(connection: &Connection, delivery: &Delivery) -> Result<bool, SpoolError> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM deliveries
+                 WHERE seq = ?1 AND team = ?2 AND part <> ?3)",
+        )?
+        .query_row(params![delivery.seq, delivery.team, delivery.part], |row| {
+            row.get(0)
+        })?)
+}
+
+/// The delivery with its decision written into it.
+fn with_decision(
+    connection: &Connection,
+    id: DeliveryId,
     decision: &Decision,
 ) -> Result<Delivery, SpoolError> {
-    let id = match part {
-        0 => whole.id,
-        part => add_part(connection, whole, part)?,
-    };
     let alert = decision.alert.as_ref();
     let priority = decision.fields.get("priority").map(String::as_str);
     // An alert's own id is the one that is sent: it decides which ticket's turn is waited for.
@@ -140,6 +182,9 @@ fn place(
         return Ok(Vec::new());
     };
     let external_id = external_id.as_str();
+    if sending.status == Status::New && rows::is_closed_later(connection, delivery, external_id)? {
+        return suppressed(CLOSED_BEFORE_PAGED); // retried by a person, and decided again
+    }
     let ticket = rows::ticket(connection, &delivery.team, external_id)?;
     if rows::turn_of(connection, &delivery.team, external_id)?.is_none() {
         if let Err(repeat) = lifecycle::turn(ticket, sending.status, sending.escalate) {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::spool::SpoolError;
 
@@ -21,10 +21,12 @@ const CHECKPOINT_PAGES: u32 = 8192;
 
 /// Opens for writing; makes the file, its directory and its tables when they are missing.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, SpoolError> {
-    let is_new = !path.exists();
+    let is_new = fs::metadata(path).map_or(true, |file| file.len() == 0);
     let directory = directory_of(path);
     if is_new {
         make_directory(&directory).map_err(|error| at(&directory, &error))?;
+        // SQLite gives its -wal and -shm the mode of the database.
+        own_file(path).map_err(|error| at(path, &error))?;
     }
     let mut connection = Connection::open_with_flags(
         path,
@@ -76,12 +78,7 @@ impl Lock {
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
         let lock_path = PathBuf::from(name);
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(|error| at(&lock_path, &error))?;
+        let file = own_file(&lock_path).map_err(|error| at(&lock_path, &error))?;
         match file.try_lock() {
             Ok(()) => Ok(Lock { _file: file }),
             Err(fs::TryLockError::WouldBlock) => Err(SpoolError::Unavailable(format!(
@@ -125,10 +122,28 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     }
     let above = directory_of(directory);
     make_directory(&above)?;
-    match fs::create_dir(directory) {
+    match own_directory().create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => sync_directory(&above),
     }
+}
+
+/// Readable by nobody else, whatever the umask: customers' mails are in it.
+fn own_directory() -> fs::DirBuilder {
+    #[allow(unused_mut)]
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+/// Opened, or made with the same care; a mode that an administrator gave is left alone.
+fn own_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 fn sync_directory(directory: &Path) -> io::Result<()> {
@@ -147,7 +162,10 @@ fn at(path: &Path, error: &io::Error) -> SpoolError {
 impl From<rusqlite::Error> for SpoolError {
     fn from(error: rusqlite::Error) -> SpoolError {
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => SpoolError::Full(error.to_string()),
+            Some(ErrorCode::DiskFull) => SpoolError::Full(error.to_string()),
+            // `None`: SQLite did its part, and what it answered is not what was expected.
+            Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
+            | None => SpoolError::Refused(error.to_string()),
             _ => SpoolError::Unavailable(error.to_string()),
         }
     }

@@ -14,6 +14,7 @@ mod settle;
 mod tend;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,11 +22,11 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 
 use crate::clock::Time;
-use crate::limits::SPOOL_READERS_MAX;
+use crate::limits::{LOOK_ELSEWHERE, SPOOL_READERS_MAX};
 use crate::smtp::ReceivedMail;
 use crate::spool::{
     Ask, Audit, Budget, DeadLetters, Decided, Filter, KnownTicket, Lease, MailId, Settled,
-    Settlement, Shown, Spool, SpoolError, Summary, Undecided,
+    Settlement, Shown, Spool, SpoolError, Summary, Totals, Undecided,
 };
 use writer::{Durability, Writer};
 
@@ -189,6 +190,13 @@ impl Spool for Sqlite {
         self.read(look::teams).await
     }
 
+    async fn changed_elsewhere(&self) {
+        match &self.access {
+            Access::Threads { readers, .. } => readers.changed_elsewhere().await,
+            Access::Inline(_) => std::future::pending().await,
+        }
+    }
+
     async fn knows(&self, mail: MailId) -> Result<bool, SpoolError> {
         self.read(move |connection| Ok(rows::seq_of(connection, mail)?.is_some()))
             .await
@@ -228,6 +236,10 @@ impl Spool for Sqlite {
         .await
     }
 
+    async fn ledger(&self) -> Result<BTreeMap<String, Totals>, SpoolError> {
+        self.read(tend::totals).await
+    }
+
     async fn audit(&self) -> Result<Audit, SpoolError> {
         self.read(tend::audit).await
     }
@@ -245,6 +257,34 @@ impl Spool for Sqlite {
 struct Readers {
     path: PathBuf,
     idle: Arc<Mutex<Vec<Connection>>>,
+    watch: Arc<Mutex<Watch>>,
+}
+
+/// SQLite's own count of the changes that other connections have made, the writer's among them.
+/// It means something on one and the same connection only.
+#[derive(Debug, Default)]
+struct Watch {
+    connection: Option<Connection>,
+    version: Option<i64>,
+}
+
+impl Watch {
+    /// A store that cannot be asked may have changed, too.
+    fn has_changed(&mut self, path: &Path) -> bool {
+        let version = self.look(path).ok();
+        let before = std::mem::replace(&mut self.version, version);
+        version.is_none() || version != before
+    }
+
+    fn look(&mut self, path: &Path) -> Result<i64, SpoolError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => file::open_reader(path)?,
+        };
+        let version = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
+        self.connection = Some(connection);
+        Ok(version)
+    }
 }
 
 impl Readers {
@@ -252,6 +292,21 @@ impl Readers {
         Readers {
             path: path.to_owned(),
             idle: Arc::default(),
+            watch: Arc::default(),
+        }
+    }
+
+    async fn changed_elsewhere(&self) {
+        loop {
+            tokio::time::sleep(LOOK_ELSEWHERE).await;
+            let readers = self.clone();
+            let look = tokio::task::spawn_blocking(move || {
+                let mut watch = readers.watch.lock().unwrap_or_else(PoisonError::into_inner);
+                watch.has_changed(&readers.path)
+            });
+            if look.await.unwrap_or(true) {
+                return;
+            }
         }
     }
 

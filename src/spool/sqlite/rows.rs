@@ -16,7 +16,7 @@ pub(super) const STAGE_SETTLED: i64 = 4;
 
 impl From<RecordError> for SpoolError {
     fn from(error: RecordError) -> SpoolError {
-        SpoolError::Unavailable(error.to_string())
+        SpoolError::Refused(error.to_string())
     }
 }
 
@@ -26,7 +26,7 @@ pub(super) fn count(n: usize) -> i64 {
 }
 
 fn damaged(what: &str) -> SpoolError {
-    SpoolError::Unavailable(format!("the store is damaged: {what}"))
+    SpoolError::Refused(format!("the store is damaged: {what}"))
 }
 
 pub(super) fn stage(code: i64, outcome: Option<&str>) -> Result<Stage, SpoolError> {
@@ -173,6 +173,26 @@ pub(super) fn turn_of(
         )?
         .query_row([team, external_id], |row| row.get(0).map(DeliveryId))
         .optional()?)
+}
+
+/// Whether a later delivery of the ticket has closed it, or is about to. A mail that was received
+/// twice closes nothing a second time.
+pub(super) fn is_closed_later(
+    connection: &Connection,
+    delivery: &Delivery,
+    external_id: &str,
+) -> Result<bool, SpoolError> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM deliveries
+                 WHERE team = ?1 AND external_id = ?2 AND status = 'resolved'
+                 AND (seq, part) > (?3, ?4) AND outcome IS NOT 'dead-letter'
+                 AND (reason IS NULL OR reason NOT LIKE 'duplicate of %'))",
+        )?
+        .query_row(
+            params![delivery.team, external_id, delivery.seq, delivery.part],
+            |row| row.get(0),
+        )?)
 }
 
 /// The first of a ticket's deliveries that are behind gets its turn, if none has it.

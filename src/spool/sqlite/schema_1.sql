@@ -49,7 +49,7 @@ CREATE TABLE deliveries (
     settled_ms    INTEGER,
     CHECK ((stage = 4) = (outcome IS NOT NULL AND settled_ms IS NOT NULL))
 );
-CREATE INDEX deliveries_by_mail ON deliveries (seq);
+CREATE UNIQUE INDEX deliveries_by_mail ON deliveries (seq, team, part);
 CREATE INDEX deliveries_undecided ON deliveries (seq) WHERE stage = 0;
 CREATE INDEX deliveries_due ON deliveries (team, urgency, not_before_ms, seq, part) WHERE stage = 2;
 CREATE INDEX deliveries_sending ON deliveries (id) WHERE stage = 3;
@@ -58,8 +58,12 @@ CREATE UNIQUE INDEX deliveries_turn ON deliveries (team, external_id)
     WHERE stage IN (2, 3) AND external_id IS NOT NULL;
 CREATE INDEX deliveries_behind ON deliveries (team, external_id, seq, part)
     WHERE stage = 1 AND external_id IS NOT NULL;
+-- A `new` that is retried must not follow its own close.
+CREATE INDEX deliveries_closing ON deliveries (team, external_id, seq, part) WHERE status = 'resolved';
 CREATE INDEX deliveries_dead ON deliveries (seq) WHERE outcome = 'dead-letter';
-CREATE INDEX deliveries_settled ON deliveries (settled_ms) WHERE stage = 4;
+-- What retention may remove: not a dead letter that nobody has looked at.
+CREATE INDEX deliveries_finished ON deliveries (settled_ms)
+    WHERE stage = 4 AND (outcome <> 'dead-letter' OR reason = 'dropped by a person');
 
 CREATE TABLE attempts (
     delivery  INTEGER NOT NULL,               -- deliveries.id

@@ -7,8 +7,12 @@ use rusqlite::{Connection, Params, params};
 
 use super::rows::{self, Delivery, STAGE_ACCEPTED, STAGE_BEHIND, STAGE_SETTLED, STAGE_WAITING};
 use crate::clock::Time;
-use crate::spool::{Audit, DeadLetters, DeliveryId, Ending, MailId, SpoolError, TeamLedger};
+use crate::spool::lifecycle::CLOSED_BEFORE_PAGED;
+use crate::spool::{
+    Audit, DeadLetters, DeliveryId, Ending, MailId, SpoolError, TeamLedger, Totals,
+};
 
+/// The index of what retention may remove knows this reason, too.
 const DROPPED: &str = "dropped by a person";
 
 fn ids(connection: &Connection, sql: &str, values: impl Params) -> Result<Vec<i64>, SpoolError> {
@@ -41,7 +45,23 @@ pub(super) fn retry(
     };
     for &id in &dead {
         let delivery = rows::delivery(connection, DeliveryId(id))?;
-        revive(connection, &delivery, now)?;
+        rows::count_in_ledger(connection, &delivery.team, Ending::DeadLetter.as_str(), -1)?;
+        if opens_what_was_closed(connection, &delivery)? {
+            // Its attempts are over: the close that came later ended any doubt about them.
+            let delivery = Delivery {
+                maybe_paged: false,
+                ..delivery
+            };
+            rows::end(
+                connection,
+                &delivery,
+                Ending::Suppressed,
+                CLOSED_BEFORE_PAGED,
+                now,
+            )?;
+        } else {
+            revive(connection, &delivery, now)?;
+        }
     }
     Ok(dead.len())
 }
@@ -65,7 +85,17 @@ fn revive(connection: &Connection, delivery: &Delivery, now: Time) -> Result<(),
                  progress = NULL, not_before_ms = ?3, since_ms = ?3 WHERE id = ?1",
         )?
         .execute(params![delivery.id.0, stage, now.ms()])?;
-    rows::count_in_ledger(connection, &delivery.team, Ending::DeadLetter.as_str(), -1)
+    Ok(())
+}
+
+/// Sent now, it would stay open on somebody's phone for ever (DESIGN.md invariant 4).
+fn opens_what_was_closed(connection: &Connection, delivery: &Delivery) -> Result<bool, SpoolError> {
+    match (delivery.status.as_deref(), &delivery.external_id) {
+        (Some("new"), Some(external_id)) => {
+            rows::is_closed_later(connection, delivery, external_id)
+        }
+        _ => Ok(false),
+    }
 }
 
 pub(super) fn drop_mail(
@@ -92,6 +122,14 @@ pub(super) fn drop_mail(
         }
     }
     Ok(dropped.len())
+}
+
+pub(super) fn totals(connection: &Connection) -> Result<BTreeMap<String, Totals>, SpoolError> {
+    let mut teams = BTreeMap::new();
+    // What is wrong with them is for `audit` to tell.
+    read_totals(connection, &mut teams, &mut Vec::new())?;
+    let totals = |(team, ledger): (String, TeamLedger)| (team, ledger.totals());
+    Ok(teams.into_iter().map(totals).collect())
 }
 
 pub(super) fn audit(connection: &Connection) -> Result<Audit, SpoolError> {
@@ -192,9 +230,11 @@ pub(super) fn prune(
 ) -> Result<usize, SpoolError> {
     let mut statement = connection.prepare_cached(
         "SELECT DISTINCT d.seq FROM deliveries d
-         WHERE d.stage = 4 AND d.settled_ms < ?1 AND NOT EXISTS (
+         WHERE d.stage = 4 AND (d.outcome <> 'dead-letter' OR d.reason = 'dropped by a person')
+         AND d.settled_ms < ?1 AND NOT EXISTS (
              SELECT 1 FROM deliveries o WHERE o.seq = d.seq
-             AND (o.stage <> 4 OR o.settled_ms >= ?1))
+             AND (o.stage <> 4 OR o.settled_ms >= ?1
+                  OR (o.outcome = 'dead-letter' AND o.reason <> 'dropped by a person')))
          LIMIT ?2",
     )?;
     let found = statement.query_map(params![before.ms(), rows::count(limit)], |row| row.get(0))?;
