@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use jiff::Timestamp;
 use listenfd::ListenFd;
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -363,7 +364,7 @@ fn transports(
                         TransportKind::Relay => {
                             let relay = relay.as_ref().context("[relay] is missing")?;
                             let to = team.relay_to.as_ref().context("relay_to is missing")?;
-                            Ok(Arc::new(relay.relay(to, team.relay_form)?))
+                            Ok(Arc::new(relay.relay(to.expose_secret(), team.relay_form)?))
                         }
                     }
                 },

@@ -107,7 +107,8 @@ pub struct Signl4 {
     pub url: String,
     pub timeout: Duration,
     pub pace: Pace,
-    pub proxy: Option<String>,
+    /// May hold user and password.
+    pub proxy: Option<SecretString>,
     /// PEM certificates trusted besides the system's.
     pub ca_file: Option<PathBuf>,
 }
@@ -153,7 +154,8 @@ pub struct Team {
     /// Authenticated users that may send to this team, from any peer.
     pub users: Vec<String>,
     pub webhook_secret: Option<SecretString>,
-    pub relay_to: Option<String>,
+    /// A secret when it is a SIGNL4 address: its local part is the team's secret (FORMATS.md 1.5).
+    pub relay_to: Option<SecretString>,
     pub relay_form: RelayForm,
     /// First, then second. Never empty, no transport twice.
     pub transports: Vec<TransportKind>,

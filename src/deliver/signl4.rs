@@ -53,7 +53,7 @@ impl Client {
             .tcp_nodelay(true)
             .tls_backend_preconfigured(trust(config)?);
         if let Some(proxy) = &config.proxy {
-            let proxy = reqwest::Proxy::all(proxy)
+            let proxy = reqwest::Proxy::all(proxy.expose_secret())
                 .map_err(|error| BuildError::Proxy(text_of(error.without_url())))?;
             builder = builder.proxy(proxy);
         }

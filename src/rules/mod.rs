@@ -11,6 +11,7 @@
 
 mod claim;
 mod compile;
+mod customer;
 mod decide;
 mod digest;
 pub mod explain;
@@ -26,6 +27,7 @@ pub mod rulebook;
 mod ruleset;
 mod selftest;
 mod template;
+mod values;
 mod written;
 
 use std::time::Duration;

@@ -266,7 +266,7 @@ impl Connection {
         match &result {
             Ok(id) => {
                 self.door.stats.count_mail(bytes);
-                info!(peer = %self.peer, %id, %sender, recipients, bytes, "mail accepted");
+                debug!(peer = %self.peer, %id, %sender, recipients, bytes, "mail handed over");
             }
             Err(error) => warn!(peer = %self.peer, %sender, ?error, "mail not stored"),
         }
