@@ -204,7 +204,10 @@ pub(super) async fn signl4(config: &Config, environment: &[(String, String)]) ->
             })
             .map(|(_, value)| value.clone())
     };
-    let proxy = signl4.proxy.clone().or_else(from_environment);
+    let configured = signl4.proxy.as_ref();
+    let proxy = configured
+        .map(|proxy| proxy.expose_secret().to_owned())
+        .or_else(from_environment);
     let target = proxy.as_deref().unwrap_or(&signl4.url);
     let advice = "alerts wait in the spool until it can be reached: look at firewall, signl4.proxy and signl4.ca_file";
     let Ok(url) = reqwest::Url::parse(target) else {
