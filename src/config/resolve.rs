@@ -128,12 +128,6 @@ impl<'a> Resolver<'a> {
             )
             .hint = Some(hint.to_owned());
         }
-        if let Some(require_tls) = smtp.require_tls.as_ref().filter(|flag| *flag.get_ref())
-            && !has_certificate
-        {
-            self.problem(require_tls.span(), "smtp.require_tls", needs_certificate)
-                .hint = Some(hint.to_owned());
-        }
         let listen = smtp.listen.as_ref().map_or_else(
             || vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 2525))],
             |listen| listen.get_ref().clone(),
@@ -149,6 +143,12 @@ impl<'a> Resolver<'a> {
                 "smtp.listen",
                 "without a listener no mail would come in",
             );
+        }
+        if let Some(require_tls) = smtp.require_tls.as_ref().filter(|flag| *flag.get_ref())
+            && !has_certificate
+        {
+            self.problem(require_tls.span(), "smtp.require_tls", needs_certificate)
+                .hint = Some(hint.to_owned());
         }
         let loopback = || {
             ["127.0.0.0/8".parse(), "::1/128".parse()]

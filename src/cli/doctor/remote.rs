@@ -102,13 +102,11 @@ pub(super) async fn signl4(config: &Config, environment: &[(String, String)]) ->
             .find(|(name, value)| {
                 wanted.contains(&name.to_lowercase().as_str()) && !value.is_empty()
             })
-            .map(|(_, value)| value.clone())
+            .map(|(_, value)| value.as_str())
     };
-    let configured = signl4.proxy.as_ref();
-    let proxy = configured
-        .map(|proxy| proxy.expose_secret().to_owned())
-        .or_else(from_environment);
-    let target = proxy.as_deref().unwrap_or(&signl4.url);
+    let configured = signl4.proxy.as_ref().map(|proxy| proxy.expose_secret());
+    let proxy = configured.or_else(from_environment);
+    let target = proxy.unwrap_or(&signl4.url);
     let advice = "alerts wait in the spool until it can be reached: look at firewall, signl4.proxy and signl4.ca_file";
     let Ok(url) = reqwest::Url::parse(target) else {
         return ok("signl4", "signl4.url", "is no URL").fail("the default is the right one");
