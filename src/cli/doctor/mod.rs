@@ -4,6 +4,7 @@
 //! Owns the list and its form. Sends no mail and no event, and changes nothing.
 
 mod local;
+mod names;
 mod remote;
 
 use serde_json::json;
@@ -94,7 +95,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
 
 async fn examine(config: &Config, environment: &[(String, String)]) -> Vec<Finding> {
     let (names, ports, signl4, relay) = tokio::join!(
-        remote::names(config),
+        names::names(config),
         remote::ports(config),
         remote::signl4(config, environment),
         remote::relay(config),

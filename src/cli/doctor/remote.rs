@@ -1,14 +1,10 @@
-//! What others say: names, ports, SIGNL4, the relay. Everything is bounded in time.
+//! Who answers: ports, SIGNL4, the relay. Everything is bounded in time.
 
-use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::net::NetError;
-use hickory_resolver::proto::rr::RData;
 use rustls::pki_types::ServerName;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -21,105 +17,9 @@ use crate::deliver::{relay as mail_out, signl4 as webhook};
 use crate::web;
 
 /// For one question to one other. A server that needs longer is no help to an alert.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 const ANSWER_BYTES_MAX: u64 = 1024;
-
-/// The gateway's own name, and the domains that it takes mail for.
-pub(super) async fn names(config: &Config) -> Vec<Finding> {
-    let check = "dns";
-    let listeners = config.smtp.listen.iter().chain(&config.smtp.listen_tls);
-    if listeners
-        .into_iter()
-        .all(|address| address.ip().is_loopback())
-    {
-        let found = "not asked: the gateway listens on this machine only";
-        return vec![ok(check, &config.hostname, found)];
-    }
-    let resolver = match resolver() {
-        Ok(resolver) => resolver,
-        Err(error) => {
-            return vec![ok(check, "/etc/resolv.conf", error).warn("no name can be looked up")];
-        }
-    };
-    let domains: BTreeSet<&str> = config
-        .teams
-        .iter()
-        .flat_map(|team| &team.addresses)
-        .filter_map(|address| Some(address.rsplit_once('@')?.1))
-        .collect();
-    let mut findings = vec![own_name(&resolver, &config.hostname).await];
-    for domain in domains {
-        findings.push(mail_exchanger(&resolver, domain, &config.hostname).await);
-    }
-    findings
-}
-
-fn resolver() -> Result<TokioResolver, NetError> {
-    let mut builder = TokioResolver::builder_tokio()?;
-    let options = builder.options_mut();
-    options.timeout = PATIENCE / 2;
-    options.attempts = 1;
-    builder.build()
-}
-
-async fn own_name(resolver: &TokioResolver, hostname: &str) -> Finding {
-    let looked = timeout(PATIENCE, resolver.lookup_ip(absolute(hostname))).await;
-    match looked {
-        Ok(Ok(addresses)) => {
-            let addresses: Vec<_> = addresses
-                .iter()
-                .map(|address| address.to_string())
-                .collect();
-            ok("dns", hostname, format!("is {}", addresses.join(", ")))
-        }
-        Ok(Err(error)) => ok("dns", hostname, what(&error))
-            .warn("senders find the gateway by this name: publish A or AAAA for it"),
-        Err(_) => ok("dns", hostname, "no answer in time").warn("look at /etc/resolv.conf"),
-    }
-}
-
-async fn mail_exchanger(resolver: &TokioResolver, domain: &str, hostname: &str) -> Finding {
-    let advice = format!("mail for {domain} gets here only with: {domain}. IN MX 10 {hostname}.");
-    match timeout(PATIENCE, resolver.mx_lookup(absolute(domain))).await {
-        Ok(Ok(answer)) => {
-            let exchangers: Vec<String> = answer
-                .answers()
-                .iter()
-                .filter_map(|record| match &record.data {
-                    RData::MX(mx) => Some(mx.exchange.to_utf8().trim_end_matches('.').to_owned()),
-                    _ => None,
-                })
-                .collect();
-            let found = ok("dns", domain, format!("MX {}", exchangers.join(", ")));
-            match exchangers
-                .iter()
-                .any(|name| name.eq_ignore_ascii_case(hostname))
-            {
-                true => found,
-                false => found.warn(format!("{advice} (unless one of these relays to it)")),
-            }
-        }
-        Ok(Err(error)) if domain.eq_ignore_ascii_case(hostname) && !error.is_nx_domain() => {
-            ok("dns", domain, "has no MX, so its A or AAAA counts")
-        }
-        Ok(Err(error)) => ok("dns", domain, what(&error)).warn(advice),
-        Err(_) => ok("dns", domain, "no answer in time").warn("look at /etc/resolv.conf"),
-    }
-}
-
-/// With the dot at the end no search list applies.
-fn absolute(name: &str) -> String {
-    format!("{}.", name.trim_end_matches('.'))
-}
-
-fn what(error: &NetError) -> String {
-    match (error.is_nx_domain(), error.is_no_records_found()) {
-        (true, _) => "this name does not exist".to_owned(),
-        (false, true) => "no such record".to_owned(),
-        _ => error.to_string(),
-    }
-}
 
 /// Each listener answers as ours, or its port is free.
 pub(super) async fn ports(config: &Config) -> Vec<Finding> {
