@@ -110,6 +110,13 @@ fn the_sample_file_names_every_key() {
 }
 
 #[test]
+fn the_schema_for_editors_is_the_programs() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/mailbell.schema.json");
+    let schema = serde_json::to_string_pretty(&config::schema()).unwrap();
+    assert_eq!(golden::difference(&file, &schema), None);
+}
+
+#[test]
 fn the_environment_overrides_in_json_or_plain() {
     let config = with(&[
         ("MAILBELL__HOSTNAME", "gw.example"),
