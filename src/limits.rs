@@ -37,7 +37,7 @@ pub const SMTP_JUNK_COMMANDS_MAX: u32 = 100;
 
 /// Transactions in one session. A sender with more to say connects again, so that no
 /// connection lives for ever.
-pub const SMTP_TRANSACTIONS_MAX: u32 = 1_000;
+pub const SMTP_TRANSACTIONS_MAX: u32 = 10_000;
 
 /// Refused AUTH exchanges in one session, after which it is closed.
 pub const SMTP_AUTH_FAILURES_MAX: u32 = 3;
