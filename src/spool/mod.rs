@@ -214,6 +214,8 @@ pub struct Ask {
     pub slots: usize,
     /// Counts against the [`Budget`].
     pub paced: bool,
+    /// Only those that giving up has been counted for since then: to be ended, not to be sent.
+    pub since_before: Option<Time>,
 }
 
 /// How many deliveries of paced teams may start in all.

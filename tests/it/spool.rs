@@ -92,6 +92,7 @@ impl Bench {
                 team: (*team).to_owned(),
                 slots: *slots,
                 paced: true,
+                since_before: None,
             })
             .collect();
         self.spool.lease(asks, budget, at(ms)).await.unwrap()
@@ -710,6 +711,25 @@ async fn retention_keeps_dead_letters_until_a_person_drops_them() {
     assert_eq!(bench.spool.prune(at(1000), 100).await, Ok(1));
     assert!(bench.outcomes().await.is_empty());
     bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn only_old_ones_are_leased_to_be_ended() {
+    let bench = Bench::new();
+    bench.bring(&event("resolved", "old"), 0).await;
+    for index in 0..9 {
+        bench.bring(&new(&format!("T-{index}")), 100).await;
+    }
+    let ask = Ask {
+        team: "ops".to_owned(),
+        slots: 5,
+        paced: false,
+        since_before: Some(at(99)),
+    };
+    let none = Budget { new: 0, other: 0 };
+    let lease = bench.spool.lease(vec![ask], none, at(200)).await.unwrap();
+    assert_eq!(names(&lease.deliveries), ["resolved old"]);
+    assert_eq!(lease.next_due, None);
 }
 
 #[tokio::test]
