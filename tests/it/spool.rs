@@ -695,6 +695,27 @@ async fn a_retried_new_is_sent_when_its_close_was_not_or_was_a_duplicate() {
 }
 
 #[tokio::test]
+async fn a_retried_close_does_not_silence_a_later_alert() {
+    for name in ["acknowledged", "resolved"] {
+        let bench = Bench::new();
+        bench.bring(&new("T"), 0).await;
+        bench.deliver_all(0).await;
+        bench.bring(&event(name, "T"), 1).await;
+        let leased = bench.lease(1).await;
+        let dead = Step::End(Ending::DeadLetter, "400".to_owned());
+        bench.settle(&leased[0], dead, 1).await;
+        bench.bring(&new("T"), 2).await;
+        bench.deliver_all(2).await;
+        assert_eq!(bench.spool.retry(DeadLetters::All, at(3)).await, Ok(1));
+        assert!(bench.deliver_all(4).await.is_empty());
+        let outcomes = bench.outcomes().await;
+        let reason = "suppressed: retried after a later new of its ticket";
+        assert_eq!(outcomes[1], reason, "{outcomes:?}");
+        bench.assert_balanced().await;
+    }
+}
+
+#[tokio::test]
 async fn retention_keeps_dead_letters_until_a_person_drops_them() {
     let bench = Bench::new();
     let id = bench
