@@ -17,7 +17,7 @@ use crate::rules::Decision;
 use crate::spool::{MailId, Settled, SpoolError};
 
 pub use health::Health;
-pub use metrics::{Ledger, Metrics, with_door, with_ledger};
+pub use metrics::{Ledger, Metrics, with_certificates, with_door, with_ledger};
 
 /// One thing that has happened between the 250 reply and the outside.
 #[derive(Debug, Clone, Copy)]
