@@ -106,6 +106,7 @@ async fn deliver(spool: &Arc<dyn Spool>) -> anyhow::Result<usize> {
         team: "ops".to_owned(),
         slots: 32,
         paced: false,
+        since_before: None,
     }];
     let budget = Budget { new: 0, other: 0 };
     let lease = spool.lease(asks, budget, SystemClock.now()).await?;

@@ -75,11 +75,20 @@ impl Lanes {
             .iter()
             .map(|(team, lane)| {
                 let (slots, paced) = lane.capacity(now, may_err, &self.retry);
-                Ask {
+                let ask = Ask {
                     team: team.clone(),
                     slots,
                     paced,
+                    since_before: None,
+                };
+                if slots == 0 && lane.is_given_up(now, may_err, &self.retry) {
+                    return Ask {
+                        slots: lane.free(),
+                        since_before: Some(now.minus(self.retry.give_up)),
+                        ..ask
+                    };
                 }
+                ask
             })
             .filter(|ask| ask.slots > 0)
             .collect();
@@ -222,9 +231,21 @@ impl Lane {
             .collect()
     }
 
+    fn free(&self) -> usize {
+        IN_FLIGHT_PER_TEAM.saturating_sub(self.in_flight)
+    }
+
+    /// Nothing can be sent, and has not been for so long that what is old enough ends.
+    fn is_given_up(&self, now: Time, may_err: bool, retry: &Retry) -> bool {
+        let health = self.health(now, may_err);
+        health
+            .iter()
+            .all(|way| schedule::is_given_up(way, now, retry))
+    }
+
     /// How many may start, and whether by a transport that is paced.
     fn capacity(&self, now: Time, may_err: bool, retry: &Retry) -> (usize, bool) {
-        let free = IN_FLIGHT_PER_TEAM.saturating_sub(self.in_flight);
+        let free = self.free();
         let health = self.health(now, may_err);
         // A delivery that has been through nothing yet stands for all.
         match schedule::choose(&Progress::default(), &health, now, now, retry) {

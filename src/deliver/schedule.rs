@@ -118,9 +118,10 @@ pub fn choose(
     let Some((first, others)) = left.split_first() else {
         return Choice::Rejected;
     };
-    let tried_all = left
-        .iter()
-        .all(|transport| progress.of(transport.transport).is_some());
+    let tried_all = left.iter().all(|transport| {
+        // The probes of a transport that has failed for so long were tries for all.
+        progress.of(transport.transport).is_some() || is_given_up(transport, now, retry)
+    });
     if tried_all && now.since(since) >= retry.give_up {
         return Choice::GiveUp;
     }
@@ -133,6 +134,12 @@ pub fn choose(
         return between(progress, first, second);
     }
     usable(first).map_or(Choice::NotNow, Choice::Use)
+}
+
+/// It has not worked for as long as a delivery is kept.
+pub fn is_given_up(transport: &Health, now: Time, retry: &Retry) -> bool {
+    let failing_since = transport.failing_since;
+    failing_since.is_some_and(|since| now.since(since) >= retry.give_up)
 }
 
 /// When the second transport may take over what the first fails to carry.
@@ -332,6 +339,18 @@ mod tests {
         assert_eq!(choose_at(&progress, end), Choice::Use(RELAY));
         progress.failed(RELAY, at(end), false);
         assert_eq!(choose_at(&progress, end), Choice::GiveUp);
+    }
+
+    #[test]
+    fn gives_up_without_a_try_when_no_transport_has_worked_for_as_long() {
+        let end = retry().give_up.as_secs() as i64;
+        let both = [failing(WEBHOOK, 10), failing(RELAY, 20)];
+        let choose_at =
+            |since, now| choose(&Progress::default(), &both, at(since), at(now), &retry());
+        assert_eq!(choose_at(0, end + 19), Choice::NotNow);
+        assert_eq!(choose_at(0, end + 20), Choice::GiveUp);
+        // One that came later has its own time.
+        assert_eq!(choose_at(100, end + 99), Choice::NotNow);
     }
 
     #[test]

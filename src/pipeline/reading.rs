@@ -117,3 +117,56 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::clock::Time;
+    use crate::message::Envelope;
+    use crate::pipeline::Decider;
+    use crate::spool::{Addressed, DeliveryId};
+
+    /// Decides nothing, as soon as the other end of the channel is gone.
+    #[derive(Debug)]
+    struct Sticky(Mutex<Receiver<()>>);
+
+    impl Decider for Sticky {
+        fn decide(&self, _: &[u8], envelopes: &[Envelope]) -> Vec<Vec<Decision>> {
+            let _ = self.0.lock().unwrap().recv();
+            vec![Vec::new(); envelopes.len()]
+        }
+    }
+
+    #[test]
+    fn a_mail_that_takes_too_long_is_a_dead_letter_for_each_of_its_teams() {
+        let (hold, held) = channel();
+        let addressed = |team: &str| Addressed {
+            delivery: DeliveryId(1),
+            team: team.to_owned(),
+            forward_path: String::new(),
+        };
+        let mail = || Undecided {
+            mail: MailId(Uuid::nil()),
+            received: Time::from_ms(0),
+            reverse_path: String::new(),
+            addressed: vec![addressed("ops"), addressed("night")],
+            raw: Vec::new(),
+        };
+        let decider = Arc::new(Sticky(Mutex::new(held)));
+        let mut reader = Reader::new(decider, READING_BATCH_MAX);
+        // The batch ends with it, so that what is known of the others is stored.
+        let mut read = read_some(&mut reader, vec![mail(), mail()]).unwrap();
+        assert_eq!(read.len(), 1);
+        let dead = Reading::DeadLetter("reading took longer than 1 s".to_owned());
+        assert_eq!(read.remove(0).judged().1, [dead.clone(), dead]);
+        drop(hold);
+        let mut read = read_some(&mut reader, vec![mail()]).unwrap();
+        let fine = Reading::Decisions(Vec::new());
+        assert_eq!(read.remove(0).judged().1, [fine.clone(), fine]);
+    }
+}

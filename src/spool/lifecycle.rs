@@ -78,6 +78,18 @@ impl Repeat {
 /// The reason given when a ticket is closed while its alert still waits.
 pub const CLOSED_BEFORE_PAGED: &str = "closed before anyone was paged";
 
+/// What a later event of the ticket must not have said, for an event that a person retries to be
+/// sent still; and the reason given when it has. A `new` would be left open behind its own close,
+/// an old `acknowledged` or `resolved` would silence the alert of today.
+pub fn contrary(status: Status) -> (Status, &'static str) {
+    match status {
+        Status::New => (Status::Resolved, CLOSED_BEFORE_PAGED),
+        Status::Acknowledged | Status::Resolved => {
+            (Status::New, "retried after a later new of its ticket")
+        }
+    }
+}
+
 /// Where a decision leads before the ticket is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Path {

@@ -214,6 +214,8 @@ pub struct Ask {
     pub slots: usize,
     /// Counts against the [`Budget`].
     pub paced: bool,
+    /// Only those that giving up has been counted for since then: to be ended, not to be sent.
+    pub since_before: Option<Time>,
 }
 
 /// How many deliveries of paced teams may start in all.
@@ -434,8 +436,9 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// Tickets that are not resolved, longest unchanged first.
     async fn tickets(&self, limit: usize) -> Result<Vec<KnownTicket>, SpoolError>;
 
-    /// Dead letters wait again; those that were never decided are decided again. A `new` whose
-    /// ticket was closed by a later mail ends as suppressed instead. Returns how many in all.
+    /// Dead letters wait again; those that were never decided are decided again. What a
+    /// later mail of its ticket has overtaken (a `new` that was closed, a close of what is open
+    /// again) ends as suppressed instead. Returns how many in all.
     async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError>;
 
     /// Ends what is unfinished of a mail, and marks its dead letters, as dropped by a person. It

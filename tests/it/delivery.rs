@@ -295,6 +295,33 @@ async fn nobody_listens_and_no_secret_is_told() {
 }
 
 #[tokio::test]
+async fn what_was_never_tried_is_given_up_too() {
+    let gateway = Gateway::start(Setup {
+        url: Some("http://127.0.0.1:1/webhook/".to_owned()),
+        retry: Retry {
+            give_up: Duration::from_secs(1),
+            ..Setup::default().retry
+        },
+        ..Setup::default()
+    })
+    .await;
+    for index in 0..400 {
+        gateway.take(&new(&format!("T-{index}"))).await;
+    }
+    // The least urgent: probes never come to it.
+    gateway.take(&event("resolved", "R")).await;
+    let outcomes = gateway.settled().await;
+    let given_up = |one: &String| one.starts_with("dead-letter: given up after");
+    assert!(outcomes.iter().all(given_up), "{outcomes:?}");
+    let attempts = gateway.until(|_| true).await;
+    assert!(
+        attempts.iter().any(|one| one.attempts == 0),
+        "all were tried"
+    );
+    gateway.end().await;
+}
+
+#[tokio::test]
 async fn retry_after_is_honoured() {
     let gateway = Gateway::start(Setup::default()).await;
     gateway.standin.fail_next([Fault::RetryAfter(1)]);

@@ -19,7 +19,7 @@ use mailbell::observe::{Happening, Observer};
 use mailbell::pipeline::{Parts, Pipeline};
 use mailbell::smtp::MailSink;
 use mailbell::spool::sqlite::Sqlite;
-use mailbell::spool::{Ending, Filter, MailId, Spool, Stage};
+use mailbell::spool::{DeadLetters, Ending, Filter, MailId, Spool, Stage};
 use serde_json::json;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -207,6 +207,13 @@ async fn run(seed: u64) {
         if chance.u32(..12) == 0 {
             let down = chance.bool();
             run.world.lock().unwrap().down = down;
+        }
+        if chance.u32(..12) == 0 {
+            spool
+                .retry(DeadLetters::All, run.clock.now())
+                .await
+                .unwrap();
+            pipeline.wake();
         }
         let pause = chance
             .choice([0, 1, 100, 5_000, 60_000, 3_600_000])

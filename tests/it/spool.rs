@@ -92,6 +92,7 @@ impl Bench {
                 team: (*team).to_owned(),
                 slots: *slots,
                 paced: true,
+                since_before: None,
             })
             .collect();
         self.spool.lease(asks, budget, at(ms)).await.unwrap()
@@ -694,6 +695,27 @@ async fn a_retried_new_is_sent_when_its_close_was_not_or_was_a_duplicate() {
 }
 
 #[tokio::test]
+async fn a_retried_close_does_not_silence_a_later_alert() {
+    for name in ["acknowledged", "resolved"] {
+        let bench = Bench::new();
+        bench.bring(&new("T"), 0).await;
+        bench.deliver_all(0).await;
+        bench.bring(&event(name, "T"), 1).await;
+        let leased = bench.lease(1).await;
+        let dead = Step::End(Ending::DeadLetter, "400".to_owned());
+        bench.settle(&leased[0], dead, 1).await;
+        bench.bring(&new("T"), 2).await;
+        bench.deliver_all(2).await;
+        assert_eq!(bench.spool.retry(DeadLetters::All, at(3)).await, Ok(1));
+        assert!(bench.deliver_all(4).await.is_empty());
+        let outcomes = bench.outcomes().await;
+        let reason = "suppressed: retried after a later new of its ticket";
+        assert_eq!(outcomes[1], reason, "{outcomes:?}");
+        bench.assert_balanced().await;
+    }
+}
+
+#[tokio::test]
 async fn retention_keeps_dead_letters_until_a_person_drops_them() {
     let bench = Bench::new();
     let id = bench
@@ -710,6 +732,25 @@ async fn retention_keeps_dead_letters_until_a_person_drops_them() {
     assert_eq!(bench.spool.prune(at(1000), 100).await, Ok(1));
     assert!(bench.outcomes().await.is_empty());
     bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn only_old_ones_are_leased_to_be_ended() {
+    let bench = Bench::new();
+    bench.bring(&event("resolved", "old"), 0).await;
+    for index in 0..9 {
+        bench.bring(&new(&format!("T-{index}")), 100).await;
+    }
+    let ask = Ask {
+        team: "ops".to_owned(),
+        slots: 5,
+        paced: false,
+        since_before: Some(at(99)),
+    };
+    let none = Budget { new: 0, other: 0 };
+    let lease = bench.spool.lease(vec![ask], none, at(200)).await.unwrap();
+    assert_eq!(names(&lease.deliveries), ["resolved old"]);
+    assert_eq!(lease.next_due, None);
 }
 
 #[tokio::test]

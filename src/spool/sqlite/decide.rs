@@ -182,8 +182,9 @@ fn place(
         return Ok(Vec::new());
     };
     let external_id = external_id.as_str();
-    if sending.status == Status::New && rows::is_closed_later(connection, delivery, external_id)? {
-        return suppressed(CLOSED_BEFORE_PAGED); // retried by a person, and decided again
+    // Retried by a person, and decided again.
+    if let Some(reason) = rows::overtaken(connection, delivery, sending.status, external_id)? {
+        return suppressed(reason);
     }
     let ticket = rows::ticket(connection, &delivery.team, external_id)?;
     if rows::turn_of(connection, &delivery.team, external_id)?.is_none() {

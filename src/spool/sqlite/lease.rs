@@ -100,13 +100,21 @@ fn due_of_team(
     let mut statement = connection.prepare_cached(
         "SELECT id, not_before_ms FROM deliveries
          WHERE stage = 2 AND team = ?1 AND urgency = ?2 AND not_before_ms <= ?3
+           AND since_ms <= ?5
          ORDER BY not_before_ms, seq, part LIMIT ?4",
     )?;
+    let since_before = ask.since_before.map_or(i64::MAX, Time::ms);
     for urgency in 0..URGENCIES {
         if slots == 0 {
             break;
         }
-        let mut rows = statement.query(params![ask.team, urgency, now.ms(), rows::count(slots)])?;
+        let mut rows = statement.query(params![
+            ask.team,
+            urgency,
+            now.ms(),
+            rows::count(slots),
+            since_before
+        ])?;
         while let Some(row) = rows.next()? {
             slots = slots.saturating_sub(1);
             all.push(Candidate {

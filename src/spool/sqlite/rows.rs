@@ -175,24 +175,33 @@ pub(super) fn turn_of(
         .optional()?)
 }
 
-/// Whether a later delivery of the ticket has closed it, or is about to. A mail that was received
-/// twice closes nothing a second time.
-pub(super) fn is_closed_later(
+/// Why a delivery that a person retries is not to be sent any more: a later one of its ticket has
+/// said the contrary. A mail that was received twice says nothing a second time.
+pub(super) fn overtaken(
     connection: &Connection,
     delivery: &Delivery,
+    status: Status,
     external_id: &str,
-) -> Result<bool, SpoolError> {
-    Ok(connection
+) -> Result<Option<&'static str>, SpoolError> {
+    let (contrary, reason) = lifecycle::contrary(status);
+    let found: bool = connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM deliveries
-                 WHERE team = ?1 AND external_id = ?2 AND status = 'resolved'
-                 AND (seq, part) > (?3, ?4) AND outcome IS NOT 'dead-letter'
+                 WHERE team = ?1 AND external_id = ?2 AND (seq, part) > (?3, ?4)
+                 AND status = ?5 AND outcome IS NOT 'dead-letter'
                  AND (reason IS NULL OR reason NOT LIKE 'duplicate of %'))",
         )?
         .query_row(
-            params![delivery.team, external_id, delivery.seq, delivery.part],
+            params![
+                delivery.team,
+                external_id,
+                delivery.seq,
+                delivery.part,
+                contrary.as_str()
+            ],
             |row| row.get(0),
-        )?)
+        )?;
+    Ok(found.then_some(reason))
 }
 
 /// The first of a ticket's deliveries that are behind gets its turn, if none has it.

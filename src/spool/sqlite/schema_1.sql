@@ -58,8 +58,9 @@ CREATE UNIQUE INDEX deliveries_turn ON deliveries (team, external_id)
     WHERE stage IN (2, 3) AND external_id IS NOT NULL;
 CREATE INDEX deliveries_behind ON deliveries (team, external_id, seq, part)
     WHERE stage = 1 AND external_id IS NOT NULL;
--- A `new` that is retried must not follow its own close.
-CREATE INDEX deliveries_closing ON deliveries (team, external_id, seq, part) WHERE status = 'resolved';
+-- What is retried must not follow what has overtaken it.
+CREATE INDEX deliveries_of_ticket ON deliveries (team, external_id, seq, part)
+    WHERE external_id IS NOT NULL;
 CREATE INDEX deliveries_dead ON deliveries (seq) WHERE outcome = 'dead-letter';
 -- What retention may remove: not a dead letter that nobody has looked at.
 CREATE INDEX deliveries_finished ON deliveries (settled_ms)

@@ -7,7 +7,6 @@ use rusqlite::{Connection, Params, params};
 
 use super::rows::{self, Delivery, STAGE_ACCEPTED, STAGE_BEHIND, STAGE_SETTLED, STAGE_WAITING};
 use crate::clock::Time;
-use crate::spool::lifecycle::CLOSED_BEFORE_PAGED;
 use crate::spool::{
     Audit, DeadLetters, DeliveryId, Ending, MailId, SpoolError, TeamLedger, Totals,
 };
@@ -46,19 +45,13 @@ pub(super) fn retry(
     for &id in &dead {
         let delivery = rows::delivery(connection, DeliveryId(id))?;
         rows::count_in_ledger(connection, &delivery.team, Ending::DeadLetter.as_str(), -1)?;
-        if opens_what_was_closed(connection, &delivery)? {
-            // Its attempts are over: the close that came later ended any doubt about them.
+        if let Some(reason) = overtaken(connection, &delivery)? {
+            // Its attempts are over: what came later ended any doubt about them.
             let delivery = Delivery {
                 maybe_paged: false,
                 ..delivery
             };
-            rows::end(
-                connection,
-                &delivery,
-                Ending::Suppressed,
-                CLOSED_BEFORE_PAGED,
-                now,
-            )?;
+            rows::end(connection, &delivery, Ending::Suppressed, reason, now)?;
         } else {
             revive(connection, &delivery, now)?;
         }
@@ -88,14 +81,14 @@ fn revive(connection: &Connection, delivery: &Delivery, now: Time) -> Result<(),
     Ok(())
 }
 
-/// Sent now, it would stay open on somebody's phone for ever (DESIGN.md invariant 4).
-fn opens_what_was_closed(connection: &Connection, delivery: &Delivery) -> Result<bool, SpoolError> {
-    match (delivery.status.as_deref(), &delivery.external_id) {
-        (Some("new"), Some(external_id)) => {
-            rows::is_closed_later(connection, delivery, external_id)
-        }
-        _ => Ok(false),
-    }
+fn overtaken(
+    connection: &Connection,
+    delivery: &Delivery,
+) -> Result<Option<&'static str>, SpoolError> {
+    let (Some(status), Some(external_id)) = (&delivery.status, &delivery.external_id) else {
+        return Ok(None);
+    };
+    rows::overtaken(connection, delivery, rows::status(status)?, external_id)
 }
 
 pub(super) fn drop_mail(
