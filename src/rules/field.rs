@@ -35,6 +35,8 @@ pub struct Take {
     pub block: bool,
     pub regex: Option<Pattern>,
     pub last: bool,
+    /// The value counts only where it stands in this part as well.
+    pub also_in: Option<Part>,
 }
 
 /// The fields that stand in X-S4-* lines, with the label in normal form.
@@ -87,7 +89,7 @@ pub fn extract(
     record: &mut Recorder,
 ) -> Values {
     let mut seen = Seen {
-        own: Labels::new(mail.own_text, known),
+        own: Labels::new(mail.own_text, known).own(known, mail.raw_subject(), mail.is_answer()),
         known,
         mail,
         named: IndexMap::new(),
@@ -157,6 +159,16 @@ impl Seen<'_, '_> {
                 }),
             };
             let Some(text) = text else { continue };
+            if let Some(part) = &take.also_in
+                && !self
+                    .mail
+                    .part(part)
+                    .iter()
+                    .any(|other| other.contains(&text))
+            {
+                record.say(|| format!("- {} does not stand in {part}", quoted(&text)));
+                continue;
+            }
             match field.clean(&text) {
                 Some(value) => return Some(value),
                 None => record.say(|| format!("- {} means that there is none", quoted(&text))),

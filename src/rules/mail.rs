@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::part::Part;
 use super::pattern::Pattern;
+use crate::message::subject::{self, Prefix};
 use crate::message::{Envelope, Mailbox, Message};
 
 /// One mail, or one ticket of a digest.
@@ -46,6 +47,16 @@ impl<'a> Mail<'a> {
             own_text,
             customer_text: customer_text.trim(),
         }
+    }
+
+    /// Whether it answers another mail, so that its text is a person's.
+    pub fn is_answer(&self) -> bool {
+        subject::strip(self.raw_subject()).1 == Prefix::Reply
+    }
+
+    /// The subject with its prefixes.
+    pub fn raw_subject(&self) -> &'a str {
+        self.message.header("subject").unwrap_or(self.subject)
     }
 
     /// What a regex may match in that part; several where a part has several forms or values.

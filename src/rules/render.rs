@@ -6,6 +6,7 @@ use super::collapse;
 use super::field::Values;
 use super::mail::Mail;
 use super::ruleset::AlertTemplates;
+use super::summary;
 use super::template::Template;
 use crate::alert::{Alert, Event, ExternalId, Scenario, Status, TEXT_NAMES, TITLE_NAMES};
 use crate::limits;
@@ -46,9 +47,9 @@ impl Rendering<'_> {
                 false => cut(&title, limits::ALERT_TITLE_CHARS_MAX),
                 true => raw_subject(self.mail.message),
             },
-            message: match message.trim().is_empty() {
-                false => cut(&message, limits::ALERT_MESSAGE_CHARS_MAX),
-                true => excerpt(self.mail.text),
+            message: match summary::without_buttons(&message, self.values.raw("url")) {
+                "" => excerpt(&summary::of(self.mail, self.values)),
+                message => cut(message, limits::ALERT_MESSAGE_CHARS_MAX),
             },
             status,
             external_id: self.external_id(),
@@ -171,7 +172,9 @@ impl Rendering<'_> {
             "text" => mail.text,
             "own_text" => mail.own_text,
             "customer_text" => mail.customer_text,
-            "description" if mail.customer_text.is_empty() => mail.text,
+            "description" if mail.customer_text.is_empty() => {
+                return Some(summary::of(mail, self.values).into());
+            }
             "description" => mail.customer_text,
             "attachments" => return Some(mail.message.attachments.join(", ").into()),
             "reverse_path" => &mail.envelope.reverse_path,

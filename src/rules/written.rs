@@ -151,6 +151,9 @@ pub struct Take {
     /// With `regex`: take the last place where it matches, not the first.
     #[serde(default)]
     pub last: bool,
+    /// The value counts only if it stands in this part as well.
+    #[schemars(with = "Option<String>")]
+    pub also_in: Option<Text>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -13,6 +13,7 @@ mod dialogs;
 mod door;
 mod gateway;
 mod golden;
+mod heldout;
 mod program;
 mod reading;
 mod receiver;

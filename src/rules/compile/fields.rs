@@ -90,6 +90,10 @@ impl Compiler<'_> {
                 Some(regex)
             }
         };
+        let also_in = match &written.also_in {
+            None => None,
+            Some(name) => Some(self.part(name, key)?),
+        };
         let labels = written.label.0.iter().map(|label| {
             let label = label.get_ref();
             (label.clone(), label::normal(label))
@@ -100,6 +104,7 @@ impl Compiler<'_> {
             block: written.block,
             regex,
             last: written.last,
+            also_in,
         })
     }
 

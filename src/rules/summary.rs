@@ -1,0 +1,107 @@
+//! What a person reads on the phone where a mail brings no words of its own.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::field::Values;
+use super::mail::Mail;
+use crate::message::{is_label, label};
+
+/// The fields that say how bad it is and whose it is.
+const TELLING: [&str; 3] = ["priority", "queue", "state"];
+
+/// Nothing but links, as the buttons of a template read: `View ticket <https://…> | Close <https://…>`.
+static BUTTONS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^(?:[^<>\n]{0,40}<https?://[^\s<>]+>[\s|.·•-]*)+$").expect("a literal pattern")
+});
+
+/// The words of a button whose link was lost.
+static BUTTON_WORDS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?ix)^\W* (?: (?: open | view | show | go \s to | click \s here \s to \s (?: open | view ) )
+              (?: \s (?: the | this | your ) )? \s (?: ticket | incident | request | change | case | details | portal )
+            | (?: zum | zur ) \s (?: ticket | vorgang | meldung | anfrage | störung )
+            | (?: ticket | vorgang | meldung | anfrage | störung ) \s (?: öffnen | anzeigen | ansehen )
+            | (?: naar \s (?: de | het ) \s )? (?: ticket | melding ) \s (?: openen | bekijken )
+            | (?: open | bekijk ) \s (?: de | het ) \s (?: ticket | melding ) ) \b .{0,30} $",
+    )
+    .expect("a literal pattern")
+});
+
+/// `2 high · Service Desk::Monitoring · new`; where the mail has no such field, its first
+/// sentence; else its title.
+pub fn of(mail: &Mail<'_>, values: &Values) -> String {
+    let telling: Vec<String> = TELLING
+        .iter()
+        .filter_map(|name| values.deciding(name))
+        .collect();
+    if !telling.is_empty() {
+        return telling.join(" · ");
+    }
+    let said = mail.text.lines().find(|line| is_sentence(line));
+    match said {
+        Some(line) => line.trim().to_owned(),
+        None => values
+            .deciding("title")
+            .unwrap_or_else(|| mail.text.to_owned()),
+    }
+}
+
+/// The text without the buttons at its end, and without a last line that shows `url` again.
+pub fn without_buttons<'t>(text: &'t str, url: Option<&str>) -> &'t str {
+    let mut rest = text.trim();
+    while let Some((above, last)) = rest.rsplit_once('\n') {
+        let shows_url =
+            url.is_some_and(|url| last.contains(url) && (label(last).is_some() || last == url));
+        if !shows_url && !BUTTONS.is_match(last) && !BUTTON_WORDS.is_match(last) {
+            break;
+        }
+        rest = above.trim_end();
+    }
+    rest
+}
+
+/// Words that are no field, no heading, no greeting and no button.
+fn is_sentence(line: &str) -> bool {
+    let words = line.split_whitespace().count();
+    words >= 3
+        && label(line).is_none()
+        && !(is_label(line.trim_end_matches(':')) && line.ends_with(':'))
+        && !line.trim_end().ends_with(',')
+        && !BUTTONS.is_match(line)
+        && !BUTTON_WORDS.is_match(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buttons_go() {
+        let url = "https://desk.example/ticket/1";
+        let cases = [
+            (
+                "It fails.\n\nOpen ticket <https://desk.example/ticket/1>",
+                "It fails.",
+            ),
+            (
+                "It fails.\nTicket URL: https://desk.example/ticket/1",
+                "It fails.",
+            ),
+            ("It fails.\nView ticket", "It fails."),
+            (
+                "It fails.\nSee https://wiki.example/page and call.",
+                "It fails.\nSee https://wiki.example/page and call.",
+            ),
+            (
+                "https://desk.example/ticket/1",
+                "https://desk.example/ticket/1",
+            ),
+            ("", ""),
+        ];
+        for (text, want) in cases {
+            assert_eq!(without_buttons(text, Some(url)), want, "{text:?}");
+        }
+    }
+}
