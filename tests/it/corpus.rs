@@ -148,8 +148,8 @@ pub fn compare(set: &RuleSet, bytes: &[u8], expected: &Value) -> Vec<String> {
 /// Fields that were found although the mail has none of that name.
 fn unexpected(set: &RuleSet, bytes: &[u8], expected: &Value) -> Vec<String> {
     let decisions = set.decide(&message::read(bytes), &Envelope::default());
-    let found = |key: &&str| {
-        expected.get(*key).is_none() && decisions.iter().any(|one| field(one, key).is_some())
+    let found = |key: &&&str| {
+        expected.get(**key).is_none() && decisions.iter().any(|one| field(one, key).is_some())
     };
     FIELDS
         .iter()
