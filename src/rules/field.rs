@@ -24,6 +24,8 @@ pub struct Field {
     pub map: IndexMap<String, String>,
     /// In lower case.
     pub none: Vec<String>,
+    /// What a regex without a label must not take.
+    pub never: Option<Pattern>,
 }
 
 /// One try: the value behind one of `labels`, or the whole part; of that, what `regex` takes.
@@ -159,6 +161,13 @@ impl Seen<'_, '_> {
                 }),
             };
             let Some(text) = text else { continue };
+            if let Some(never) = &field.never
+                && take.labels.is_empty()
+                && never.is_match(&text)
+            {
+                record.say(|| format!("- {} is refused by {never}", quoted(&text)));
+                continue;
+            }
             if let Some(part) = &take.also_in
                 && !self
                     .mail

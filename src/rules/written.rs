@@ -129,6 +129,9 @@ pub struct Field {
     /// Values that mean that there is none, besides dashes and `n/a`; case does not matter.
     #[serde(default)]
     pub none: Vec<String>,
+    /// What a regex without a label takes counts only if this does not match it.
+    #[schemars(with = "Option<String>")]
+    pub never: Option<Text>,
 }
 
 /// One try: `label` or `regex`, and where to look; with both, the regex looks at the label's value.

@@ -45,6 +45,10 @@ impl Compiler<'_> {
                         .map(|(from, to)| (lower(from), to.clone()))
                         .collect(),
                     none: field.none.iter().map(lower).collect(),
+                    never: field
+                        .never
+                        .as_ref()
+                        .and_then(|text| self.regex(text, &format!("{key}.never"))),
                 }
             })
             .collect()
