@@ -47,7 +47,7 @@ impl Rendering<'_> {
                 false => cut(&title, limits::ALERT_TITLE_CHARS_MAX),
                 true => raw_subject(self.mail.message),
             },
-            message: match summary::without_buttons(&message, self.values.raw("url")) {
+            message: match summary::without_repeats(&message, self.values) {
                 "" => excerpt(&summary::of(self.mail, self.values)),
                 message => cut(message, limits::ALERT_MESSAGE_CHARS_MAX),
             },

@@ -19,12 +19,13 @@ static BUTTONS: LazyLock<Regex> = LazyLock::new(|| {
 /// The words of a button whose link was lost.
 static BUTTON_WORDS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
-        r"(?ix)^\W* (?: (?: open | view | show | go \s to | click \s here \s to \s (?: open | view ) )
-              (?: \s (?: the | this | your ) )? \s (?: ticket | incident | request | change | case | details | portal )
+        r"(?ix)^\W* (?: (?: open | view | show | see | go \s to | click \s here (?: \s to \s (?: open | view | see ) )? )
+              (?: \s (?: the | this | your ) )? (?: \s (?: full | ticket | incident ) )? \s (?: ticket | incident | request | change | case | details | portal )
             | (?: zum | zur ) \s (?: ticket | vorgang | meldung | anfrage | störung )
-            | (?: ticket | vorgang | meldung | anfrage | störung ) \s (?: öffnen | anzeigen | ansehen )
-            | (?: naar \s (?: de | het ) \s )? (?: ticket | melding ) \s (?: openen | bekijken )
-            | (?: open | bekijk ) \s (?: de | het ) \s (?: ticket | melding ) ) \b .{0,30} $",
+            | (?: ihre? \s )? (?: ticket | vorgang | meldung | anfrage | störung ) \s (?: öffnen | anzeigen | ansehen )
+            | (?: naar | open | bekijk ) \s (?: (?: de | het | uw | deze | dit ) \s )? (?: ticket | melding | aanvraag | verzoek )
+            | (?: de | het | uw )? \s? (?: ticket | melding | aanvraag ) \s (?: openen | bekijken ) )
+          \b [^.:]{0,25} $",
     )
     .expect("a literal pattern")
 });
@@ -48,13 +49,22 @@ pub fn of(mail: &Mail<'_>, values: &Values) -> String {
     }
 }
 
-/// The text without the buttons at its end, and without a last line that shows `url` again.
-pub fn without_buttons<'t>(text: &'t str, url: Option<&str>) -> &'t str {
+/// The text without what stands elsewhere on the screen: buttons at its end, fields that have
+/// tiles, the link.
+pub fn without_repeats<'t>(text: &'t str, values: &Values) -> &'t str {
+    let url = values.raw("url");
+    let tiled = |value: &str| {
+        values
+            .names()
+            .filter(|name| *name != "description")
+            .any(|name| values.deciding(name).as_deref() == Some(value))
+    };
     let mut rest = text.trim();
     while let Some((above, last)) = rest.rsplit_once('\n') {
+        let repeats = label(last).is_some_and(|(_, value)| tiled(value));
         let shows_url =
             url.is_some_and(|url| last.contains(url) && (label(last).is_some() || last == url));
-        if !shows_url && !BUTTONS.is_match(last) && !BUTTON_WORDS.is_match(last) {
+        if !repeats && !shows_url && !BUTTONS.is_match(last) && !BUTTON_WORDS.is_match(last) {
             break;
         }
         rest = above.trim_end();
@@ -78,8 +88,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buttons_go() {
-        let url = "https://desk.example/ticket/1";
+    fn repeats_go() {
+        let mut values = Values::default();
+        values.set("url", "https://desk.example/ticket/1".to_owned());
+        values.set("queue", "Network".to_owned());
         let cases = [
             (
                 "It fails.\n\nOpen ticket <https://desk.example/ticket/1>",
@@ -90,6 +102,13 @@ mod tests {
                 "It fails.",
             ),
             ("It fails.\nView ticket", "It fails."),
+            ("It fails.\nBekijk uw melding", "It fails."),
+            (
+                "It fails.\n\nTeam: Network\nLink",
+                "It fails.\n\nTeam: Network\nLink",
+            ),
+            ("It fails.\n\nTeam: Network", "It fails."),
+            ("It fails.\nHost: db1", "It fails.\nHost: db1"),
             (
                 "It fails.\nSee https://wiki.example/page and call.",
                 "It fails.\nSee https://wiki.example/page and call.",
@@ -101,7 +120,7 @@ mod tests {
             ("", ""),
         ];
         for (text, want) in cases {
-            assert_eq!(without_buttons(text, Some(url)), want, "{text:?}");
+            assert_eq!(without_repeats(text, &values), want, "{text:?}");
         }
     }
 }
