@@ -44,7 +44,7 @@ pub mod subject;
 mod text;
 mod transfer;
 
-pub use lines::{is_label, label};
+pub use lines::label;
 pub use read::read;
 
 use serde::Serialize;

@@ -6,7 +6,7 @@ use regex::Regex;
 
 use super::field::Values;
 use super::mail::Mail;
-use crate::message::{is_label, label};
+use crate::message::label;
 
 /// The fields that say how bad it is and whose it is.
 const TELLING: [&str; 3] = ["priority", "queue", "state"];
@@ -77,8 +77,7 @@ fn is_sentence(line: &str) -> bool {
     let words = line.split_whitespace().count();
     words >= 3
         && label(line).is_none()
-        && !(is_label(line.trim_end_matches(':')) && line.ends_with(':'))
-        && !line.trim_end().ends_with(',')
+        && !line.trim_end().ends_with([',', ':'])
         && !BUTTONS.is_match(line)
         && !BUTTON_WORDS.is_match(line)
 }
