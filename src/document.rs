@@ -122,6 +122,9 @@ fn in_plain_words(message: &str) -> (String, Option<String>) {
             closest("values"),
         );
     }
+    if message.ends_with("expected a nonzero usize") {
+        return ("a whole number above zero is wanted".to_owned(), None);
+    }
     if message == "invalid socket address syntax" {
         let hint = "write address and port, such as \"127.0.0.1:2525\" or \"[::1]:2525\"";
         return ("not a socket address".to_owned(), Some(hint.to_owned()));

@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use jiff::Timestamp;
+use listenfd::ListenFd;
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,11 +27,12 @@ use crate::observe::{Health, Log, Metrics, Observer, Observers};
 use crate::pipeline::{Decider, Parts, Pipeline};
 use crate::rules::rulebook::Watch;
 use crate::rules::{Decision, Rulebook};
+use crate::smtp::certificate::{self, Expiry};
 use crate::smtp::listener::{self, Door, Listeners};
-use crate::smtp::tls::Certificates;
+use crate::smtp::tls::{self, CertificateError, Certificates};
 use crate::spool::Spool;
 use crate::spool::sqlite::Sqlite;
-use crate::{spool, web};
+use crate::{observe, spool, web};
 
 /// Where the gateway listens, with the ports that it got.
 #[derive(Debug, Clone)]
@@ -51,6 +55,7 @@ pub struct Gateway {
     door: TaskTracker,
     rest: TaskTracker,
     _watch: Option<Watch>,
+    _watch_certificates: Option<tls::Watch>,
 }
 
 impl Gateway {
@@ -60,6 +65,19 @@ impl Gateway {
     /// # Errors
     /// Whatever keeps a part from working: certificate, spool, address in use, transport.
     pub async fn start(config: &Config, rulebook: Arc<Rulebook>) -> anyhow::Result<Gateway> {
+        Gateway::start_on(config, rulebook, Handed::default()).await
+    }
+
+    /// As [`Gateway::start`], on the sockets that were handed to the process; what is not among
+    /// them is bound as configured.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub async fn start_on(
+        config: &Config,
+        rulebook: Arc<Rulebook>,
+        handed: Handed,
+    ) -> anyhow::Result<Gateway> {
         let certificates = Certificates::load(&config.tls).context("TLS certificate")?;
         let clock = Arc::new(SystemClock);
         let health = Arc::new(Health::default());
@@ -74,7 +92,11 @@ impl Gateway {
             Arc::clone(&health) as Arc<dyn Observer>,
         ]));
         let teams = transports(config, &(clock.clone() as Arc<dyn crate::clock::Clock>))?;
-        let sockets = Sockets::bind(config).await?;
+        anyhow::ensure!(
+            handed.smtps.is_empty() || certificates.is_available(),
+            "a socket named smtps was handed over, but there is no certificate"
+        );
+        let sockets = Sockets::open(config, handed).await?;
         let spool: Arc<dyn Spool> = open_spool(&config.spool.store)?;
         let pipeline = Pipeline::new(Parts {
             spool: Arc::clone(&spool),
@@ -94,11 +116,15 @@ impl Gateway {
         );
         let shown = web::Shown {
             health,
-            metrics: crate::observe::with_door(registry, door.stats()),
+            metrics: observe::with_certificates(
+                observe::with_door(registry, door.stats()),
+                Arc::clone(&certificates),
+            ),
             spool: Arc::clone(&spool),
             password: config.web.password.clone(),
         };
         let watch = watch(&rulebook, &reports);
+        let watch_certificates = watch_certificates(&certificates, &reports);
         let gateway = Gateway {
             addresses: sockets.addresses.clone(),
             rulebook,
@@ -109,6 +135,7 @@ impl Gateway {
             door: TaskTracker::new(),
             rest: TaskTracker::new(),
             _watch: watch,
+            _watch_certificates: watch_certificates,
         };
         gateway.run(door, sockets, pipeline, shown, spool, config);
         Ok(gateway)
@@ -139,6 +166,14 @@ impl Gateway {
             }
         });
         let stop = self.stop_rest.clone();
+        let (certificates, reports) = (Arc::clone(&self.certificates), self.reports.clone());
+        self.rest.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = reports.follow_expiry(&certificates) => {}
+            }
+        });
+        let stop = self.stop_rest.clone();
         let retention = config.spool.retention;
         self.rest.spawn(async move {
             tokio::select! {
@@ -151,11 +186,8 @@ impl Gateway {
     /// Reads rules and certificate again. What is wrong stays as it was, and is reported.
     pub fn reload(&self) {
         self.reports.rules(self.rulebook.reload());
-        self.reports.certificate(
-            self.certificates
-                .reload()
-                .map_err(|error| error.to_string()),
-        );
+        self.reports
+            .certificate(&self.certificates, self.certificates.reload());
     }
 
     /// Stops accepting, lets running mails and deliveries come to their end for a bounded time,
@@ -217,8 +249,9 @@ impl Reports {
         }
     }
 
-    fn certificate(&self, result: Result<(), String>) {
+    fn certificate(&self, certificates: &Certificates, result: Result<(), CertificateError>) {
         self.metrics.reloaded("certificate", result.is_ok());
+        self.expiry(certificates.not_after());
         match result {
             Ok(()) => {
                 self.health.warn("certificate", None);
@@ -226,7 +259,7 @@ impl Reports {
             }
             Err(reason) => {
                 tracing::error!(
-                    reason,
+                    %reason,
                     "certificate not reloaded, the old one stays in force"
                 );
                 self.health.warn(
@@ -236,6 +269,50 @@ impl Reports {
             }
         }
     }
+}
+
+impl Reports {
+    /// Looks at the certificate's end for ever.
+    async fn follow_expiry(&self, certificates: &Certificates) {
+        let mut hours = tokio::time::interval(limits::CERTIFICATE_EVERY);
+        loop {
+            hours.tick().await;
+            self.expiry(certificates.not_after());
+        }
+    }
+
+    fn expiry(&self, not_after: Option<Timestamp>) {
+        let (mut warning, mut problem) = (None, None);
+        if let Some(end) = not_after {
+            match certificate::expiry(end, Timestamp::now()) {
+                Expiry::Far => {}
+                Expiry::Near { days } => {
+                    warning = Some(format!("ends in {days} days, at {end}"));
+                }
+                Expiry::Over => problem = Some(format!("ended at {end}: senders may refuse TLS")),
+            }
+        }
+        if let Some(what) = warning.as_ref().or(problem.as_ref()) {
+            tracing::warn!("the certificate {what}");
+        }
+        self.health.warn("certificate expiry", warning);
+        self.health.report("certificate expiry", problem);
+    }
+}
+
+/// Without a working watch certificates still reload on SIGHUP.
+fn watch_certificates(certificates: &Arc<Certificates>, reports: &Reports) -> Option<tls::Watch> {
+    let (reports, watched) = (reports.clone(), Arc::downgrade(certificates));
+    certificates
+        .watch(move |result| {
+            if let Some(certificates) = watched.upgrade() {
+                reports.certificate(&certificates, result);
+            }
+        })
+        .inspect_err(
+            |error| tracing::warn!(%error, "certificates are not watched: reload them with SIGHUP"),
+        )
+        .ok()
 }
 
 /// Without a working watch rules still reload on SIGHUP, so its failure is no reason to stop.
@@ -287,7 +364,7 @@ fn transports(
                         TransportKind::Relay => {
                             let relay = relay.as_ref().context("[relay] is missing")?;
                             let to = team.relay_to.as_ref().context("relay_to is missing")?;
-                            Ok(Arc::new(relay.relay(to, team.relay_form)?))
+                            Ok(Arc::new(relay.relay(to.expose_secret(), team.relay_form)?))
                         }
                     }
                 },
@@ -306,6 +383,43 @@ fn transports(
         .collect()
 }
 
+/// Sockets that the process was started with (systemd socket activation, sd_listen_fds(3)).
+/// The name of a socket (`FileDescriptorName=`) says what it is for: `smtps` implicit TLS,
+/// `http` health and metrics, anything else plain SMTP.
+#[derive(Debug, Default)]
+pub struct Handed {
+    smtp: Vec<std::net::TcpListener>,
+    smtps: Vec<std::net::TcpListener>,
+    http: Option<std::net::TcpListener>,
+}
+
+impl Handed {
+    /// Takes them from the environment (`LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES`), whose
+    /// variables are removed: call it before any thread is started.
+    ///
+    /// # Errors
+    /// One of them is no listening TCP socket.
+    pub fn from_environment() -> anyhow::Result<Handed> {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
+        let mut sockets = ListenFd::from_env();
+        let mut handed = Handed::default();
+        for index in 0..sockets.len() {
+            let socket = sockets
+                .take_tcp_listener(index)
+                .with_context(|| format!("socket {index} of LISTEN_FDS"))?;
+            let Some(socket) = socket else { continue };
+            socket.set_nonblocking(true)?;
+            match names.next() {
+                Some("smtps") => handed.smtps.push(socket),
+                Some("http") => handed.http = Some(socket),
+                _ => handed.smtp.push(socket),
+            }
+        }
+        Ok(handed)
+    }
+}
+
 /// Everything that is listened on, bound.
 struct Sockets {
     mail: Listeners,
@@ -314,34 +428,44 @@ struct Sockets {
 }
 
 impl Sockets {
-    async fn bind(config: &Config) -> anyhow::Result<Sockets> {
-        let (plain, smtp) = bind_all(&config.smtp.listen, "smtp.listen").await?;
-        let (tls, smtps) = bind_all(&config.smtp.listen_tls, "smtp.listen_tls").await?;
-        let (mut web, http) = bind_all(&[config.web.listen], "web.listen").await?;
+    async fn open(config: &Config, handed: Handed) -> anyhow::Result<Sockets> {
+        let smtp = &config.smtp;
+        let plain = take_or_bind(handed.smtp, &smtp.listen, "smtp.listen").await?;
+        let tls = take_or_bind(handed.smtps, &smtp.listen_tls, "smtp.listen_tls").await?;
+        let http = handed.http.into_iter().collect();
+        let http = take_or_bind(http, &[config.web.listen], "web.listen").await?;
+        let http = http.into_iter().next().context("web.listen")?;
         Ok(Sockets {
-            mail: Listeners { plain, tls },
-            http: web.pop().context("web.listen")?,
             addresses: Addresses {
-                smtp,
-                smtps,
-                http: *http.first().context("web.listen")?,
+                smtp: addresses(&plain)?,
+                smtps: addresses(&tls)?,
+                http: http.local_addr()?,
             },
+            mail: Listeners { plain, tls },
+            http,
         })
     }
 }
 
-async fn bind_all(
-    addresses: &[SocketAddr],
+async fn take_or_bind(
+    handed: Vec<std::net::TcpListener>,
+    configured: &[SocketAddr],
     key: &str,
-) -> anyhow::Result<(Vec<TcpListener>, Vec<SocketAddr>)> {
+) -> anyhow::Result<Vec<TcpListener>> {
+    if !handed.is_empty() {
+        let taken = handed.into_iter().map(TcpListener::from_std);
+        return Ok(taken.collect::<Result<_, _>>()?);
+    }
     let mut listeners = Vec::new();
-    let mut bound = Vec::new();
-    for address in addresses {
+    for address in configured {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("{key}: cannot listen on {address}"))?;
-        bound.push(listener.local_addr()?);
         listeners.push(listener);
     }
-    Ok((listeners, bound))
+    Ok(listeners)
+}
+
+fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
+    listeners.iter().map(TcpListener::local_addr).collect()
 }

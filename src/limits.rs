@@ -61,6 +61,27 @@ pub const SMTP_READ_BYTES: usize = 16 * 1024;
 /// Time for a TLS handshake. Clients need a second; a half-open one must not hold a connection.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes of a PROXY header. A v1 line has at most 107, a v2 header with addresses 232; balancers add
+/// TLVs such as a client certificate's name.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4_096;
+
+/// Time for a load balancer to send its PROXY header: the protocol asks for at least 3 seconds, so
+/// that one lost packet is sent again.
+pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Left until a certificate's end when health begins to warn: a renewal that runs every day (Let's
+/// Encrypt renews at 30 days) has failed for two weeks by then.
+pub const CERTIFICATE_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Between two looks at a certificate's end.
+pub const CERTIFICATE_EVERY: Duration = Duration::from_secs(3600);
+
+/// How long certificate files must be quiet before they are read: a renewal writes two of them.
+pub const CERTIFICATE_QUIET: Duration = Duration::from_millis(500);
+
+/// File descriptors that are no SMTP connection: listeners, spool, deliveries, HTTP.
+pub const DESCRIPTORS_BESIDE: usize = 256;
+
 /// Time for the store to make a mail durable. Clients wait 10 minutes (RFC 5321 4.5.3.2.6).
 pub const SMTP_STORE_TIMEOUT: Duration = Duration::from_secs(120);
 

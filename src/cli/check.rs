@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Answer, Surroundings};
 use crate::config;
 use crate::diagnostic::Diagnostic;
-use crate::rules::Rulebook;
+use crate::rules::rulebook;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -37,13 +37,9 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         }
     }
     // Rule files are checked even when the configuration is broken: all problems at once.
-    let summary = match Rulebook::open(folder.as_deref()) {
-        Ok(rulebook) => rulebook.current().summary(),
-        Err(found) => {
-            problems.extend(found);
-            Vec::new()
-        }
-    };
+    let (rules, found) = rulebook::check(folder.as_deref());
+    problems.extend(found);
+    let summary = rules.map(|rules| rules.summary()).unwrap_or_default();
     if arguments.json {
         println!(
             "{}",
@@ -64,7 +60,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     }
     for source in &summary {
         println!(
-            "  {:<14} {} fields, {} rules, {} tests passed",
+            "  {:<14} {} fields, {} rules, {} tests",
             source.name, source.fields, source.rules, source.tests
         );
     }

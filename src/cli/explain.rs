@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
-    let rules = mails::rulebook(arguments.rules.as_deref(), surroundings)?.current();
+    let rules = mails::rules(arguments.rules.as_deref(), surroundings)?;
     let raw = mails::read(&arguments.file)?;
     let (message, envelope) = mails::open(&raw, arguments.from.as_deref(), arguments.to.as_deref());
     write!(

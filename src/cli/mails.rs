@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::{Problems, Surroundings};
 use crate::limits;
 use crate::message::{self, Envelope, Message};
-use crate::rules::Rulebook;
+use crate::rules::{RuleSet, rulebook};
 
 /// One file, `-` for stdin. The length is bounded as at the door.
 pub(super) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
@@ -29,16 +29,14 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The rule files to use: the folder given, else the configuration's, else `./rules`, else those
-/// inside the program. A configuration that is broken does not keep a mail from being tested.
-pub(super) fn rulebook(
-    given: Option<&Path>,
-    surroundings: &Surroundings,
-) -> anyhow::Result<Rulebook> {
+/// inside the program. Neither a broken configuration nor a failing `[[test]]` keeps a mail from
+/// being looked at.
+pub(super) fn rules(given: Option<&Path>, surroundings: &Surroundings) -> anyhow::Result<RuleSet> {
     let folder = match given {
         Some(folder) => Some(folder.to_owned()),
         None => configured_folder(surroundings),
     };
-    Rulebook::open(folder.as_deref()).map_err(|problems| Problems(problems).into())
+    rulebook::load(folder.as_deref()).map_err(|problems| Problems(problems).into())
 }
 
 fn configured_folder(surroundings: &Surroundings) -> Option<PathBuf> {

@@ -3,8 +3,10 @@
 //! Data goes to stdout, logs and problems to stderr. Exit code 0: it ran and the answer is yes;
 //! 1: it ran and the answer is no; 2: it could not run.
 
+mod certs;
 mod check;
 mod demo;
+mod doctor;
 mod explain;
 mod mails;
 mod queue;
@@ -51,6 +53,10 @@ enum Command {
     Send(send::Arguments),
     /// List, show, retry, drop and export what is in the spool, dead letters included
     Queue(queue::Arguments),
+    /// Make a certificate for a first test
+    Certs(certs::Arguments),
+    /// Look at DNS, ports, certificate, clock, disk, SIGNL4 and relay; tell what to do
+    Doctor(doctor::Arguments),
     /// Print the JSON Schema of rule files or of mailbell.toml, for editors
     Schema(schema::Arguments),
 }
@@ -117,6 +123,8 @@ pub fn run() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments, &surroundings),
         Command::Send(arguments) => send::run(&arguments, &surroundings),
         Command::Queue(arguments) => queue::run(&arguments, &surroundings),
+        Command::Certs(arguments) => certs::run(&arguments, &surroundings),
+        Command::Doctor(arguments) => doctor::run(&arguments, &surroundings),
         Command::Schema(arguments) => schema::run(&arguments),
     };
     match answer {

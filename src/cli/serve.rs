@@ -3,20 +3,24 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Answer, Problems, Surroundings};
 use crate::config::{self, Config, Loaded, Refused};
-use crate::gateway::{Addresses, Gateway};
+use crate::gateway::{Addresses, Gateway, Handed};
+use crate::limits;
 use crate::rules::Rulebook;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {}
 
 pub(super) fn run(_: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
+    let handed = Handed::from_environment()?;
     let (config, rulebook) = open(surroundings)?;
+    raise_descriptor_limit(config.smtp.connections_max);
     super::runtime()?.block_on(async {
-        let gateway = Gateway::start(&config, Arc::new(rulebook)).await?;
+        let gateway = Gateway::start_on(&config, Arc::new(rulebook), handed).await?;
         announce(&gateway.addresses)?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -35,6 +39,25 @@ pub(super) fn run(_: &Arguments, surroundings: &Surroundings) -> anyhow::Result<
         tracing::info!("stopped");
         Ok(Answer::Yes)
     })
+}
+
+/// Shells and containers begin with 1,024 descriptors, the connections' bound is higher. What is
+/// allowed is taken; when that is less than the bound needs, the log says so.
+fn raise_descriptor_limit(connections_max: usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of file descriptors stays as it is");
+    }
+    let needed = connections_max.saturating_add(limits::DESCRIPTORS_BESIDE);
+    let allowed = getrlimit(Resource::Nofile).current;
+    if let Some(allowed) = allowed.filter(|allowed| *allowed < needed as u64) {
+        tracing::warn!(
+            allowed,
+            needed,
+            "fewer file descriptors than smtp.connections_max needs: raise LimitNOFILE or ulimit -n"
+        );
+    }
 }
 
 /// Configuration and rules, or the problems of both at once.

@@ -27,7 +27,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
-    let rules = mails::rulebook(arguments.rules.as_deref(), surroundings)?.current();
+    let rules = mails::rules(arguments.rules.as_deref(), surroundings)?;
     let mut out = std::io::stdout().lock();
     for file in &arguments.files {
         let raw = mails::read(file)?;

@@ -106,7 +106,7 @@ fn resolve(
     let overrides = Overrides::new(environment, source);
     let mut document = Document::parse(source).map_err(|problems| Refused {
         problems,
-        rules: None,
+        rules: Some(folder.join("rules")).filter(|default| default.is_dir()),
     })?;
     overrides.apply(&mut document);
     let (written, mut problems) = document.read::<Written>();

@@ -41,6 +41,9 @@ pub struct Smtp {
     pub listen: Vec<SocketAddr>,
     /// Implicit TLS (RFC 8314).
     pub listen_tls: Vec<SocketAddr>,
+    /// Load balancers: each of their connections begins with a PROXY header, which says who the
+    /// peer is.
+    pub proxy_from: Vec<IpNet>,
     /// Peers that may send without AUTH.
     pub allow: Vec<IpNet>,
     pub users: Vec<User>,
@@ -104,7 +107,8 @@ pub struct Signl4 {
     pub url: String,
     pub timeout: Duration,
     pub pace: Pace,
-    pub proxy: Option<String>,
+    /// May hold user and password.
+    pub proxy: Option<SecretString>,
     /// PEM certificates trusted besides the system's.
     pub ca_file: Option<PathBuf>,
 }
@@ -150,7 +154,8 @@ pub struct Team {
     /// Authenticated users that may send to this team, from any peer.
     pub users: Vec<String>,
     pub webhook_secret: Option<SecretString>,
-    pub relay_to: Option<String>,
+    /// A secret when it is a SIGNL4 address: its local part is the team's secret (FORMATS.md 1.5).
+    pub relay_to: Option<SecretString>,
     pub relay_form: RelayForm,
     /// First, then second. Never empty, no transport twice.
     pub transports: Vec<TransportKind>,

@@ -2,6 +2,7 @@
 //! what must hold between keys.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::{
     written,
 };
 use crate::diagnostic::{Diagnostic, SourceText};
+use crate::smtp::credentials;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -72,7 +74,7 @@ impl<'a> Resolver<'a> {
             rules: self.rules(&written.rules),
             signl4: self.signl4(&written.signl4),
             relay,
-            retry: retry(&written.retry),
+            retry: self.retry(&written.retry),
             web: self.web(&written.web),
             teams,
             hostname,
@@ -126,6 +128,28 @@ impl<'a> Resolver<'a> {
             )
             .hint = Some(hint.to_owned());
         }
+        let listen = smtp.listen.as_ref().map_or_else(
+            || vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 2525))],
+            |listen| listen.get_ref().clone(),
+        );
+        let has_tls_listener = smtp
+            .listen_tls
+            .as_ref()
+            .is_some_and(|listen| !listen.get_ref().is_empty());
+        if listen.is_empty() && !has_tls_listener {
+            let span = smtp.listen.as_ref().map_or(0..0, Spanned::span);
+            self.problem(
+                span,
+                "smtp.listen",
+                "without a listener no mail would come in",
+            );
+        }
+        if let Some(require_tls) = smtp.require_tls.as_ref().filter(|flag| *flag.get_ref())
+            && !has_certificate
+        {
+            self.problem(require_tls.span(), "smtp.require_tls", needs_certificate)
+                .hint = Some(hint.to_owned());
+        }
         let loopback = || {
             ["127.0.0.0/8".parse(), "::1/128".parse()]
                 .into_iter()
@@ -133,15 +157,13 @@ impl<'a> Resolver<'a> {
                 .collect()
         };
         Smtp {
-            listen: smtp
-                .listen
-                .clone()
-                .unwrap_or_else(|| vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 2525))]),
+            listen,
             listen_tls: smtp
                 .listen_tls
                 .as_ref()
                 .map(|list| list.get_ref().clone())
                 .unwrap_or_default(),
+            proxy_from: smtp.proxy_from.iter().flatten().map(|net| net.0).collect(),
             allow: smtp.allow.as_ref().map_or_else(loopback, |nets| {
                 nets.iter().map(|NetText(net)| *net).collect()
             }),
@@ -150,11 +172,14 @@ impl<'a> Resolver<'a> {
                 .iter()
                 .filter_map(|user| self.user(user))
                 .collect(),
-            require_tls: smtp.require_tls.unwrap_or(false),
+            require_tls: smtp
+                .require_tls
+                .as_ref()
+                .is_some_and(|flag| *flag.get_ref()),
             size_bytes_max: smtp.size_max.map_or(25 * 1024 * 1024, |size| size.0),
-            connections_max: smtp.connections_max.unwrap_or(10_000),
-            connections_max_per_peer: smtp.connections_max_per_peer.unwrap_or(100),
-            recipients_max: smtp.recipients_max.unwrap_or(100),
+            connections_max: smtp.connections_max.map_or(10_000, NonZeroUsize::get),
+            connections_max_per_peer: smtp.connections_max_per_peer.map_or(100, NonZeroUsize::get),
+            recipients_max: smtp.recipients_max.map_or(100, NonZeroUsize::get),
             idle_timeout: duration(smtp.idle_timeout, 5 * MINUTE),
             transaction_timeout: duration(smtp.transaction_timeout, 10 * MINUTE),
             lenient: smtp.lenient.unwrap_or(true),
@@ -175,6 +200,17 @@ impl<'a> Resolver<'a> {
                     spanned.span(),
                     "smtp.users",
                     "give a password or a hash, not both",
+                );
+            }
+            if !credentials::is_hash(hash) {
+                self.problem(
+                    spanned.span(),
+                    "smtp.users",
+                    format!("password_hash of user `{}` is no hash that is known here", user.name),
+                )
+                .hint = Some(
+                    "a PHC string ($argon2id$…) or a crypt string ($5$…, $6$…), for example of `openssl passwd -6`"
+                        .to_owned(),
                 );
             }
             return Some(User {
@@ -299,11 +335,35 @@ impl<'a> Resolver<'a> {
                 Some(written::Pace::Free) => Pace::Free,
                 Some(written::Pace::Off) => Pace::Off,
             },
-            proxy: signl4
-                .proxy
-                .as_ref()
-                .map(|written| written.get_ref().clone()),
+            proxy: signl4.proxy.as_ref().map(|written| self.proxy(written)),
             ca_file,
+        }
+    }
+
+    fn proxy(&mut self, written: &Spanned<String>) -> SecretString {
+        if reqwest::Url::parse(written.get_ref()).is_err() {
+            self.problem(written.span(), "signl4.proxy", "the value is not a URL")
+                .hint = Some("for example http://proxy.example.com:3128".to_owned());
+        }
+        SecretString::from(written.get_ref().as_str())
+    }
+
+    fn retry(&mut self, retry: &written::Retry) -> Retry {
+        let first = duration(retry.first, Duration::from_secs(1));
+        let max = retry.max.as_ref().map_or(5 * MINUTE, |max| max.get_ref().0);
+        if max < first {
+            let span = retry.max.as_ref().map_or(0..0, Spanned::span);
+            self.problem(
+                span,
+                "retry.max",
+                "the longest wait is shorter than the first",
+            );
+        }
+        Retry {
+            first,
+            max,
+            give_up: duration(retry.give_up, 72 * HOUR),
+            second_transport_after: retry.second_transport_after.map_or(MINUTE, |delay| delay.0),
         }
     }
 
@@ -372,16 +432,6 @@ impl<'a> Resolver<'a> {
             .hint = Some("set web.password_file, or listen on 127.0.0.1".to_owned());
         }
         Web { listen, password }
-    }
-}
-
-fn retry(retry: &written::Retry) -> Retry {
-    Retry {
-        // A zero would be a loop without a pause.
-        first: duration(retry.first, Duration::from_secs(1)).max(Duration::from_millis(10)),
-        max: duration(retry.max, 5 * MINUTE),
-        give_up: duration(retry.give_up, 72 * HOUR),
-        second_transport_after: duration(retry.second_transport_after, MINUTE),
     }
 }
 

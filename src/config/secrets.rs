@@ -2,9 +2,7 @@
 //! environment variable. Never shown: what a problem prints of the file is masked here.
 
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
-use regex::Regex;
 use secrecy::SecretString;
 
 use crate::diagnostic::{Diagnostic, SourceText};
@@ -67,41 +65,82 @@ fn read_file(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-static ASSIGNMENT: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r#"\b(?:(?:webhook_secret|password|password_hash)\s*=\s*(?P<value>"[^"\n]*"?|'[^'\n]*'?|[^\s,}\]]+)|(?:url|proxy)\s*=\s*(?P<credentials>"[^"\n]*@[^"\n]*"?|'[^'\n]*@[^'\n]*'?))"#).ok()
-});
+/// Keys whose values are secrets. `relay_to` is one when it is a SIGNL4 address (FORMATS.md 1.5).
+const SECRET_KEYS: [&str; 4] = ["webhook_secret", "password", "password_hash", "relay_to"];
 
-/// The text with the value of every key that may hold a secret replaced by stars of the same
-/// length, so that places stay where they are.
+/// Keys whose values may hold credentials, and then have an `@`.
+const URL_KEYS: [&str; 2] = ["url", "proxy"];
+
+/// The text with everything behind a key that may hold a secret replaced by stars of the same
+/// length, so that places stay where they are. Goes by lines and not by the grammar, because it
+/// also has to hold for a text that is broken.
 pub(super) fn masked(text: &str) -> String {
-    let Some(assignment) = ASSIGNMENT.as_ref() else {
-        return "*".repeat(text.len());
-    };
-    let mut masked = text.to_owned();
-    for found in assignment
-        .captures_iter(text)
-        .filter_map(|captures| captures.name("value").or(captures.name("credentials")))
-    {
-        masked.replace_range(found.range(), &"*".repeat(found.len()));
+    let mut masked = String::with_capacity(text.len());
+    let mut inside_secret = false;
+    for line in text.split_inclusive('\n') {
+        let shown = match secret_from(line) {
+            Some(start) => {
+                inside_secret = true;
+                start
+            }
+            None if inside_secret && !begins_something_new(line) => 0,
+            None => {
+                inside_secret = false;
+                line.len()
+            }
+        };
+        masked.extend(line.char_indices().flat_map(|(at, c)| {
+            let keep = at < shown || c == '\n';
+            let stars = if keep { 0 } else { c.len_utf8() };
+            std::iter::repeat_n('*', stars).chain(keep.then_some(c))
+        }));
     }
     masked
 }
 
-/// A problem about a key that holds a secret must not repeat its value, as serde's words do.
+/// Where in a line a value begins that must not be shown.
+fn secret_from(line: &str) -> Option<usize> {
+    let after = |key: &str| {
+        line.match_indices(key).find_map(|(at, _)| {
+            let before = line.get(..at)?.chars().next_back();
+            let is_whole = !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '-');
+            let rest = line.get(at + key.len()..)?;
+            let equals = rest.trim_start_matches(['"', '\'']).trim_start();
+            (is_whole && equals.starts_with('=')).then(|| line.len() - equals.len() + 1)
+        })
+    };
+    let secret = SECRET_KEYS.iter().filter_map(|key| after(key)).min();
+    let url = URL_KEYS
+        .iter()
+        .filter_map(|key| after(key))
+        .filter(|start| line.get(*start..).is_some_and(|value| value.contains('@')))
+        .min();
+    secret.into_iter().chain(url).min()
+}
+
+/// A line that cannot be the continuation of a value: empty, a comment, a table, a key.
+fn begins_something_new(line: &str) -> bool {
+    let line = line.trim();
+    let is_key = line.split_once('=').is_some_and(|(key, _)| {
+        !key.trim().is_empty()
+            && key
+                .chars()
+                .all(|c| c.is_alphanumeric() || " _-.\"".contains(c))
+    });
+    line.is_empty() || line.starts_with(['#', '[']) || is_key
+}
+
+/// A problem about a key that holds a secret must not repeat its value, as the words of serde and
+/// of the values' own parsers do.
 pub(super) fn redact(diagnostic: Diagnostic) -> Diagnostic {
-    let holds_secret = [
-        "webhook_secret",
-        "password",
-        "password_hash",
-        "url",
-        "proxy",
-    ]
-    .iter()
-    .any(|key| diagnostic.key.rsplit('.').next() == Some(key));
-    let message = if holds_secret && diagnostic.message.contains("invalid type") {
-        "the value must be a text in quotes".to_owned()
-    } else {
-        diagnostic.message
+    let key = diagnostic.key.rsplit('.').next().unwrap_or_default();
+    let holds_secret = SECRET_KEYS.contains(&key) || URL_KEYS.contains(&key);
+    let message = match diagnostic.message.split_once(" is not ") {
+        Some((_, wanted)) if holds_secret => format!("the value is not {wanted}"),
+        _ if holds_secret && diagnostic.message.contains("invalid type") => {
+            "the value must be a text in quotes".to_owned()
+        }
+        _ => diagnostic.message,
     };
     Diagnostic {
         message,
@@ -119,12 +158,26 @@ mod tests {
 
     #[test]
     fn masking_keeps_places_and_hides_values() {
-        let text = "webhook_secret = \"s3cret\"\nusers = [{ name = 'a', password = 'hunter2' }]\nurl = \"smtp://u:p@h\"\nurl = \"https://x/\"\nwebhook_secret = 1234";
-        let masked = masked(text);
-        assert_eq!(masked.len(), text.len());
-        for secret in ["s3cret", "hunter2", "u:p", "1234"] {
-            assert!(!masked.contains(secret), "{masked}");
+        let texts = [
+            "webhook_secret = \"LEAK\"\nname = 'shown'",
+            "users = [{ name = 'a', password = 'LEAK' }]",
+            "webhook_secret = \"ab\\\"LEAK\" x",
+            "\"webhook_secret\" = [\"LEAK\"]",
+            "webhook_secret=1234LEAK",
+            "webhook_secret = \"\"\"\nLEAK\nLEAK\"\"\"\n[relay]",
+            "url = \"smtp://u:LEAK@h\"",
+            "relay_to = \"LEAK@@mail.signl4.com\"",
+            "team.password_hash = 'LEAK'",
+            "proxy = 'http://user:LEAK@proxy'",
+            "webhook_secret = 'ä LEAK",
+        ];
+        for text in texts {
+            let masked = masked(text);
+            assert_eq!(masked.len(), text.len(), "{text}");
+            assert!(!masked.contains("LEAK"), "{masked}");
         }
-        assert!(masked.contains("https://x/"));
+        let harmless =
+            "url = \"https://connect.signl4.com/webhook/\"\nwebhook_secret_file = 'shown'\n";
+        assert_eq!(masked(harmless), harmless);
     }
 }

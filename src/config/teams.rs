@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use secrecy::SecretString;
 use toml::Spanned;
 
 use super::resolve::Resolver;
@@ -50,7 +51,7 @@ impl Resolver<'_> {
                 }
                 for address in &team.addresses {
                     if let Some(owner) =
-                        owners.insert(address.get_ref().0.clone(), team.name.clone())
+                        owners.insert(address.get_ref().0.to_lowercase(), team.name.clone())
                     {
                         self.problem(
                             address.span(),
@@ -143,7 +144,10 @@ impl Resolver<'_> {
             allow: team.allow.iter().flatten().map(|net| net.0).collect(),
             users: team.users.clone().unwrap_or_default(),
             webhook_secret,
-            relay_to: team.relay_to.as_ref().map(|address| address.0.clone()),
+            relay_to: team
+                .relay_to
+                .as_ref()
+                .map(|address| SecretString::from(address.0.as_str())),
             relay_form: match team.relay_form {
                 None | Some(written::RelayForm::Alert) => RelayForm::Alert,
                 Some(written::RelayForm::Original) => RelayForm::Original,

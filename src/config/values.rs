@@ -62,17 +62,37 @@ macro_rules! written {
     };
 }
 
-/// A length of time, such as `90s`, `5m`, `1h 30m`, `30d`. A day has 24 hours.
+/// A length of time, such as `90s`, `5m`, `1h 30m`, `30d`; not zero. A day has 24 hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DurationText(pub Duration);
 
-impl Written for DurationText {
-    const EXPECTED: &'static str = "a duration such as \"90s\", \"5m\", \"72h\" or \"30d\"";
+/// A length of time that may be zero: at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DelayText(pub Duration);
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let span: Span = text.trim().parse().ok()?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    Duration::try_from(duration).ok()
+}
+
+impl Written for DelayText {
+    const EXPECTED: &'static str = "a duration such as \"0s\", \"90s\" or \"5m\"";
 
     fn parse(text: &str) -> Option<Self> {
-        let span: Span = text.trim().parse().ok()?;
-        let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-        Duration::try_from(duration).ok().map(DurationText)
+        parse_duration(text).map(DelayText)
+    }
+}
+written!(DelayText, "Delay",);
+
+impl Written for DurationText {
+    const EXPECTED: &'static str =
+        "a duration above zero such as \"90s\", \"5m\", \"72h\" or \"30d\"";
+
+    fn parse(text: &str) -> Option<Self> {
+        parse_duration(text)
+            .filter(|duration| !duration.is_zero())
+            .map(DurationText)
     }
 }
 written!(DurationText, "Duration",);
@@ -82,12 +102,12 @@ written!(DurationText, "Duration",);
 pub struct SizeText(pub u64);
 
 impl Written for SizeText {
-    const EXPECTED: &'static str = "a size such as \"25MiB\", \"10MB\" or a number of bytes";
+    const EXPECTED: &'static str =
+        "a size above zero such as \"25MiB\", \"10MB\" or a number of bytes";
 
     fn parse(text: &str) -> Option<Self> {
-        ByteSize::from_str(text.trim())
-            .ok()
-            .map(|size| SizeText(size.as_u64()))
+        let bytes = ByteSize::from_str(text.trim()).ok()?.as_u64();
+        (bytes > 0).then_some(SizeText(bytes))
     }
 }
 written!(SizeText, "Size", "integer");
@@ -125,7 +145,8 @@ impl Written for StoreText {
 }
 written!(StoreText, "SpoolUrl",);
 
-/// A forward-path that a team owns: `local@domain`, or `*@domain` for all of a domain.
+/// `local@domain`, or `*@domain` for all of a domain; as it was written, because a local part may
+/// be case-sensitive (RFC 5321 2.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressText(pub String);
 
@@ -144,7 +165,7 @@ impl Written for AddressText {
         };
         let wildcard = local == "*" || !local.contains('*');
         (plain(local) && plain(domain) && wildcard && !domain.contains('*'))
-            .then(|| AddressText(text.to_lowercase()))
+            .then(|| AddressText(text.to_owned()))
     }
 }
 written!(AddressText, "Address",);
@@ -168,7 +189,7 @@ mod tests {
                 "{text}"
             );
         }
-        for text in ["", "5", "-5m", "soon", "5 parsecs"] {
+        for text in ["", "5", "-5m", "soon", "5 parsecs", "0s"] {
             assert_eq!(DurationText::parse(text), None, "{text}");
         }
     }

@@ -4,13 +4,14 @@
 //! Schema that editors use.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::values::{AddressText, DurationText, NetText, SizeText, StoreText};
+use super::values::{AddressText, DelayText, DurationText, NetText, SizeText, StoreText};
 
 /// mailbell.toml. Every key is optional but a team.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -37,25 +38,30 @@ pub struct Written {
 #[serde(deny_unknown_fields, default)]
 pub struct Smtp {
     /// Plain listeners, STARTTLS when a certificate is there. Default `["127.0.0.1:2525"]`.
-    pub listen: Option<Vec<SocketAddr>>,
+    #[schemars(with = "Vec<SocketAddr>")]
+    pub listen: Option<Spanned<Vec<SocketAddr>>>,
     /// Implicit TLS listeners, e.g. `["0.0.0.0:465"]`.
     #[schemars(with = "Vec<SocketAddr>")]
     pub listen_tls: Option<Spanned<Vec<SocketAddr>>>,
+    /// Load balancers. Each of their connections must begin with a PROXY header (v1 or v2), and the
+    /// address in it is the peer's. Default: none.
+    pub proxy_from: Option<Vec<NetText>>,
     /// Peers that may send without AUTH; `"0.0.0.0/0"` for a public MX. Default: this machine.
     pub allow: Option<Vec<NetText>>,
     /// Who may send after AUTH, from anywhere; only under TLS.
     #[schemars(with = "Vec<User>")]
     pub users: Vec<Spanned<User>>,
     /// Refuse MAIL before TLS.
-    pub require_tls: Option<bool>,
+    #[schemars(with = "Option<bool>")]
+    pub require_tls: Option<Spanned<bool>>,
     /// The largest mail taken. Default 25 MiB.
     pub size_max: Option<SizeText>,
     /// Connections at the same time. Default 10000.
-    pub connections_max: Option<usize>,
+    pub connections_max: Option<NonZeroUsize>,
     /// Connections at the same time from one address. Default 100.
-    pub connections_max_per_peer: Option<usize>,
+    pub connections_max_per_peer: Option<NonZeroUsize>,
     /// Recipients of one mail. Default 100.
-    pub recipients_max: Option<usize>,
+    pub recipients_max: Option<NonZeroUsize>,
     /// How long a peer may be silent. RFC 5321 4.5.3.2 asks for 5 minutes, the default.
     pub idle_timeout: Option<DurationText>,
     /// A whole mail, however slowly it drips. Default 10 minutes.
@@ -158,11 +164,12 @@ pub struct Retry {
     /// The first wait; it doubles from there. Default 1 second.
     pub first: Option<DurationText>,
     /// The longest wait. Default 5 minutes.
-    pub max: Option<DurationText>,
+    #[schemars(with = "Option<DurationText>")]
+    pub max: Option<Spanned<DurationText>>,
     /// After this long a delivery goes to the dead letters. Default 72 hours.
     pub give_up: Option<DurationText>,
     /// The first transport failing that long: the second carries the same alert. Default 60 seconds.
-    pub second_transport_after: Option<DurationText>,
+    pub second_transport_after: Option<DelayText>,
 }
 
 /// The HTTP listener: health and metrics.

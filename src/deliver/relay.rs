@@ -56,6 +56,15 @@ impl Client {
         })
     }
 
+    /// Greets the server, and says NOOP; the error is its own words.
+    pub async fn answers(&self) -> Result<(), String> {
+        match self.smtp.test_connection().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("refuses NOOP".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// The way out of one team.
     pub fn relay(&self, to: &str, form: RelayForm) -> Result<Relay, BuildError> {
         let to: Mailbox = to.parse().map_err(|_| BuildError::To)?;

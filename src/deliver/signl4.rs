@@ -51,9 +51,9 @@ impl Client {
             .connect_timeout(config.timeout)
             .pool_idle_timeout(Duration::from_secs(90))
             .tcp_nodelay(true)
-            .tls_backend_preconfigured(tls(config)?);
+            .tls_backend_preconfigured(trust(config)?);
         if let Some(proxy) = &config.proxy {
-            let proxy = reqwest::Proxy::all(proxy)
+            let proxy = reqwest::Proxy::all(proxy.expose_secret())
                 .map_err(|error| BuildError::Proxy(text_of(error.without_url())))?;
             builder = builder.proxy(proxy);
         }
@@ -83,9 +83,9 @@ impl Client {
     }
 }
 
-/// The system's certificates, Mozilla's (a container may have none of its own), and those of
+/// Whom the client trusts: the system's certificates, Mozilla's (a container may have none of its own), and those of
 /// `ca_file`.
-fn tls(config: &Signl4) -> Result<rustls::ClientConfig, BuildError> {
+pub fn trust(config: &Signl4) -> Result<rustls::ClientConfig, BuildError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -76,6 +76,14 @@ impl Entity {
         ) && !self.is_attachment()
     }
 
+    /// The parts directly below this one.
+    pub fn parts(&self) -> &[Entity] {
+        match &self.content {
+            Content::Parts(parts) => parts,
+            _ => &[],
+        }
+    }
+
     /// All parts below this one, in order, itself included; forwarded mails are not entered.
     pub fn walk(&self) -> Vec<&Entity> {
         let mut out = Vec::new();

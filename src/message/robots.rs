@@ -30,6 +30,15 @@ static AUTO_REPLY: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a literal pattern")
 });
 
+/// Of these, the ones that nobody writes but a mail program. "Absent: the technician" is a sentence.
+static AUTO_REPLY_PHRASE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?ix)^(?: auto | réponse \s automatique | abwesenheits | afwezigheids | message \s d | vacation
+          | out \s of \s (?: the \s )? office )",
+    )
+    .expect("a literal pattern")
+});
+
 static UNDELIVERED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
         r"(?ix)^(?: undeliver(?: ed | able ) | delivery \s (?: status \s notification | has \s failed | failure | notification )
@@ -69,23 +78,64 @@ static NUMBERED: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a literal pattern")
 });
 
+/// Words of an alarm. What looks like mail to many, or like a report, is then no reason for silence.
+static ALARM: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?ix)\b(?: incidents? | critical | crit | alerts? | alarme? | down | outage | emergency | urgent | warning | firing | is \s offline | unavailable | failed | sev-?\d | p[12]
+          | degraded | unreachable | failure \s rate | problem | störung\w* | ausfall\w* | kritisch\w* | notfall | dringend | nicht \s erreichbar
+          | storing\w* | uitval | kritiek | dringend | onbereikbaar )\b",
+    )
+    .expect("a literal pattern")
+});
+
+/// What a report says of a mail that did not arrive.
+static DELIVERY_WORDS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?ix) (?: could \s not | cannot | couldn['’]t | wasn['’]t | was \s not | not \s be | has \s not \s been | konnte | kon ) [^.]{0,60} (?: deliver | zugestellt | zustell | bezorgd | afgeleverd )
+          | undeliver | unzustellbar | recipient | empfänger | ontvanger | delivery \s (?: has \s failed | failed | to ) | mailbox | retry | \b [245]\.\d\.\d\b | \b 5[0-9]{2} \s [-\w]",
+    )
+    .expect("a literal pattern")
+});
+
+/// A mailer of campaigns, or the words of the list it writes to.
+static CAMPAIGN: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?i)\b(?:unsubscribe|newsletters?|view (?:this email )?in (?:your )?browser|manage (?:your )?preferences|abmelden|abbestellen|im browser (?:ansehen|anzeigen)|uitschrijven|afmelden voor|désabonner|désinscrire)\b",
+    )
+    .expect("a literal pattern")
+});
+
 /// Why the mail was written by a machine that answers, if it was.
 pub fn recognise(entity: &Entity, subject: &str, lines: &[Line]) -> Option<Robot> {
-    let parts = entity.walk();
     let header = |name: &str| entity.header(name).unwrap_or_default().to_lowercase();
     let (subject, prefix) = subject::strip(subject);
-    report(&parts)
-        .or_else(|| calendar(&parts))
-        .or_else(|| daemon(&header("from"), subject, entity))
+    if is_ticket_system(&header) {
+        return is_marked(&header).then_some(Robot::AutoReply);
+    }
+    report(entity)
+        .or_else(|| calendar(entity))
+        .or_else(|| daemon(&header, subject, lines, entity))
         .or_else(|| answer(&header, subject, prefix, lines))
         .or_else(|| confirmation(&header("from"), subject, lines))
         .or_else(|| newsletter(&header, subject, lines))
 }
 
-/// RFC 3464 and RFC 8098.
-fn report(parts: &[&Entity]) -> Option<Robot> {
-    let top = parts.first()?;
-    let part = |kind: &str| parts.iter().find(|part| part.kind == kind);
+/// A header that only ticket systems write.
+fn is_ticket_system(header: &impl Fn(&str) -> String) -> bool {
+    ["kix", "otrs", "znuny"].iter().any(|name| {
+        header("x-powered-by").starts_with(name) || header("x-mailer").starts_with(name)
+    })
+}
+
+/// RFC 3464 and RFC 8098: the mail itself is the report. A report that is attached is just a file.
+fn report(top: &Entity) -> Option<Robot> {
+    if top.kind == "message/disposition-notification" {
+        return Some(Robot::ReadReceipt);
+    }
+    if top.kind != "multipart/report" {
+        return None;
+    }
+    let part = |kind: &str| top.parts().iter().find(|part| part.kind == kind);
     if part("message/disposition-notification").is_some() {
         return Some(Robot::ReadReceipt);
     }
@@ -99,12 +149,11 @@ fn report(parts: &[&Entity]) -> Option<Robot> {
             Content::Leaf(bytes) if only_delayed(bytes) => Robot::DelayNotice,
             _ => Robot::Bounce,
         }),
-        None if top.kind == "multipart/report" => match kind.as_str() {
+        None => match kind.as_str() {
             "disposition-notification" => Some(Robot::ReadReceipt),
             "delivery-status" => Some(Robot::Bounce),
             _ => None,
         },
-        None => None,
     }
 }
 
@@ -118,31 +167,52 @@ fn only_delayed(status: &[u8]) -> bool {
     actions.peek().is_some() && actions.all(|action| action.starts_with("delayed"))
 }
 
-/// An invitation or an answer to one; a calendar file that is attached is just a file.
-fn calendar(parts: &[&Entity]) -> Option<Robot> {
-    parts
-        .iter()
-        .any(|part| part.kind == "text/calendar" && !part.is_attachment())
-        .then_some(Robot::Calendar)
+/// An invitation or an answer to one: the mail itself, or another form of its text. A calendar file
+/// beside the text is just a file.
+fn calendar(top: &Entity) -> Option<Robot> {
+    let is_form = |part: &Entity| {
+        part.kind == "text/calendar" && !part.is_attachment() && part.file_name().is_none()
+    };
+    let asks = matches!(
+        top.content_type
+            .get("method")
+            .unwrap_or_default()
+            .to_lowercase()
+            .as_str(),
+        "request" | "reply" | "cancel" | "counter" | "publish"
+    );
+    let alone = top.kind == "text/calendar" && (asks || is_form(top));
+    let mut alternatives = top
+        .walk()
+        .into_iter()
+        .filter(|part| part.kind == "multipart/alternative");
+    (alone || alternatives.any(|part| part.parts().iter().any(is_form))).then_some(Robot::Calendar)
 }
 
-/// Reports of mail systems that know no RFC 3464.
-fn daemon(from: &str, subject: &str, entity: &Entity) -> Option<Robot> {
-    let by_daemon = [
+/// Reports of mail systems that know no RFC 3464. A postmaster also gets alarms about mail systems.
+fn daemon(
+    header: &impl Fn(&str) -> String,
+    subject: &str,
+    lines: &[Line],
+    entity: &Entity,
+) -> Option<Robot> {
+    let from = header("from");
+    let named = |names: &[&str]| names.iter().any(|name| from.contains(name));
+    let by_daemon = named(&[
         "mailer-daemon",
         "mail-daemon",
         "maildaemon",
-        "postmaster@",
         "microsoftexchange",
         "mail delivery s",
-    ]
-    .iter()
-    .any(|name| from.contains(name));
-    if by_daemon && DELAYED.is_match(subject) {
+    ]) || from.contains("postmaster@")
+        && (header("return-path") == "<>"
+            || entity.raw_header("x-ms-exchange-message-is-ndr").is_some());
+    let says = || lines.iter().any(|line| DELIVERY_WORDS.is_match(&line.text));
+    if by_daemon && DELAYED.is_match(subject) && says() {
         return Some(Robot::DelayNotice);
     }
     let failed = entity.raw_header("x-failed-recipients").is_some();
-    (failed || by_daemon && UNDELIVERED.is_match(subject)).then_some(Robot::Bounce)
+    (failed || by_daemon && UNDELIVERED.is_match(subject) && says()).then_some(Robot::Bounce)
 }
 
 /// RFC 3834 5: `auto-replied` is an answer, `auto-generated` is not. A ticket that somebody's
@@ -153,7 +223,15 @@ fn answer(
     prefix: Prefix,
     lines: &[Line],
 ) -> Option<Robot> {
-    let marked = header("auto-submitted").starts_with("auto-replied")
+    let titled = prefix == Prefix::None
+        && AUTO_REPLY.is_match(subject)
+        && (AUTO_REPLY_PHRASE.is_match(subject) || is_answer(header))
+        && notification_labels(lines) < TICKET_LABELS_MIN;
+    (is_marked(header) || titled).then_some(Robot::AutoReply)
+}
+
+fn is_marked(header: &impl Fn(&str) -> String) -> bool {
+    header("auto-submitted").starts_with("auto-replied")
         || header("precedence") == "auto_reply"
         || header("x-autoreply") == "yes"
         || [
@@ -163,11 +241,18 @@ fn answer(
             "x-mail-autoreply",
         ]
         .iter()
-        .any(|name| !header(name).is_empty());
-    let titled = prefix == Prefix::None
-        && AUTO_REPLY.is_match(subject)
-        && notification_labels(lines) < TICKET_LABELS_MIN;
-    (marked || titled).then_some(Robot::AutoReply)
+        .any(|name| !header(name).is_empty())
+}
+
+/// It answers a mail. Other headers of automatic mail are in a ticket system's notifications too.
+fn is_answer(header: &impl Fn(&str) -> String) -> bool {
+    [
+        "in-reply-to",
+        "x-ms-exchange-inbox-rules-loop",
+        "x-ms-exchange-generated-message-source",
+    ]
+    .iter()
+    .any(|name| !header(name).is_empty())
 }
 
 fn confirmation(from: &str, subject: &str, lines: &[Line]) -> Option<Robot> {
@@ -181,16 +266,28 @@ fn confirmation(from: &str, subject: &str, lines: &[Line]) -> Option<Robot> {
         .then_some(Robot::ListConfirmation)
 }
 
-/// Mail to many, without anything by which a ticket system would name a ticket. Some desks'
-/// mailers add `List-Unsubscribe` to notifications as well.
+/// Mail to many that says so itself, without anything by which a ticket system would name a ticket
+/// or a monitor an alarm. Desks and monitors have `List-Unsubscribe` in their notifications too:
+/// that header alone is no evidence.
 fn newsletter(header: &impl Fn(&str) -> String, subject: &str, lines: &[Line]) -> Option<Robot> {
-    let to_many = !header("list-unsubscribe").is_empty()
-        || !header("list-id").is_empty()
-            && matches!(header("precedence").as_str(), "bulk" | "list");
-    let ticket = header("auto-submitted").starts_with("auto-generated")
-        || !header("x-powered-by").is_empty()
+    let has = |name: &str| !header(name).is_empty();
+    let bulk = matches!(header("precedence").as_str(), "bulk" | "list" | "junk");
+    let campaign = [
+        "x-campaign",
+        "x-campaign-id",
+        "x-campaignid",
+        "x-mailer-lid",
+    ]
+    .into_iter()
+    .any(has)
+        || CAMPAIGN.is_match(subject)
+        || lines.iter().any(|line| CAMPAIGN.is_match(&line.text));
+    let to_many = has("list-unsubscribe") || has("list-id");
+    let monitor = header("auto-submitted").starts_with("auto-generated")
+        || has("x-powered-by")
+        || ALARM.is_match(subject)
         || NUMBERED.is_match(subject)
         || notification_labels(lines) >= TICKET_LABELS_MIN
         || lines.iter().any(|line| line.text.starts_with("X-S4-"));
-    (to_many && !ticket).then_some(Robot::Newsletter)
+    (to_many && (bulk || campaign) && !monitor).then_some(Robot::Newsletter)
 }

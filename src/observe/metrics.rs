@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::{Happening, Observer};
 use crate::smtp::stats::DoorStats;
+use crate::smtp::tls::Certificates;
 
 /// Seconds; from a webhook on this machine to a backlog after a day's outage.
 const LATENCY_BUCKETS: [f64; 14] = [
@@ -264,6 +265,29 @@ impl Metrics {
 pub fn with_door(mut registry: Registry, stats: Arc<DoorStats>) -> Registry {
     registry.register_collector(Box::new(Door(stats)));
     registry
+}
+
+/// The registry with the end of the certificate in force added.
+pub fn with_certificates(mut registry: Registry, certificates: Arc<Certificates>) -> Registry {
+    registry.register_collector(Box::new(CertificateEnd(certificates)));
+    registry
+}
+
+#[derive(Debug)]
+struct CertificateEnd(Arc<Certificates>);
+
+impl Collector for CertificateEnd {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(end) = self.0.not_after() else {
+            return Ok(());
+        };
+        ConstGauge::new(end.as_second()).encode(encoder.encode_descriptor(
+            "tls_expiry_timestamp",
+            "Unix time at which the certificate in force, or one of its chain, ends",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?)
+    }
 }
 
 /// The door counts for itself; its numbers are read when somebody asks.

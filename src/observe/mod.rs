@@ -17,7 +17,7 @@ use crate::rules::Decision;
 use crate::spool::{MailId, Settled, SpoolError};
 
 pub use health::Health;
-pub use metrics::{Metrics, with_door};
+pub use metrics::{Metrics, with_certificates, with_door};
 
 /// One thing that has happened between the 250 reply and the outside.
 #[derive(Debug, Clone, Copy)]

@@ -33,9 +33,11 @@ impl Shared {
         while let Some(present) = order {
             order = self.follow(&leased, present, &mut settlement).await;
         }
-        self.settle(settlement).await;
+        // The transport is free while this is being stored: a slow sync does not slow sending.
         self.lanes().returned(&leased.team);
         self.ready.notify_one();
+        self.settle(settlement).await;
+        self.ready.notify_one(); // the next of its ticket
     }
 
     /// Follows one order, and returns the next: a transport that rejects may leave another to try.

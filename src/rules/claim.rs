@@ -15,7 +15,7 @@ impl RuleSet {
     ) -> Option<&Source> {
         let mut claims: Vec<(u32, &Source)> = Vec::new();
         for source in &self.sources {
-            let mail = Mail::new(message, envelope, &source.customer_text_after);
+            let mail = Mail::new(message, envelope, &source.marks);
             record.say(|| format!("source {}", source.name.get_ref()));
             let evidence = record.inside(|record| source.gates.evidence(&mail, record));
             if let Some(evidence) = evidence {
@@ -52,8 +52,8 @@ impl Source {
     ) -> (u32, bool) {
         let quiet = &mut Recorder::default();
         let mail = self.mail(message, envelope);
-        let values = field::extract(&self.fields, &self.labels, &mail, quiet);
-        let heading = heading(mail.subject, values.deciding("title").as_deref());
+        let values = field::extract(&self.fields, &self.marks, &mail, quiet);
+        let heading = heading(mail.subject, values.line("title").as_deref());
         let bare = Mail {
             subject: &heading,
             ..mail

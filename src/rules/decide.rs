@@ -12,10 +12,11 @@
 
 use super::Decision;
 use super::explain::{self, Recorder, Trace, quoted};
-use super::field::{self, Values};
+use super::field;
 use super::mail::{Mail, heading};
 use super::render::{self, Rendering};
 use super::ruleset::{Rule, RuleSet, Source};
+use super::values::Values;
 use super::written::OnUnmatched;
 use crate::alert::{Event, Status};
 use crate::message::{Envelope, Message};
@@ -81,7 +82,7 @@ impl Decision {
 
 impl Source {
     pub(super) fn mail<'a>(&self, message: &'a Message, envelope: &'a Envelope) -> Mail<'a> {
-        Mail::new(message, envelope, &self.customer_text_after)
+        Mail::new(message, envelope, &self.marks)
     }
 
     fn decide(
@@ -94,9 +95,9 @@ impl Source {
         if !mail.customer_text.is_empty() {
             record.say(|| format!("customer's text from {}", quoted(mail.customer_text)));
         }
-        let values = field::extract(&self.fields, &self.labels, &mail, record);
+        let values = field::extract(&self.fields, &self.marks, &mail, record);
         record.say(|| {
-            let title = values.deciding("title");
+            let title = values.line("title");
             format!("heading: {}", heading(mail.subject, title.as_deref()))
         });
         let rule = self.rule(&mail, &values, record);
@@ -265,8 +266,9 @@ impl Source {
 impl Rule {
     fn holds(&self, mail: &Mail<'_>, values: &Values, record: &mut Recorder) -> bool {
         let mut held = self.matches.is_empty();
+        let evidence = values.evidence_for(self.event);
         for matcher in &self.matches {
-            held |= matcher.all(mail, values, record);
+            held |= matcher.all(mail, &evidence, record);
             if held && !record.is_recording() {
                 break;
             }
@@ -292,7 +294,7 @@ impl From<Status> for Event {
 
 /// What the mail's own X-S4-Status line says.
 fn stated_status(values: &Values, problems: &mut Vec<String>) -> Option<Status> {
-    let word = values.deciding("s4_status")?;
+    let word = values.line("s4_status")?;
     let status = Status::parse(&word);
     if status.is_none() {
         problems.push(format!(

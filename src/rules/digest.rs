@@ -4,9 +4,10 @@ use regex::Regex;
 
 use super::Decision;
 use super::explain::{Recorder, quoted};
-use super::field::{self, Values};
+use super::field;
 use super::mail::Mail;
 use super::ruleset::{Rule, Source};
+use super::values::Values;
 use crate::alert::Event;
 use crate::limits;
 
@@ -30,10 +31,10 @@ impl Source {
                 break;
             }
             record.say(|| format!("ticket of the digest: {}", quoted(text)));
-            let after = &self.customer_text_after;
-            let piece = Mail::of_text(mail.message, mail.envelope, text, after);
+            let marks = &self.marks;
+            let piece = Mail::of_text(mail.message, mail.envelope, text, marks);
             let values =
-                record.inside(|record| field::extract(&self.fields, &self.labels, &piece, record));
+                record.inside(|record| field::extract(&self.fields, &self.marks, &piece, record));
             let decision = self.conclude(&piece, &values, Some(rule));
             if above && decision.external_id.is_none() {
                 continue;

@@ -7,11 +7,13 @@ use indexmap::IndexMap;
 use regex::Captures;
 
 use super::collapse;
+use super::customer::Marks;
 use super::explain::{Recorder, quoted};
 use super::label::Labels;
 use super::mail::Mail;
 use super::part::Part;
 use super::pattern::Pattern;
+use super::values::Values;
 
 /// One field of a rule file, compiled.
 #[derive(Debug, Clone)]
@@ -52,49 +54,20 @@ pub const S4_LINES: [(&str, &str); 7] = [
     ("xs4sourcesystem", "s4_source_system"),
 ];
 
-/// What was found, by field name, in the order of the rule file.
-#[derive(Debug, Clone, Default)]
-pub struct Values(IndexMap<String, String>);
-
-impl Values {
-    /// The value with its line breaks.
-    pub fn raw(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    /// What a rule's `match.field` sees: the value on one line.
-    pub fn deciding(&self, name: &str) -> Option<String> {
-        self.raw(name).map(collapse)
-    }
-
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
-    }
-
-    /// Every value on one line.
-    pub fn on_one_line(&self) -> IndexMap<String, String> {
-        let collapsed = |(name, value): (&String, &String)| (name.clone(), collapse(value));
-        self.0.iter().map(collapsed).collect()
-    }
-
-    pub fn set(&mut self, name: &str, value: String) {
-        self.0.insert(name.to_owned(), value);
-    }
-}
-
-/// Everything that `fields` and the X-S4-* lines give for one mail. `known` are the normal forms
-/// of all labels of the rule file.
-pub fn extract(
-    fields: &[Field],
-    known: &HashSet<String>,
-    mail: &Mail<'_>,
-    record: &mut Recorder,
-) -> Values {
+/// Everything that `fields` and the X-S4-* lines give for one mail.
+pub fn extract(fields: &[Field], marks: &Marks, mail: &Mail<'_>, record: &mut Recorder) -> Values {
+    let known = &marks.labels;
+    let below = match mail.may_go_on {
+        true => marks.going_on(mail.customer_text).collect(),
+        false => Vec::new(),
+    };
     let mut seen = Seen {
         own: Labels::new(mail.own_text, known).own(known, mail.raw_subject(), mail.is_answer()),
+        below: below.iter().map(|text| Labels::new(text, known)).collect(),
         known,
         mail,
         named: IndexMap::new(),
+        weak: HashSet::new(),
     };
     let found: Vec<Option<String>> = fields
         .iter()
@@ -104,7 +77,7 @@ pub fn extract(
         })
         .collect();
     let named = std::mem::take(&mut seen.named);
-    let mut values = Values::default();
+    let mut values = Values::with_weak(std::mem::take(&mut seen.weak));
     for (field, value) in fields.iter().zip(found) {
         let value = value.or_else(|| named.get(&field.name).and_then(|text| field.clean(text)));
         if let Some(value) = value.or_else(|| field.default.clone()) {
@@ -144,10 +117,13 @@ pub fn extract(
 
 struct Seen<'a, 'm> {
     own: Labels<'m>,
+    below: Vec<Labels<'m>>,
     known: &'a HashSet<String>,
     mail: &'a Mail<'m>,
     /// Values of groups that are named after other fields; the first one stays.
     named: IndexMap<String, String>,
+    /// Fields whose value stands below the customer's words.
+    weak: HashSet<String>,
 }
 
 impl Seen<'_, '_> {
@@ -155,10 +131,10 @@ impl Seen<'_, '_> {
         for take in &field.takes {
             let text = match take.labels.is_empty() {
                 true => self.regex(field, take, &self.mail.part(&take.part), record),
-                false => self.label(take, record).and_then(|value| match take.regex {
-                    Some(_) => self.regex(field, take, &[value.into()], record),
-                    None => Some(value),
-                }),
+                false => {
+                    let value = self.label(take, record);
+                    value.and_then(|value| self.inner(field, take, value, record))
+                }
             };
             let Some(text) = text else { continue };
             if let Some(never) = &field.never
@@ -178,10 +154,13 @@ impl Seen<'_, '_> {
                 record.say(|| format!("- {} does not stand in {part}", quoted(&text)));
                 continue;
             }
-            match field.clean(&text) {
-                Some(value) => return Some(value),
-                None => record.say(|| format!("- {} means that there is none", quoted(&text))),
+            if let Some(value) = field.accept(&text, record) {
+                return Some(value);
             }
+        }
+        if let Some(value) = self.value_below(field, record) {
+            self.weak.insert(field.name.clone());
+            return Some(value);
         }
         if let Some(default) = &field.default {
             record.say(|| format!("default {}", quoted(default)));
@@ -190,19 +169,24 @@ impl Seen<'_, '_> {
     }
 
     fn label(&self, take: &Take, record: &mut Recorder) -> Option<String> {
-        let Take { part, labels, .. } = take;
-        let texts = match part {
-            Part::OwnText => Vec::new(),
-            part => self.mail.part(part),
-        };
-        let others: Vec<Labels<'_>> = texts
+        if take.part == Part::OwnText {
+            return self.behind_label(std::slice::from_ref(&self.own), take, record);
+        }
+        let texts = self.mail.part(&take.part);
+        let searched: Vec<Labels<'_>> = texts
             .iter()
             .map(|text| Labels::new(text, self.known))
             .collect();
-        let searched = match part {
-            Part::OwnText => std::slice::from_ref(&self.own),
-            _ => &others,
-        };
+        self.behind_label(&searched, take, record)
+    }
+
+    fn behind_label(
+        &self,
+        searched: &[Labels<'_>],
+        take: &Take,
+        record: &mut Recorder,
+    ) -> Option<String> {
+        let Take { part, labels, .. } = take;
         for (written, normal) in labels {
             for labels in searched {
                 let found = match take.block {
@@ -224,6 +208,43 @@ impl Seen<'_, '_> {
             let names: Vec<&str> = labels.iter().map(|(written, _)| written.as_str()).collect();
             format!("- {part}: no value behind {}", names.join(", "))
         });
+        None
+    }
+
+    /// What the take's regex, if it has one, takes of a label's value.
+    fn inner(
+        &mut self,
+        field: &Field,
+        take: &Take,
+        value: String,
+        record: &mut Recorder,
+    ) -> Option<String> {
+        match take.regex {
+            Some(_) => self.regex(field, take, &[value.into()], record),
+            None => Some(value),
+        }
+    }
+
+    /// A value behind a label that the ticket system wrote below the customer's words, and
+    /// nowhere above them.
+    fn value_below(&mut self, field: &Field, record: &mut Recorder) -> Option<String> {
+        if self.below.is_empty() {
+            return None;
+        }
+        for take in field.takes.iter().filter(|take| take.part == Part::OwnText) {
+            let above = |(_, label): &&(String, String)| self.own.value(label).is_some();
+            if take.labels.is_empty() || take.labels.iter().any(|label| above(&label)) {
+                continue;
+            }
+            record.say(|| {
+                "below the customer's words, where nothing acknowledges or resolves:".to_owned()
+            });
+            let value = self.behind_label(&self.below, take, record);
+            let value = value.and_then(|value| self.inner(field, take, value, record));
+            if let Some(value) = value.and_then(|value| field.accept(&value, record)) {
+                return Some(value);
+            }
+        }
         None
     }
 
@@ -286,6 +307,15 @@ impl Seen<'_, '_> {
 }
 
 impl Field {
+    /// As [`Field::clean`], and says why not.
+    fn accept(&self, text: &str, record: &mut Recorder) -> Option<String> {
+        let value = self.clean(text);
+        if value.is_none() {
+            record.say(|| format!("- {} means that there is none", quoted(text)));
+        }
+        value
+    }
+
     /// The value without white space at its ends and without a link's target behind it, mapped;
     /// `None` if it says that there is none.
     fn clean(&self, text: &str) -> Option<String> {

@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::customer::Marks;
 use super::part::Part;
-use super::pattern::Pattern;
 use crate::message::subject::{self, Prefix};
 use crate::message::{Envelope, Mailbox, Message};
 
@@ -19,11 +19,13 @@ pub struct Mail<'a> {
     /// The text up to where the customer's words begin.
     pub own_text: &'a str,
     pub customer_text: &'a str,
+    /// See [`Divided::may_go_on`](super::customer::Divided::may_go_on).
+    pub may_go_on: bool,
 }
 
 impl<'a> Mail<'a> {
-    pub fn new(message: &'a Message, envelope: &'a Envelope, after: &[Pattern]) -> Mail<'a> {
-        Mail::of_text(message, envelope, &message.text, after)
+    pub fn new(message: &'a Message, envelope: &'a Envelope, marks: &Marks) -> Mail<'a> {
+        Mail::of_text(message, envelope, &message.text, marks)
     }
 
     /// The same mail with another text: one ticket of a digest.
@@ -31,21 +33,17 @@ impl<'a> Mail<'a> {
         message: &'a Message,
         envelope: &'a Envelope,
         text: &'a str,
-        after: &[Pattern],
+        marks: &Marks,
     ) -> Mail<'a> {
-        let end = after
-            .iter()
-            .filter_map(|regex| Some(regex.find(text)?.end()))
-            .min()
-            .unwrap_or(text.len());
-        let (own_text, customer_text) = text.split_at(end);
+        let divided = marks.divide(text);
         Mail {
             message,
             envelope,
             subject: &message.subject,
             text,
-            own_text,
-            customer_text: customer_text.trim(),
+            own_text: divided.own,
+            customer_text: divided.customer,
+            may_go_on: divided.may_go_on,
         }
     }
 

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::explain::{Recorder, quoted};
-use super::field::Values;
 use super::mail::{Mail, heading};
 use super::part::Part;
 use super::pattern::Pattern;
+use super::values::Values;
 use indexmap::IndexMap;
 
 /// What a condition looks at.
@@ -87,11 +87,11 @@ impl Condition {
     fn holds(&self, mail: &Mail<'_>, values: &Values, record: &mut Recorder) -> bool {
         let texts: Vec<std::borrow::Cow<'_, str>> = match &self.subject {
             Subject::Part(Part::Heading) => {
-                let title = values.deciding("title");
+                let title = values.line("title");
                 vec![heading(mail.subject, title.as_deref()).into()]
             }
             Subject::Part(part) => mail.part(part),
-            Subject::Field(name) => values.deciding(name).map(Into::into).into_iter().collect(),
+            Subject::Field(name) => values.line(name).map(Into::into).into_iter().collect(),
         };
         let hit = self.regexes.iter().find_map(|regex| {
             let found = texts.iter().find_map(|text| regex.find(text))?;

@@ -12,6 +12,7 @@
 mod block;
 mod claim;
 mod compile;
+mod customer;
 mod decide;
 mod digest;
 pub mod explain;
@@ -28,6 +29,7 @@ mod ruleset;
 mod selftest;
 mod summary;
 mod template;
+mod values;
 mod written;
 
 use std::time::Duration;

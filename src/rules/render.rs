@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use super::collapse;
-use super::field::Values;
 use super::mail::Mail;
 use super::ruleset::AlertTemplates;
 use super::summary;
 use super::template::Template;
+use super::values::Values;
 use crate::alert::{Alert, Event, ExternalId, Scenario, Status, TEXT_NAMES, TITLE_NAMES};
 use crate::limits;
 use crate::message::Message;
@@ -36,7 +36,7 @@ impl Rendering<'_> {
     pub fn alert(&self, status: Status, problems: &mut Vec<String>) -> Alert {
         let title = match &self.templates.title {
             Some(template) => self.line(template),
-            None => self.values.deciding("title").unwrap_or_default(),
+            None => self.values.line("title").unwrap_or_default(),
         };
         let message = match &self.templates.message {
             Some(template) => template.render(&|name| self.value(name)),
@@ -66,7 +66,7 @@ impl Rendering<'_> {
 
     /// The mail's own X-S4-* line, else the template.
     fn one(&self, field: &str, template: Option<&Template>) -> Option<String> {
-        let stated = self.values.deciding(field);
+        let stated = self.values.line(field);
         stated
             .or_else(|| Some(self.line(template?)))
             .filter(|text| !text.is_empty())
@@ -82,7 +82,7 @@ impl Rendering<'_> {
     }
 
     fn filtering(&self, problems: &mut Vec<String>) -> Option<bool> {
-        let Some(word) = self.values.deciding("s4_filtering") else {
+        let Some(word) = self.values.line("s4_filtering") else {
             return self.templates.filtering;
         };
         match word.to_lowercase().as_str() {
@@ -120,7 +120,7 @@ impl Rendering<'_> {
             {
                 continue;
             }
-            let value = self.values.deciding(field).unwrap_or_default();
+            let value = self.values.line(field).unwrap_or_default();
             tiles.push((name, cut(&value, limits::ALERT_PARAMETER_CHARS_MAX)));
         }
         tiles

@@ -128,6 +128,20 @@ pub fn load(directory: Option<&Path>) -> Result<RuleSet, Vec<Diagnostic>> {
     }
 }
 
+/// Everything that is to be said about the files, for `check`: what refuses them, their tests that
+/// fail, and what is hardly meant ([`RuleSet::lint`]). The set is there if it could be compiled.
+pub fn check(directory: Option<&Path>) -> (Option<RuleSet>, Vec<Diagnostic>) {
+    match load(directory) {
+        Err(problems) => (None, problems),
+        Ok(set) => {
+            let mut found = set.self_test().failures;
+            found.extend(set.lint());
+            found.sort_by_key(|problem| (problem.source.path.clone(), problem.position()));
+            (Some(set), found)
+        }
+    }
+}
+
 fn tested(set: &RuleSet) -> Result<(), Vec<Diagnostic>> {
     let report = set.self_test();
     match report.failures.is_empty() {

@@ -1,8 +1,8 @@
 //! Rule files, compiled: what a decision runs on.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
+use super::customer::Marks;
 use super::field::Field;
 use super::matcher::{Gates, Matcher};
 use super::pattern::Pattern;
@@ -25,11 +25,9 @@ pub struct Source {
     pub file: SourceText,
     pub name: Text,
     pub on_unmatched: OnUnmatched,
-    pub customer_text_after: Vec<Pattern>,
+    pub marks: Marks,
     pub gates: Gates,
     pub fields: Vec<Field>,
-    /// Normal forms of all labels.
-    pub labels: HashSet<String>,
     pub rules: Vec<Rule>,
     pub alert: AlertTemplates,
     pub tests: Vec<Test>,

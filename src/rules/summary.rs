@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::field::Values;
 use super::mail::Mail;
+use super::values::Values;
 use crate::message::label;
 
 /// The fields that say how bad it is and whose it is.
@@ -35,7 +35,7 @@ static BUTTON_WORDS: LazyLock<Regex> = LazyLock::new(|| {
 pub fn of(mail: &Mail<'_>, values: &Values) -> String {
     let telling: Vec<String> = TELLING
         .iter()
-        .filter_map(|name| values.deciding(name))
+        .filter_map(|name| values.raw(name).map(super::collapse))
         .collect();
     if !telling.is_empty() {
         return telling.join(" · ");
@@ -44,7 +44,8 @@ pub fn of(mail: &Mail<'_>, values: &Values) -> String {
     match said {
         Some(line) => line.trim().to_owned(),
         None => values
-            .deciding("title")
+            .raw("title")
+            .map(super::collapse)
             .unwrap_or_else(|| mail.text.to_owned()),
     }
 }
@@ -57,7 +58,7 @@ pub fn without_repeats<'t>(text: &'t str, values: &Values) -> &'t str {
         values
             .names()
             .filter(|name| *name != "description")
-            .any(|name| values.deciding(name).as_deref() == Some(value))
+            .any(|name| values.raw(name).map(super::collapse).as_deref() == Some(value))
     };
     let mut rest = text.trim();
     while let Some((above, last)) = rest.rsplit_once('\n') {

@@ -55,6 +55,10 @@ pub struct Source {
     /// X-S4-* lines and `own_text` end there, `customer_text` begins.
     #[serde(default)]
     pub customer_text_after: Patterns,
+    /// Headings, such as `Description`, below which the text is the customer's. A heading above the
+    /// ticket's own labels does not count.
+    #[serde(default)]
+    pub customer_headings: Patterns,
     /// Gates: one of them must hold.
     #[serde(default, rename = "match")]
     pub gates: AnyOf,

@@ -21,30 +21,24 @@ struct Inside {
 #[derive(Debug)]
 pub(super) struct Place {
     admission: Arc<Admission>,
-    peer: IpAddr,
+    /// Whose bound it counts against, once that is known.
+    peer: Option<IpAddr>,
 }
 
 impl Admission {
+    /// A place for a peer that is not known yet: a load balancer is about to say.
     pub(super) fn admit(
         self: &Arc<Admission>,
-        peer: IpAddr,
         connections_max: usize,
-        connections_max_per_peer: usize,
     ) -> Result<Place, TurnedAway> {
-        let peer = one_host(peer);
         let mut inside = self.lock();
         if inside.connections >= connections_max {
             return Err(TurnedAway::Full);
         }
-        let of_peer = inside.by_peer.entry(peer).or_default();
-        if *of_peer >= connections_max_per_peer {
-            return Err(TurnedAway::PeerFull);
-        }
-        *of_peer += 1;
         inside.connections += 1;
         Ok(Place {
             admission: Arc::clone(self),
-            peer,
+            peer: None,
         })
     }
 
@@ -54,14 +48,37 @@ impl Admission {
     }
 }
 
+impl Place {
+    /// Counts the place against this peer's bound too.
+    pub(super) fn belongs_to(
+        mut self,
+        peer: IpAddr,
+        connections_max_per_peer: usize,
+    ) -> Result<Place, TurnedAway> {
+        let peer = one_host(peer);
+        let mut inside = self.admission.lock();
+        let of_peer = inside.by_peer.get(&peer).copied().unwrap_or_default();
+        if of_peer >= connections_max_per_peer {
+            // Before `self` is dropped, which takes the lock as well.
+            drop(inside);
+            return Err(TurnedAway::PeerFull);
+        }
+        inside.by_peer.insert(peer, of_peer + 1);
+        drop(inside);
+        self.peer = Some(peer);
+        Ok(self)
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut inside = self.admission.lock();
         inside.connections -= 1;
-        if let Some(of_peer) = inside.by_peer.get_mut(&self.peer) {
+        let Some(peer) = self.peer else { return };
+        if let Some(of_peer) = inside.by_peer.get_mut(&peer) {
             *of_peer -= 1;
             if *of_peer == 0 {
-                inside.by_peer.remove(&self.peer);
+                inside.by_peer.remove(&peer);
             }
         }
     }
@@ -85,7 +102,7 @@ mod tests {
     #[test]
     fn places_are_counted_and_given_back() {
         let admission = Arc::new(Admission::default());
-        let admit = |peer: &str| admission.admit(peer.parse().unwrap(), 3, 2);
+        let admit = |peer: &str| admission.admit(3)?.belongs_to(peer.parse().unwrap(), 2);
         let first = admit("192.0.2.1").unwrap();
         let _mapped = admit("::ffff:192.0.2.1").unwrap();
         assert_eq!(admit("192.0.2.1").unwrap_err(), TurnedAway::PeerFull);
@@ -94,5 +111,6 @@ mod tests {
         drop(first);
         let _same_net = admit("2001:db8::2").unwrap();
         assert_eq!(admission.lock().by_peer.len(), 2);
+        assert_eq!(admission.lock().connections, 3);
     }
 }

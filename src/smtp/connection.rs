@@ -162,8 +162,9 @@ impl Connection {
         }
     }
 
-    /// Feeds what was read before the last step.
+    /// Feeds what was read before the last step, whose time was not the peer's.
     fn resume(&mut self) -> Next {
+        self.progress.last = Instant::now();
         let bytes = std::mem::take(&mut self.pending);
         let mut input = bytes.as_slice();
         let next = self.session.feed(&mut input, Timestamp::now());
@@ -265,7 +266,7 @@ impl Connection {
         match &result {
             Ok(id) => {
                 self.door.stats.count_mail(bytes);
-                info!(peer = %self.peer, %id, %sender, recipients, bytes, "mail accepted");
+                debug!(peer = %self.peer, %id, %sender, recipients, bytes, "mail handed over");
             }
             Err(error) => warn!(peer = %self.peer, %sender, ?error, "mail not stored"),
         }

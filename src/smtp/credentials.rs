@@ -113,6 +113,34 @@ fn hash_matches(hash: &str, given: &str) -> bool {
     })
 }
 
+/// Is it of a form that [`is_right`] can check? Costs nothing, whatever number of rounds it names.
+pub fn is_hash(text: &str) -> bool {
+    let length = match text.get(..3) {
+        Some("$5$") => 43,
+        Some("$6$") => 86,
+        _ => {
+            return PasswordHash::new(text).is_ok_and(|hash| {
+                hash.algorithm.as_str().starts_with("argon2") && hash.hash.is_some()
+            });
+        }
+    };
+    let crypt = |part: &str| {
+        part.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"./".contains(&byte))
+    };
+    let mut parts = text.split('$').skip(2).peekable();
+    if let Some(rounds) = parts.peek().and_then(|part| part.strip_prefix("rounds=")) {
+        if rounds.parse::<u32>().is_err() {
+            return false;
+        }
+        parts.next();
+    }
+    let (salt, hash) = (parts.next(), parts.next());
+    parts.next().is_none()
+        && salt.is_some_and(|salt| salt.len() <= 16 && crypt(salt))
+        && hash.is_some_and(|hash| hash.len() == length && crypt(hash))
+}
+
 /// Takes the same time wherever two texts of one length differ.
 fn same(a: &[u8], b: &[u8]) -> bool {
     let difference = a.iter().zip(b).fold(0, |sum, (a, b)| sum | (a ^ b));
@@ -159,6 +187,9 @@ mod tests {
             Password::Hash(SecretString::from(SHA512)),
         ];
         for kind in kinds {
+            if let Password::Hash(hash) = &kind {
+                assert!(is_hash(hash.expose_secret()));
+            }
             assert!(is(kind.clone(), "open sesame"), "{kind:?}");
             assert!(!is(kind.clone(), "open sesam"), "{kind:?}");
             assert!(!is(kind, ""));
@@ -172,10 +203,60 @@ mod tests {
     const SHA512: &str = "$6$saltsalt$e/5XKibXPLqVcfjpD.ouauaJrAOL5V0uo80Lt7n7EbRdRiCx3HbQ90yjOHr.G0T.mx79PEMRy8nmtr0qSYhQp1";
 
     #[test]
+    fn hashes_are_known_by_their_form() {
+        let sha256 = "$5$saltsalt$vfVWdjTw2LfjNPFz8oNHHHFUWZr0fdWeGUO6gEVv0n5";
+        let with_rounds = SHA512.replace("$6$", "$6$rounds=5000$");
+        for good in [SHA512, sha256, &with_rounds] {
+            assert!(is_hash(good), "{good}");
+        }
+        for bad in [
+            "",
+            "secret",
+            "$1$saltsalt$qjXMvbEw8oaL.CzflDtaK/",
+            "$2b$12$abcdefghijklmnopqrstuv",
+            "$6$saltsalt$short",
+            "$6$rounds=many$saltsalt$x",
+            "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ",
+            &format!("{SHA512}$more"),
+            &sha256.replace('w', "!"),
+        ] {
+            assert!(!is_hash(bad), "{bad}");
+        }
+    }
+
+    #[test]
     fn delays_grow_to_their_bound() {
         let delays: Vec<u64> = (0..8).map(|n| delay(n).as_millis() as u64).collect();
+        assert_eq!(delay(0), limits::AUTH_DELAY_FIRST);
         assert_eq!(delays, [500, 1000, 2000, 4000, 8000, 16000, 16000, 16000]);
         assert_eq!(delay(u32::MAX), limits::AUTH_DELAY_MAX);
+    }
+
+    #[test]
+    fn peers_are_remembered_up_to_a_bound() {
+        let throttle = Throttle::new();
+        for number in 0..=u32::try_from(limits::AUTH_PEERS_MAX).unwrap() {
+            let peer = std::net::Ipv4Addr::from(0x0a00_0000 + number);
+            throttle.count_failure(peer.into());
+        }
+        let known = throttle.failures.lock().unwrap().len();
+        assert_eq!(known, limits::AUTH_PEERS_MAX);
+    }
+
+    #[tokio::test]
+    async fn passwords_wait_for_a_slot() {
+        let throttle = Throttle::new();
+        let all = u32::try_from(limits::AUTH_CONCURRENT_MAX).unwrap();
+        let slots = throttle.slots.acquire_many(all).await.unwrap();
+        let credentials = Credentials {
+            name: "kix".to_owned(),
+            password: SecretString::from("x"),
+        };
+        let check = throttle.check(Vec::new(), "192.0.2.1".parse().unwrap(), credentials);
+        let waited = tokio::time::timeout(Duration::from_millis(50), check).await;
+        assert!(waited.is_err(), "a fifth password was looked at");
+        assert!(throttle.failures.lock().unwrap().is_empty());
+        drop(slots);
     }
 
     #[test]

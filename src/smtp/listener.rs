@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use super::connection::{Connection, Drain};
 use super::credentials::Throttle;
 use super::data::Memory;
 use super::policy::Policy;
+use super::proxied::{self, Step};
 use super::reply::{self, Reply};
 use super::stats::{DoorStats, TurnedAway};
 use super::tls::Certificates;
@@ -170,52 +172,112 @@ async fn accept(
             }
         };
         let standing = door.standing.load_full();
-        let smtp = &standing.smtp;
-        let (all_max, peer_max) = (smtp.connections_max, smtp.connections_max_per_peer);
-        match door.admission.admit(peer, all_max, peer_max) {
+        let arrival = Arrival {
+            door: Arc::clone(&door),
+            stream,
+            peer,
+            implicit_tls,
+        };
+        match door.admission.admit(standing.smtp.connections_max) {
             Ok(place) => {
-                let (door, drain) = (Arc::clone(&door), drain.clone());
-                connections.spawn(attend(
-                    door,
-                    standing,
-                    drain,
-                    stream,
-                    peer,
-                    implicit_tls,
-                    place,
-                ));
+                let drain = drain.clone();
+                connections.spawn(attend(arrival, standing, drain, place));
             }
-            Err(why) => turn_away(&door, stream, peer, implicit_tls, why),
+            Err(why) => arrival.turn_away(why),
         }
     }
 }
 
-async fn attend(
+/// A connection of which nothing has been read, or a PROXY header at most.
+struct Arrival {
     door: Arc<Door>,
-    standing: Arc<Standing>,
-    drain: Drain,
     stream: TcpStream,
     peer: IpAddr,
     implicit_tls: bool,
-    place: Place,
-) {
-    let open = Open::new(Arc::clone(&door.stats));
+}
+
+async fn attend(mut arrival: Arrival, standing: Arc<Standing>, drain: Drain, place: Place) {
+    let smtp = &standing.smtp;
+    if smtp
+        .proxy_from
+        .iter()
+        .any(|net| net.contains(&arrival.peer))
+    {
+        let told = tokio::select! {
+            told = proxied_peer(&mut arrival.stream) => told,
+            () = drain.stop.cancelled() => return,
+        };
+        match told {
+            Ok(told) => arrival.peer = told.unwrap_or(arrival.peer).to_canonical(),
+            Err(error) => return arrival.refuse_header(&error),
+        }
+    }
+    let place = match place.belongs_to(arrival.peer, smtp.connections_max_per_peer) {
+        Ok(place) => place,
+        Err(why) => return arrival.turn_away(why),
+    };
+    let open = Open::new(Arc::clone(&arrival.door.stats));
     // A reply is one small packet that the peer waits for.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%peer, %error, "cannot set TCP_NODELAY");
+    if let Err(error) = arrival.stream.set_nodelay(true) {
+        debug!(peer = %arrival.peer, %error, "cannot set TCP_NODELAY");
     }
     let opened = Box::pin(Connection::open(
-        door,
+        arrival.door,
         standing,
         drain,
-        stream,
-        peer,
-        implicit_tls,
+        arrival.stream,
+        arrival.peer,
+        arrival.implicit_tls,
     ));
     if let Some(connection) = opened.await {
         connection.run().await;
     }
     drop((open, place));
+}
+
+/// Who the load balancer says the peer is; `None` when it is the balancer itself.
+async fn proxied_peer(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
+    let read = async {
+        let mut header = Vec::new();
+        loop {
+            match proxied::look(&header).map_err(io::Error::other)? {
+                Step::Peer(peer) => return Ok(peer),
+                Step::Read(count) => {
+                    let mut more = (&mut *stream).take(count as u64);
+                    if more.read_buf(&mut header).await? == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+            }
+        }
+    };
+    timeout(limits::PROXY_HEADER_TIMEOUT, read)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+impl Arrival {
+    fn turn_away(self, why: TurnedAway) {
+        self.door.stats.count_turned_away(why);
+        warn!(peer = %self.peer, reason = why.as_str(), "connection turned away");
+        let reply = match why {
+            TurnedAway::Full => reply::TOO_MANY_CONNECTIONS,
+            TurnedAway::PeerFull => reply::TOO_MANY_FROM_PEER,
+            // Whoever that is does not speak to us yet.
+            TurnedAway::NoProxyHeader => return,
+        };
+        // Before a handshake there is no way to say it.
+        if !self.implicit_tls
+            && let Err(error) = say_and_close(self.stream, &reply)
+        {
+            debug!(peer = %self.peer, %error, "could not say why");
+        }
+    }
+
+    fn refuse_header(self, error: &io::Error) {
+        warn!(balancer = %self.peer, %error, "PROXY header not taken");
+        self.turn_away(TurnedAway::NoProxyHeader);
+    }
 }
 
 /// Counts a connection for as long as it lives, even if its task panics.
@@ -232,19 +294,6 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.connections_open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn turn_away(door: &Door, stream: TcpStream, peer: IpAddr, implicit_tls: bool, why: TurnedAway) {
-    door.stats.count_turned_away(why);
-    warn!(%peer, reason = why.as_str(), "connection turned away");
-    let reply = match why {
-        TurnedAway::Full => reply::TOO_MANY_CONNECTIONS,
-        TurnedAway::PeerFull => reply::TOO_MANY_FROM_PEER,
-    };
-    // Before a handshake there is no way to say it.
-    if !implicit_tls && let Err(error) = say_and_close(stream, &reply) {
-        debug!(%peer, %error, "could not say why");
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod address;
 mod admission;
+pub mod certificate;
 pub mod command;
 mod connection;
 pub mod credentials;
@@ -18,6 +19,7 @@ mod lines;
 pub mod listener;
 mod opening;
 pub mod policy;
+pub mod proxied;
 pub mod received;
 pub mod reply;
 pub mod sasl;

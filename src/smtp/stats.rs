@@ -14,6 +14,8 @@ pub enum TurnedAway {
     Full,
     /// `smtp.connections_max_per_peer`
     PeerFull,
+    /// One of `smtp.proxy_from` did not say for whom it is.
+    NoProxyHeader,
 }
 
 impl TurnedAway {
@@ -21,6 +23,7 @@ impl TurnedAway {
         match self {
             TurnedAway::Full => "too many connections",
             TurnedAway::PeerFull => "too many connections from one peer",
+            TurnedAway::NoProxyHeader => "PROXY header missing or broken",
         }
     }
 }

@@ -3,12 +3,17 @@
 //! Owns what TLS is offered: 1.2 and 1.3 with rustls' suites. A pair that cannot be used never
 //! replaces one that can (DESIGN.md invariant 6).
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use notify_debouncer_full::notify::{self, RecommendedWatcher, RecursiveMode};
+use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,13 +22,28 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use tokio_rustls::TlsAcceptor;
 
+use super::certificate;
 use super::session::TlsState;
 use crate::config::Tls;
+use crate::limits;
 
 /// The pair in force, if there is one.
 pub struct Certificates {
     files: Tls,
-    current: ArcSwapOption<ServerConfig>,
+    current: ArcSwapOption<InForce>,
+}
+
+struct InForce {
+    config: Arc<ServerConfig>,
+    /// The server's own.
+    leaf: CertificateDer<'static>,
+    not_after: Timestamp,
+}
+
+/// Watches for as long as it lives.
+#[derive(Debug)]
+pub struct Watch {
+    _debouncer: Debouncer<RecommendedWatcher, RecommendedCache>,
 }
 
 /// Why a pair cannot be used.
@@ -45,6 +65,8 @@ pub enum CertificateError {
         key: PathBuf,
         reason: String,
     },
+    #[error("{} and {} are gone", certificate.display(), key.display())]
+    Gone { certificate: PathBuf, key: PathBuf },
     #[error("{}: cannot vouch for clients: {reason}", path.display())]
     ClientCa { path: PathBuf, reason: String },
 }
@@ -63,11 +85,86 @@ impl Certificates {
     /// Reads the files again. New handshakes use the new pair, running sessions keep theirs.
     /// After an error, or with both files gone, the old pair stays in force.
     pub fn reload(&self) -> Result<(), CertificateError> {
-        if self.files.certificate.exists() || self.files.key.exists() {
-            let config = server_config(&self.files)?;
-            self.current.store(Some(Arc::new(config)));
+        let (certificate, key) = (&self.files.certificate, &self.files.key);
+        if certificate.exists() || key.exists() {
+            let pair = read_pair(&self.files)?;
+            self.current.store(Some(Arc::new(pair)));
+        } else if self.is_available() {
+            return Err(CertificateError::Gone {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            });
         }
         Ok(())
+    }
+
+    /// Reloads whenever what the files say changes, and tells `report` what came of it (on a
+    /// thread of its own). Their folders are watched, because renewals replace files and links:
+    /// certbot the link in `live/`, Kubernetes the link `..data` beside the files.
+    pub fn watch(
+        self: &Arc<Self>,
+        report: impl Fn(Result<(), CertificateError>) + Send + 'static,
+    ) -> Result<Watch, notify::Error> {
+        let mut seen = self.fingerprint();
+        let certificates = Arc::downgrade(self);
+        let quiet = limits::CERTIFICATE_QUIET;
+        let mut debouncer = new_debouncer(quiet, None, move |_: DebounceEventResult| {
+            let Some(certificates) = certificates.upgrade() else {
+                return;
+            };
+            let now = certificates.fingerprint();
+            if std::mem::replace(&mut seen, now) != now {
+                report(certificates.reload());
+            }
+        })?;
+        let files = [
+            Some(&self.files.certificate),
+            Some(&self.files.key),
+            self.files.client_ca.as_ref(),
+        ];
+        let folders: BTreeSet<&Path> = files
+            .into_iter()
+            .flatten()
+            .filter_map(|file| file.parent())
+            .map(|folder| match folder.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => folder,
+            })
+            .filter(|folder| folder.is_dir())
+            .collect();
+        for folder in folders {
+            debouncer.watch(folder, RecursiveMode::NonRecursive)?;
+        }
+        Ok(Watch {
+            _debouncer: debouncer,
+        })
+    }
+
+    /// Changes with the content of any of the files, and when one comes or goes.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let files = &self.files;
+        for file in [&files.certificate, &files.key] {
+            std::fs::read(file).ok().hash(&mut hasher);
+        }
+        let authorities = files.client_ca.as_ref();
+        authorities
+            .and_then(|file| std::fs::read(file).ok())
+            .hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// When clients begin to refuse the chain in force.
+    pub fn not_after(&self) -> Option<Timestamp> {
+        self.current.load().as_ref().map(|pair| pair.not_after)
+    }
+
+    /// Would a client that connects to `name` take the certificate in force?
+    pub fn is_for(&self, name: &str) -> bool {
+        let current = self.current.load();
+        current
+            .as_ref()
+            .is_some_and(|pair| certificate::is_for(&pair.leaf, name))
     }
 
     /// TLS can be offered.
@@ -76,7 +173,10 @@ impl Certificates {
     }
 
     pub(super) fn acceptor(&self) -> Option<TlsAcceptor> {
-        self.current.load_full().map(TlsAcceptor::from)
+        let current = self.current.load();
+        current
+            .as_ref()
+            .map(|pair| TlsAcceptor::from(Arc::clone(&pair.config)))
     }
 }
 
@@ -106,8 +206,26 @@ pub(super) fn state_of(connection: &ServerConnection) -> TlsState {
     }
 }
 
-fn server_config(files: &Tls) -> Result<ServerConfig, CertificateError> {
+fn read_pair(files: &Tls) -> Result<InForce, CertificateError> {
     let chain = read_certificates(&files.certificate)?;
+    let (Some(leaf), Ok(not_after)) = (chain.first().cloned(), certificate::not_after(&chain))
+    else {
+        return Err(CertificateError::Empty {
+            path: files.certificate.clone(),
+        });
+    };
+    let config = Arc::new(server_config(files, chain)?);
+    Ok(InForce {
+        config,
+        leaf,
+        not_after,
+    })
+}
+
+fn server_config(
+    files: &Tls,
+    chain: Vec<CertificateDer<'static>>,
+) -> Result<ServerConfig, CertificateError> {
     let key = read(&files.key)?;
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| CertificateError::NotPem {
         path: files.key.clone(),

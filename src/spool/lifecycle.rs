@@ -124,7 +124,8 @@ pub fn path(decision: &Decision) -> Path {
     Path::Send(Sending {
         status: alert.status,
         external_id: alert.external_id.clone(),
-        escalate: decision.escalate,
+        // What was not understood is never taken for a repeat (DESIGN.md invariant 3).
+        escalate: decision.escalate || decision.degraded,
         hold: decision.hold.filter(|_| alert.status == Status::New),
     })
 }

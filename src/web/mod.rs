@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -76,20 +76,7 @@ fn router(shown: Arc<Shown>) -> Router {
 
 /// HTTP Basic with any user name; the password is compared in constant time.
 async fn guard(State(shown): State<Arc<Shown>>, request: Request, next: Next) -> Response {
-    let Some(password) = &shown.password else {
-        return next.run(request).await;
-    };
-    let given = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Basic "))
-        .and_then(|encoded| BASE64.decode(encoded.trim()).ok())
-        .and_then(|pair| {
-            let at = pair.iter().position(|byte| *byte == b':')?;
-            pair.get(at + 1..).map(<[u8]>::to_vec)
-        })
-        .unwrap_or_default();
-    if bool::from(given.ct_eq(password.expose_secret().as_bytes())) {
+    if is_allowed(&shown, request.headers()) {
         return next.run(request).await;
     }
     let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"mailbell\"")];
@@ -101,7 +88,25 @@ async fn guard(State(shown): State<Arc<Shown>>, request: Request, next: Next) ->
         .into_response()
 }
 
-async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, Json<Value>) {
+fn is_allowed(shown: &Shown, headers: &HeaderMap) -> bool {
+    let Some(password) = &shown.password else {
+        return true;
+    };
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Basic "))
+        .and_then(|encoded| BASE64.decode(encoded.trim()).ok())
+        .and_then(|pair| {
+            let at = pair.iter().position(|byte| *byte == b':')?;
+            pair.get(at + 1..).map(<[u8]>::to_vec)
+        })
+        .unwrap_or_default();
+    given.ct_eq(password.expose_secret().as_bytes()).into()
+}
+
+/// Without the password only which components have a problem: the texts may name mails and repeat
+/// what others said.
+async fn ready(State(shown): State<Arc<Shown>>, headers: HeaderMap) -> (StatusCode, Json<Value>) {
     let entries = shown.health.entries();
     let mut warnings = listed(&entries.warnings);
     let dead = Filter {
@@ -117,7 +122,12 @@ async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, Json<Value>) {
         })),
         Err(error) => warnings.push(json!({ "component": "spool", "problem": error.to_string() })),
     }
-    let problems = listed(&entries.problems);
+    let mut problems = listed(&entries.problems);
+    if !is_allowed(&shown, &headers) {
+        for entry in problems.iter_mut().chain(&mut warnings) {
+            entry["problem"] = Value::Null;
+        }
+    }
     let status = if problems.is_empty() {
         StatusCode::OK
     } else {

@@ -21,7 +21,11 @@ const TEAM: &[(&str, &str)] = &[
 ];
 
 fn with(pairs: &[(&str, &str)]) -> Result<Loaded, String> {
-    let all: Vec<_> = TEAM.iter().chain(pairs).copied().collect();
+    let all: Vec<_> = {
+        let given = |name: &str| pairs.iter().any(|(other, _)| *other == name);
+        let defaults = TEAM.iter().filter(|(name, _)| !given(name));
+        defaults.chain(pairs).copied().collect()
+    };
     config::load(None, &environment(&all)).map_err(|refused| {
         refused
             .problems
@@ -88,12 +92,30 @@ fn the_sample_file_loads_and_says_the_defaults() {
 }
 
 #[test]
+fn the_sample_file_names_every_key() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("mailbell.toml");
+    let text = std::fs::read_to_string(sample).unwrap();
+    let schema = config::schema();
+    let mut missing = Vec::new();
+    let mut sections = vec![schema["properties"].clone()];
+    let named = schema["$defs"].as_object().unwrap().values();
+    sections.extend(named.map(|section| section["properties"].clone()));
+    for keys in sections.iter().filter_map(|section| section.as_object()) {
+        missing.extend(keys.keys().filter(|key| {
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            !words.into_iter().any(|word| word == key.as_str())
+        }));
+    }
+    assert!(missing.is_empty(), "not in mailbell.toml: {missing:?}");
+}
+
+#[test]
 fn the_environment_overrides_in_json_or_plain() {
     let config = with(&[
         ("MAILBELL__HOSTNAME", "gw.example"),
         ("MAILBELL__SMTP__LISTEN", "127.0.0.1:25,[::1]:25"),
         ("MAILBELL__SMTP__ALLOW", r#"["10.0.0.0/8", "::1"]"#),
-        ("MAILBELL__SMTP__REQUIRE_TLS", "true"),
+        ("MAILBELL__SMTP__LENIENT", "false"),
         ("MAILBELL__SMTP__SIZE_MAX", "1048576"),
         ("MAILBELL__RETRY__GIVE_UP", "1h"),
         ("MAILBELL_CONFIG", "not a key"),
@@ -103,7 +125,7 @@ fn the_environment_overrides_in_json_or_plain() {
     assert_eq!(config.hostname, "gw.example");
     assert_eq!(config.smtp.listen.len(), 2);
     assert_eq!(config.smtp.allow.len(), 2);
-    assert!(config.smtp.require_tls);
+    assert!(!config.smtp.lenient);
     assert_eq!(config.smtp.size_bytes_max, 1_048_576);
     assert_eq!(config.retry.give_up.as_secs(), 3600);
     let team = &config.teams[0];
@@ -130,5 +152,13 @@ fn a_problem_with_a_variable_names_it_and_hides_its_value() {
 
 #[test]
 fn secrets_are_not_in_the_debug_form() {
-    assert!(!format!("{:?}", with(&[]).unwrap()).contains("123456"));
+    let pairs = [
+        ("MAILBELL__TEAM__0__WEBHOOK_SECRET", "LEAK1"),
+        ("MAILBELL__TEAM__0__RELAY_TO", "LEAK2@mail.signl4.example"),
+        ("MAILBELL__RELAY__URL", "smtp://user:LEAK3@127.0.0.1:25"),
+        ("MAILBELL__SIGNL4__PROXY", "http://user:LEAK4@proxy.example"),
+        ("MAILBELL__WEB__PASSWORD", "LEAK5"),
+    ];
+    let shown = format!("{:?}", with(&pairs).unwrap());
+    assert!(!shown.contains("LEAK"), "{shown}");
 }

@@ -40,7 +40,12 @@ impl Gateway {
     /// Starts on the configuration in `folder` and waits until it says that it is ready.
     pub fn start(folder: &Path) -> Gateway {
         let file = folder.join("mailbell.toml");
-        let mut child = mailbell(&["--config", &file.to_string_lossy(), "serve"])
+        Gateway::run(mailbell(&["--config", &file.to_string_lossy(), "serve"]))
+    }
+
+    /// Whatever command ends up as `mailbell serve`.
+    pub fn run(mut command: Command) -> Gateway {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

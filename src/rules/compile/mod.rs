@@ -9,7 +9,9 @@ use std::collections::HashSet;
 use indexmap::IndexMap;
 use toml::Spanned;
 
+use super::customer::Marks;
 use super::field::{Field, S4_LINES};
+use super::label;
 use super::matcher::Gates;
 use super::pattern::{self, Defines, Pattern};
 use super::ruleset::{AlertTemplates, RuleSet, Source, Test};
@@ -112,20 +114,24 @@ impl Compiler<'_> {
         }
         let mut labels: HashSet<String> = fields.iter().flat_map(labels_of).collect();
         labels.extend(S4_LINES.iter().map(|(label, _)| (*label).to_owned()));
-        let after = self.patterns(
-            &written.source.customer_text_after,
-            "source.customer_text_after",
-        );
+        let after = &written.source.customer_text_after;
+        let headings = written.source.customer_headings.0.iter();
+        let marks = Marks {
+            after: self.patterns(after, "source.customer_text_after"),
+            headings: headings
+                .map(|heading| label::normal(heading.get_ref()))
+                .collect(),
+            labels,
+        };
         let alert = self.alert(&written.alert, "alert", &AlertTemplates::default());
         let rules = self.rules(&written.rule, &alert);
         Source {
             file: self.file.clone(),
             name: written.source.name,
             on_unmatched: written.source.on_unmatched,
-            customer_text_after: after,
+            marks,
             gates: Gates(gates),
             fields,
-            labels,
             rules,
             alert,
             tests: self.tests(written.test, read_mail),

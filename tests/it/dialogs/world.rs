@@ -24,6 +24,7 @@ impl Default for World {
             smtp: Smtp {
                 listen: Vec::new(),
                 listen_tls: Vec::new(),
+                proxy_from: Vec::new(),
                 allow: vec!["127.0.0.0/8".parse().unwrap()],
                 users: Vec::new(),
                 require_tls: false,
@@ -198,6 +199,22 @@ impl Pair {
         std::fs::write(&files.certificate, made.cert.pem()).unwrap();
         std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
         made.cert.der().clone()
+    }
+
+    /// The same with an end, and a start long ago.
+    pub fn write_until(files: &Tls, end: jiff::Timestamp) {
+        Pair::write_for(files, HOSTNAME, end);
+    }
+
+    pub fn write_for(files: &Tls, name: &str, end: jiff::Timestamp) {
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let since_epoch = std::time::Duration::from_secs(end.as_second().try_into().unwrap());
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_epoch;
+        params.not_before = params.not_after - std::time::Duration::from_secs(400 * 24 * 3600);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = params.self_signed(&key).unwrap();
+        std::fs::write(&files.certificate, made.pem()).unwrap();
+        std::fs::write(&files.key, key.serialize_pem()).unwrap();
     }
 
     pub fn load(&self) -> Arc<Certificates> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use mailbell::limits;
 use mailbell::smtp::session::CloseReason;
 use mailbell::smtp::stats::TurnedAway;
 use tokio::io::{AsyncWriteExt, BufReader};
@@ -142,4 +143,36 @@ async fn the_end_of_service_does_not_wait_for_ever() {
     let sink = Arc::clone(&gateway.sink);
     gateway.ended().await;
     assert_eq!(sink.mails(), []);
+}
+
+#[tokio::test]
+async fn the_name_in_ehlo_is_kept_to_its_bound() {
+    let gateway = Gateway::start(&World::default(), no_certificates()).await;
+    let mut client = gateway.connect().await;
+    client.expect("220").await;
+    let name = "a".repeat(limits::SMTP_HELO_BYTES_MAX + 50);
+    client.say(&format!("EHLO {name}\r\n"), "250").await;
+    client.begin_data().await;
+    client.say("x\r\n.\r\n", "250").await;
+    assert_eq!(
+        gateway.sink.mails()[0].helo.len(),
+        limits::SMTP_HELO_BYTES_MAX
+    );
+}
+
+#[tokio::test]
+async fn one_mail_of_the_largest_size_always_has_room() {
+    let mut world = World::default();
+    world.smtp.size_bytes_max = limits::SMTP_MEMORY_BYTES_MAX;
+    let gateway = Gateway::start(&world, no_certificates()).await;
+    let mut client = gateway.greeted().await;
+    let whole = limits::SMTP_MEMORY_BYTES_MAX;
+    client
+        .say(&format!("MAIL FROM:<> SIZE={whole}\r\n"), "250")
+        .await;
+    let more = whole + 1;
+    client.say("RSET\r\n", "250").await;
+    client
+        .say(&format!("MAIL FROM:<> SIZE={more}\r\n"), "552 5.3.4")
+        .await;
 }

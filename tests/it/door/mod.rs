@@ -1,7 +1,12 @@
 //! The listener over real sockets: real clients, bounds, time, TLS, the end of service.
 
 mod bounds;
+mod clients;
+mod named;
+mod page;
+mod proxy;
 mod tls;
+mod waits;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +15,7 @@ use std::time::Duration;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use mailbell::smtp::MailSink;
 use mailbell::smtp::listener::{Door, Listeners, serve};
 use mailbell::smtp::tls::Certificates;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
@@ -37,8 +43,28 @@ impl Gateway {
 
     async fn draining(world: &World, certificates: Arc<Certificates>, drain: Duration) -> Gateway {
         let sink = Sink::new();
+        Gateway::open(world, certificates, drain, sink.clone(), sink).await
+    }
+
+    /// With another store; `sink` stays empty.
+    async fn storing(
+        world: &World,
+        certificates: Arc<Certificates>,
+        store: Arc<dyn MailSink>,
+    ) -> Gateway {
+        let drain = Duration::from_secs(10);
+        Gateway::open(world, certificates, drain, Sink::new(), store).await
+    }
+
+    async fn open(
+        world: &World,
+        certificates: Arc<Certificates>,
+        drain: Duration,
+        sink: Arc<Sink>,
+        store: Arc<dyn MailSink>,
+    ) -> Gateway {
         let stop = CancellationToken::new();
-        let door = Door::new(HOSTNAME, &world.smtp, &teams(), certificates, sink.clone());
+        let door = Door::new(HOSTNAME, &world.smtp, &teams(), certificates, store);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut listeners = Listeners::default();
@@ -127,6 +153,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.say("RCPT TO:<ops@alerts.example>\r\n", "250").await;
         self.say("DATA\r\n", "354").await;
     }
+}
+
+/// Moves the clock second by second until `done`, which must come when `limit` is over, not
+/// before. Between two seconds the sockets are polled, so that what they bring is taken in.
+async fn pass(limit: Duration, done: impl Fn() -> bool) {
+    const STEP: Duration = Duration::from_secs(1);
+    let polled = async || {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    polled().await;
+    tokio::time::pause();
+    let mut passed = Duration::ZERO;
+    while !done() {
+        assert!(passed <= limit, "more than {limit:?} have passed");
+        tokio::time::advance(STEP).await;
+        passed += STEP;
+        polled().await;
+    }
+    tokio::time::resume();
+    assert!(passed >= limit, "{passed:?} instead of {limit:?}");
 }
 
 fn envelope() -> lettre::address::Envelope {

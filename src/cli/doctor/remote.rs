@@ -1,0 +1,274 @@
+//! What others say: names, ports, SIGNL4, the relay. Everything is bounded in time.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::net::NetError;
+use hickory_resolver::proto::rr::RData;
+use rustls::pki_types::ServerName;
+use secrecy::ExposeSecret;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::{Finding, ok};
+use crate::config::{Config, Relay};
+use crate::deliver::{relay as mail_out, signl4 as webhook};
+use crate::web;
+
+/// For one question to one other. A server that needs longer is no help to an alert.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const ANSWER_BYTES_MAX: u64 = 1024;
+
+/// The gateway's own name, and the domains that it takes mail for.
+pub(super) async fn names(config: &Config) -> Vec<Finding> {
+    let check = "dns";
+    let listeners = config.smtp.listen.iter().chain(&config.smtp.listen_tls);
+    if listeners
+        .into_iter()
+        .all(|address| address.ip().is_loopback())
+    {
+        let found = "not asked: the gateway listens on this machine only";
+        return vec![ok(check, &config.hostname, found)];
+    }
+    let resolver = match resolver() {
+        Ok(resolver) => resolver,
+        Err(error) => {
+            return vec![ok(check, "/etc/resolv.conf", error).warn("no name can be looked up")];
+        }
+    };
+    let domains: BTreeSet<&str> = config
+        .teams
+        .iter()
+        .flat_map(|team| &team.addresses)
+        .filter_map(|address| Some(address.rsplit_once('@')?.1))
+        .collect();
+    let mut findings = vec![own_name(&resolver, &config.hostname).await];
+    for domain in domains {
+        findings.push(mail_exchanger(&resolver, domain, &config.hostname).await);
+    }
+    findings
+}
+
+fn resolver() -> Result<TokioResolver, NetError> {
+    let mut builder = TokioResolver::builder_tokio()?;
+    let options = builder.options_mut();
+    options.timeout = PATIENCE / 2;
+    options.attempts = 1;
+    builder.build()
+}
+
+async fn own_name(resolver: &TokioResolver, hostname: &str) -> Finding {
+    let looked = timeout(PATIENCE, resolver.lookup_ip(absolute(hostname))).await;
+    match looked {
+        Ok(Ok(addresses)) => {
+            let addresses: Vec<_> = addresses
+                .iter()
+                .map(|address| address.to_string())
+                .collect();
+            ok("dns", hostname, format!("is {}", addresses.join(", ")))
+        }
+        Ok(Err(error)) => ok("dns", hostname, what(&error))
+            .warn("senders find the gateway by this name: publish A or AAAA for it"),
+        Err(_) => ok("dns", hostname, "no answer in time").warn("look at /etc/resolv.conf"),
+    }
+}
+
+async fn mail_exchanger(resolver: &TokioResolver, domain: &str, hostname: &str) -> Finding {
+    let advice = format!("mail for {domain} gets here only with: {domain}. IN MX 10 {hostname}.");
+    match timeout(PATIENCE, resolver.mx_lookup(absolute(domain))).await {
+        Ok(Ok(answer)) => {
+            let exchangers: Vec<String> = answer
+                .answers()
+                .iter()
+                .filter_map(|record| match &record.data {
+                    RData::MX(mx) => Some(mx.exchange.to_utf8().trim_end_matches('.').to_owned()),
+                    _ => None,
+                })
+                .collect();
+            let found = ok("dns", domain, format!("MX {}", exchangers.join(", ")));
+            match exchangers
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(hostname))
+            {
+                true => found,
+                false => found.warn(format!("{advice} (unless one of these relays to it)")),
+            }
+        }
+        Ok(Err(error)) if domain.eq_ignore_ascii_case(hostname) && !error.is_nx_domain() => {
+            ok("dns", domain, "has no MX, so its A or AAAA counts")
+        }
+        Ok(Err(error)) => ok("dns", domain, what(&error)).warn(advice),
+        Err(_) => ok("dns", domain, "no answer in time").warn("look at /etc/resolv.conf"),
+    }
+}
+
+/// With the dot at the end no search list applies.
+fn absolute(name: &str) -> String {
+    format!("{}.", name.trim_end_matches('.'))
+}
+
+fn what(error: &NetError) -> String {
+    match (error.is_nx_domain(), error.is_no_records_found()) {
+        (true, _) => "this name does not exist".to_owned(),
+        (false, true) => "no such record".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Each listener answers as ours, or its port is free.
+pub(super) async fn ports(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for address in &config.smtp.listen {
+        let peer = web::reachable(*address);
+        let proxied = config
+            .smtp
+            .proxy_from
+            .iter()
+            .any(|net| net.contains(&peer.ip()));
+        let opening: &[u8] = if proxied { b"PROXY UNKNOWN\r\n" } else { b"" };
+        let wanted = format!("220 {} ", config.hostname);
+        findings.push(port("smtp.listen", *address, opening, &wanted).await);
+    }
+    for address in &config.smtp.listen_tls {
+        findings.push(port("smtp.listen_tls", *address, b"", "").await);
+    }
+    let request = b"GET /healthz HTTP/1.1\r\nHost: mailbell\r\nConnection: close\r\n\r\n";
+    findings.push(port("web.listen", config.web.listen, request, "HTTP/1.1 200").await);
+    findings
+}
+
+/// `wanted` empty: whoever takes the connection is taken for the gateway.
+async fn port(key: &str, address: SocketAddr, opening: &[u8], wanted: &str) -> Finding {
+    let about = format!("{key} {address}");
+    match timeout(PATIENCE, TcpStream::connect(web::reachable(address))).await {
+        Ok(Ok(stream)) if wanted.is_empty() => {
+            drop(stream);
+            ok("port", about, "is listened on (TLS, not looked into)")
+        }
+        Ok(Ok(stream)) => match timeout(PATIENCE, ask(stream, opening)).await {
+            Ok(Ok(line)) if line.starts_with(wanted) => ok("port", about, "the gateway answers"),
+            Ok(Ok(line)) => ok("port", about, format!("answers {line:?}")).fail(format!(
+                "another program has this port (wanted {wanted:?}): stop it, or change {key}"
+            )),
+            _ => ok("port", about, "taken, but nothing is said").fail(format!(
+                "another program has this port: stop it, or change {key}"
+            )),
+        },
+        _ => unbound(key, about, address).await,
+    }
+}
+
+async fn unbound(key: &str, about: String, address: SocketAddr) -> Finding {
+    match TcpListener::bind(address).await {
+        Ok(_) => ok("port", about, "free; the gateway is not running"),
+        Err(error) => {
+            let finding = ok("port", about, format!("cannot be bound: {error}"));
+            finding.fail(match error.kind() {
+                ErrorKind::PermissionDenied => {
+                    "ports below 1024 need CAP_NET_BIND_SERVICE, which packaging/mailbell.service gives"
+                        .to_owned()
+                }
+                ErrorKind::AddrNotAvailable => {
+                    format!("no interface of this machine has this address: change {key}")
+                }
+                _ => format!("another program has this port: stop it, or change {key}"),
+            })
+        }
+    }
+}
+
+async fn ask(mut stream: TcpStream, opening: &[u8]) -> std::io::Result<String> {
+    stream.write_all(opening).await?;
+    let mut line = String::new();
+    let mut answer = BufReader::new(stream).take(ANSWER_BYTES_MAX);
+    answer.read_line(&mut line).await?;
+    Ok(line.trim_end().to_owned())
+}
+
+/// A connection with TLS to where alerts go. No request is made, so no event is raised.
+pub(super) async fn signl4(config: &Config, environment: &[(String, String)]) -> Finding {
+    let signl4 = &config.signl4;
+    // From the environment as reqwest reads it; its exceptions (NO_PROXY) are not looked at.
+    let from_environment = || {
+        let wanted = ["https_proxy", "all_proxy"];
+        environment
+            .iter()
+            .find(|(name, value)| {
+                wanted.contains(&name.to_lowercase().as_str()) && !value.is_empty()
+            })
+            .map(|(_, value)| value.as_str())
+    };
+    let configured = signl4.proxy.as_ref().map(|proxy| proxy.expose_secret());
+    let proxy = configured.or_else(from_environment);
+    let target = proxy.unwrap_or(&signl4.url);
+    let advice = "alerts wait in the spool until it can be reached: look at firewall, signl4.proxy and signl4.ca_file";
+    let Ok(url) = reqwest::Url::parse(target) else {
+        return ok("signl4", "signl4.url", "is no URL").fail("the default is the right one");
+    };
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return ok("signl4", "signl4.url", "has no host").fail("the default is the right one");
+    };
+    let about = format!("{host}:{port}");
+    let tls = proxy.is_none() && url.scheme() == "https";
+    let reach = async {
+        let stream = TcpStream::connect((host.trim_matches(['[', ']']), port))
+            .await
+            .map_err(|error| error.to_string())?;
+        if tls {
+            let trust = webhook::trust(signl4).map_err(|error| error.to_string())?;
+            let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
+            tokio_rustls::TlsConnector::from(Arc::new(trust))
+                .connect(name, stream)
+                .await
+                .map_err(|error| error.to_string())?;
+        }
+        Ok::<_, String>(())
+    };
+    match timeout(PATIENCE, reach).await {
+        Ok(Ok(())) if proxy.is_some() => ok(
+            "signl4",
+            about,
+            "the proxy answers; what is behind it was not asked",
+        ),
+        Ok(Ok(())) if tls => ok("signl4", about, "answers, and its certificate is trusted"),
+        Ok(Ok(())) => ok("signl4", about, "answers, without TLS"),
+        Ok(Err(error)) => ok("signl4", about, error).fail(advice),
+        Err(_) => ok("signl4", about, "no answer in time").fail(advice),
+    }
+}
+
+/// Greeting, EHLO, TLS and AUTH as the URL has them, then NOOP.
+pub(super) async fn relay(config: &Config) -> Option<Finding> {
+    let relay = config.relay.as_ref()?;
+    let about = host_of(relay);
+    let advice =
+        "teams with the transport `relay` are not told until it answers: look at relay.url";
+    let test = async {
+        let client = mail_out::Client::new(relay).map_err(|error| error.to_string())?;
+        client.answers().await
+    };
+    Some(match timeout(PATIENCE, test).await {
+        Ok(Ok(())) => ok("relay", about, "answers"),
+        Ok(Err(error)) => ok("relay", about, error).fail(advice),
+        Err(_) => ok("relay", about, "no answer in time").fail(advice),
+    })
+}
+
+/// The URL may hold a password: only its host and port are shown.
+fn host_of(relay: &Relay) -> String {
+    let url = reqwest::Url::parse(relay.url.expose_secret());
+    let host = url.as_ref().ok().and_then(|url| {
+        let port = url
+            .port()
+            .map(|port| format!(":{port}"))
+            .unwrap_or_default();
+        Some(format!("{}{port}", url.host_str()?))
+    });
+    host.unwrap_or_else(|| "relay.url".to_owned())
+}
