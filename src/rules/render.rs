@@ -47,7 +47,7 @@ impl Rendering<'_> {
                 false => cut(&title, limits::ALERT_TITLE_CHARS_MAX),
                 true => raw_subject(self.mail.message),
             },
-            message: match summary::without_repeats(&message, self.values) {
+            message: match message.trim() {
                 "" => excerpt(&summary::of(self.mail, self.values)),
                 message => cut(message, limits::ALERT_MESSAGE_CHARS_MAX),
             },
@@ -160,7 +160,10 @@ impl Rendering<'_> {
     /// A field of the mail, else what every mail has.
     fn value(&self, name: &str) -> Option<Cow<'_, str>> {
         if let Some(value) = self.values.raw(name) {
-            return Some(value.into());
+            return Some(match name {
+                "description" => summary::without_repeats(value, self.values).into(),
+                _ => value.into(),
+            });
         }
         let mail = self.mail;
         let text = match name {
@@ -175,7 +178,7 @@ impl Rendering<'_> {
             "description" if mail.customer_text.is_empty() => {
                 return Some(summary::of(mail, self.values).into());
             }
-            "description" => mail.customer_text,
+            "description" => summary::without_repeats(mail.customer_text, self.values),
             "attachments" => return Some(mail.message.attachments.join(", ").into()),
             "reverse_path" => &mail.envelope.reverse_path,
             "forward_path" => &mail.envelope.forward_path,
