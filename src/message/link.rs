@@ -13,6 +13,14 @@ use super::transfer;
 static URL: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"https?://[^\s<>"]+"#).expect("a literal pattern"));
 
+/// `[words](https://target)`, as desks write it that make the plain text from Markdown.
+static MARKDOWN: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r#"\[(?<words>[^\[\]\n]{1,200})\]\((?<target>https?://[^\s<>"()]+(?:\([^\s<>"()]*\)[^\s<>"()]*)*)(?: "[^"\n]*")?\)"#,
+    )
+    .expect("a literal pattern")
+});
+
 /// Wrappers whose target is one percent-encoded parameter: part of the host, the parameter.
 const WRAPPERS: &[(&str, &str)] = &[
     ("safelinks.protection.outlook.", "url"),
@@ -74,7 +82,8 @@ pub fn unwrap_all(text: &str) -> Cow<'_, str> {
     if !text.contains("://") {
         return Cow::Borrowed(text);
     }
-    let spaced = space_before_brackets(text);
+    let plain = MARKDOWN.replace_all(text, "$words <$target>");
+    let spaced = space_before_brackets(&plain);
     Cow::Owned(
         URL.replace_all(&spaced, |found: &regex::Captures<'_>| {
             unwrap(found.get(0).map_or("", |url| url.as_str())).into_owned()

@@ -40,10 +40,11 @@ mod quoted;
 mod read;
 mod robots;
 mod stacked;
-mod subject;
+pub mod subject;
 mod text;
 mod transfer;
 
+pub use lines::label;
 pub use read::read;
 
 use serde::Serialize;

@@ -149,7 +149,19 @@ fn mark_quotations(lines: &[Line], prefix: Prefix, apart: &mut [bool]) {
             .skip(end)
             .find(|(_, line)| !line.is_blank());
         let depth = line.depth;
-        if let Some((quoted, next)) = next
+        if begins_quotation(lines, at) {
+            // It says in the quotation whom and when it quotes: a desk's own history.
+            let run = lines
+                .iter()
+                .skip(at)
+                .take_while(|line| line.is_blank() || line.depth >= depth)
+                .count();
+            apart
+                .iter_mut()
+                .take(at + run)
+                .skip(at)
+                .for_each(|apart| *apart = true);
+        } else if let Some((quoted, next)) = next
             && (next.cited || next.depth > depth)
         {
             let run = lines
@@ -167,6 +179,18 @@ fn mark_quotations(lines: &[Line], prefix: Prefix, apart: &mut [bool]) {
             return;
         }
     }
+}
+
+/// Whether the line is the first of a quotation and bears a date.
+fn begins_quotation(lines: &[Line], at: usize) -> bool {
+    let depth = lines.get(at).map_or(0, |line| line.depth);
+    let above = lines.get(..at).unwrap_or_default();
+    let outside = above.iter().rev().find(|line| !line.is_blank());
+    depth > 0
+        && outside.is_some_and(|line| line.depth < depth)
+        && lines
+            .get(at)
+            .is_some_and(|line| ATTRIBUTION_BEGINS.is_match(&line.text))
 }
 
 /// The line behind an attribution that begins at `at`; mail programs wrap it over up to three.

@@ -60,7 +60,7 @@ static DELAYED: LazyLock<Regex> = LazyLock::new(|| {
 
 static FORWARDING: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
-        r"(?i)forwarding confirmation|weiterleitungsbestätigung|bestätigung der (?:gmail-)?weiterleitung|doorstuurbevestiging|bevestiging (?:van|voor) doorstur|confirmation de (?:la )?(?:transfert|redirection)",
+        r"(?i)forwarding confirmation|^(?:please )?(?:confirm|verify) (?:your |the )?(?:e-?mail )?forwarding|forwarding address (?:confirmation|verification)|^(?:bitte )?(?:bestätigen sie )?(?:ihre |die )?weiterleitungsadresse|^bevestig (?:uw |je |het )?doorstuur|weiterleitungsbestätigung|bestätigung der (?:gmail-)?weiterleitung|doorstuurbevestiging|bevestiging (?:van|voor) doorstur|confirmation de (?:la )?(?:transfert|redirection)",
     )
     .expect("a literal pattern")
 });

@@ -26,6 +26,8 @@ pub struct Field {
     pub map: IndexMap<String, String>,
     /// In lower case.
     pub none: Vec<String>,
+    /// What a regex without a label must not take.
+    pub never: Option<Pattern>,
 }
 
 /// One try: the value behind one of `labels`, or the whole part; of that, what `regex` takes.
@@ -37,6 +39,8 @@ pub struct Take {
     pub block: bool,
     pub regex: Option<Pattern>,
     pub last: bool,
+    /// The value counts only where it stands in this part as well.
+    pub also_in: Option<Part>,
 }
 
 /// The fields that stand in X-S4-* lines, with the label in normal form.
@@ -58,7 +62,7 @@ pub fn extract(fields: &[Field], marks: &Marks, mail: &Mail<'_>, record: &mut Re
         false => Vec::new(),
     };
     let mut seen = Seen {
-        own: Labels::new(mail.own_text, known),
+        own: Labels::new(mail.own_text, known).own(known, mail.raw_subject(), mail.is_answer()),
         below: below.iter().map(|text| Labels::new(text, known)).collect(),
         known,
         mail,
@@ -132,7 +136,25 @@ impl Seen<'_, '_> {
                     value.and_then(|value| self.inner(field, take, value, record))
                 }
             };
-            if let Some(value) = text.and_then(|text| field.accept(&text, record)) {
+            let Some(text) = text else { continue };
+            if let Some(never) = &field.never
+                && take.labels.is_empty()
+                && never.is_match(&text)
+            {
+                record.say(|| format!("- {} is refused by {never}", quoted(&text)));
+                continue;
+            }
+            if let Some(part) = &take.also_in
+                && !self
+                    .mail
+                    .part(part)
+                    .iter()
+                    .any(|other| other.contains(&text))
+            {
+                record.say(|| format!("- {} does not stand in {part}", quoted(&text)));
+                continue;
+            }
+            if let Some(value) = field.accept(&text, record) {
                 return Some(value);
             }
         }

@@ -7,6 +7,8 @@
 
 use std::collections::HashSet;
 
+use super::block;
+
 /// Bytes of a label behind a column mark.
 const LABEL_BYTES_MAX: usize = 100;
 
@@ -21,7 +23,17 @@ pub struct Entry<'a> {
     pub value: &'a str,
     /// The index of the line in the text.
     line: usize,
+    /// Labelled lines with no other text between them have the same number.
+    pub block: usize,
 }
+
+/// Words of an unknown label between the fields of a template; a sentence has more.
+const LABEL_WORDS_MAX: usize = 3;
+
+/// What a table of changes puts before the label of a value that holds from now on.
+const NEW: [&str; 8] = [
+    "new", "neu", "neue", "neuer", "neues", "nieuw", "nieuwe", "current",
+];
 
 /// A text's label lines, found once and asked often.
 #[derive(Debug, Clone, Default)]
@@ -36,17 +48,42 @@ impl<'a> Labels<'a> {
     pub fn new(text: &'a str, known: &HashSet<String>) -> Labels<'a> {
         let lines: Vec<&str> = text.lines().collect();
         let mut entries = Vec::new();
+        let mut block = 0;
         for (index, line) in lines.iter().enumerate() {
-            if !is_continued(line) {
-                read_line(line, index, known, &mut entries);
+            if is_continued(line) || line.is_empty() {
+                continue;
+            }
+            let before = entries.len();
+            read_line(line, index, block, known, &mut entries);
+            let found = entries.get(before..).unwrap_or_default();
+            if !found.iter().any(|entry| is_field(entry, known)) {
+                block += 1;
             }
         }
         Labels { lines, entries }
     }
 
-    /// The value behind `label` (in normal form) where it first stands; `Some("")` where that is empty.
+    /// Without the lines that are not the notification's own; see [`block`].
+    pub fn own(mut self, known: &HashSet<String>, subject: &str, answer: bool) -> Labels<'a> {
+        let fields = |entry: &Entry<'a>| {
+            known.contains(&entry.label) || without_new(&entry.label, known).is_some()
+        };
+        self.entries = block::own(self.entries, fields, subject, answer);
+        self
+    }
+
+    /// The value behind `label` (in normal form) where it first stands; `Some("")` where that is
+    /// empty. If it stands nowhere, the one behind `New label`.
     pub fn value(&self, label: &str) -> Option<(&Entry<'a>, String)> {
-        let entry = self.entries.iter().find(|entry| entry.label == label)?;
+        let is_new = |entry: &&Entry<'_>| {
+            entry.label.len() > label.len()
+                && entry
+                    .label
+                    .strip_suffix(label)
+                    .is_some_and(|before| NEW.contains(&before))
+        };
+        let plain = self.entries.iter().find(|entry| entry.label == label);
+        let entry = plain.or_else(|| self.entries.iter().find(is_new))?;
         let mut value = entry.value.to_owned();
         if self.is_last_of_its_line(entry) {
             for line in self.below(entry).take_while(|line| is_continued(line)) {
@@ -95,6 +132,20 @@ pub fn normal(label: &str) -> String {
         .collect()
 }
 
+/// Whether a labelled line goes on with a block of fields.
+fn is_field(entry: &Entry<'_>, known: &HashSet<String>) -> bool {
+    known.contains(&entry.label)
+        || without_new(&entry.label, known).is_some()
+        || !entry.value.is_empty() && entry.spelled.split(' ').count() <= LABEL_WORDS_MAX
+}
+
+/// The known label behind a word for "new".
+fn without_new<'l>(label: &'l str, known: &HashSet<String>) -> Option<&'l str> {
+    NEW.iter()
+        .filter_map(|word| label.strip_prefix(word))
+        .find(|rest| known.contains(*rest))
+}
+
 fn is_continued(line: &str) -> bool {
     line.starts_with("  ")
 }
@@ -109,6 +160,7 @@ fn push_line(value: &mut String, line: &str) {
 fn read_line<'a>(
     line: &'a str,
     index: usize,
+    block: usize,
     known: &HashSet<String>,
     entries: &mut Vec<Entry<'a>>,
 ) {
@@ -124,6 +176,7 @@ fn read_line<'a>(
                     spelled: rest.trim(),
                     value: "",
                     line: index,
+                    block,
                 });
             }
             return;
@@ -140,6 +193,7 @@ fn read_line<'a>(
             spelled: spelled.trim(),
             value: value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '|' | '*' | '•')),
             line: index,
+            block,
         });
         match next {
             Some(at) => rest = after.split_at(at).1,

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::customer::Marks;
 use super::part::Part;
+use crate::message::subject::{self, Prefix};
 use crate::message::{Envelope, Mailbox, Message};
 
 /// One mail, or one ticket of a digest.
@@ -44,6 +45,16 @@ impl<'a> Mail<'a> {
             customer_text: divided.customer,
             may_go_on: divided.may_go_on,
         }
+    }
+
+    /// Whether it answers another mail, so that its text is a person's.
+    pub fn is_answer(&self) -> bool {
+        subject::strip(self.raw_subject()).1 == Prefix::Reply
+    }
+
+    /// The subject with its prefixes.
+    pub fn raw_subject(&self) -> &'a str {
+        self.message.header("subject").unwrap_or(self.subject)
     }
 
     /// What a regex may match in that part; several where a part has several forms or values.

@@ -9,6 +9,7 @@
 //! does so for each ticket of one mail. `selftest` and `lint` judge a set, [`explain`] shows how
 //! a decision came about.
 
+mod block;
 mod claim;
 mod compile;
 mod customer;
@@ -26,6 +27,7 @@ mod render;
 pub mod rulebook;
 mod ruleset;
 mod selftest;
+mod summary;
 mod template;
 mod values;
 mod written;

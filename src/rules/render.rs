@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::collapse;
 use super::mail::Mail;
 use super::ruleset::AlertTemplates;
+use super::summary;
 use super::template::Template;
 use super::values::Values;
 use crate::alert::{Alert, Event, ExternalId, Scenario, Status, TEXT_NAMES, TITLE_NAMES};
@@ -46,9 +47,9 @@ impl Rendering<'_> {
                 false => cut(&title, limits::ALERT_TITLE_CHARS_MAX),
                 true => raw_subject(self.mail.message),
             },
-            message: match message.trim().is_empty() {
-                false => cut(&message, limits::ALERT_MESSAGE_CHARS_MAX),
-                true => excerpt(self.mail.text),
+            message: match message.trim() {
+                "" => excerpt(&summary::of(self.mail, self.values)),
+                message => cut(message, limits::ALERT_MESSAGE_CHARS_MAX),
             },
             status,
             external_id: self.external_id(),
@@ -159,7 +160,10 @@ impl Rendering<'_> {
     /// A field of the mail, else what every mail has.
     fn value(&self, name: &str) -> Option<Cow<'_, str>> {
         if let Some(value) = self.values.raw(name) {
-            return Some(value.into());
+            return Some(match name {
+                "description" => summary::without_repeats(value, self.values).into(),
+                _ => value.into(),
+            });
         }
         let mail = self.mail;
         let text = match name {
@@ -171,8 +175,10 @@ impl Rendering<'_> {
             "text" => mail.text,
             "own_text" => mail.own_text,
             "customer_text" => mail.customer_text,
-            "description" if mail.customer_text.is_empty() => mail.text,
-            "description" => mail.customer_text,
+            "description" if mail.customer_text.is_empty() => {
+                return Some(summary::of(mail, self.values).into());
+            }
+            "description" => summary::without_repeats(mail.customer_text, self.values),
             "attachments" => return Some(mail.message.attachments.join(", ").into()),
             "reverse_path" => &mail.envelope.reverse_path,
             "forward_path" => &mail.envelope.forward_path,

@@ -133,6 +133,9 @@ pub struct Field {
     /// Values that mean that there is none, besides dashes and `n/a`; case does not matter.
     #[serde(default)]
     pub none: Vec<String>,
+    /// What a regex without a label takes counts only if this does not match it.
+    #[schemars(with = "Option<String>")]
+    pub never: Option<Text>,
 }
 
 /// One try: `label` or `regex`, and where to look; with both, the regex looks at the label's value.
@@ -155,6 +158,9 @@ pub struct Take {
     /// With `regex`: take the last place where it matches, not the first.
     #[serde(default)]
     pub last: bool,
+    /// The value counts only if it stands in this part as well.
+    #[schemars(with = "Option<String>")]
+    pub also_in: Option<Text>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

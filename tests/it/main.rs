@@ -15,6 +15,7 @@ mod doctor;
 mod door;
 mod gateway;
 mod golden;
+mod heldout;
 mod program;
 mod reading;
 mod receiver;

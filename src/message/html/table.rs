@@ -18,8 +18,8 @@ impl Cell {
     }
 
     /// Nothing but the colon between a label and its value.
-    fn is_colon(&self) -> bool {
-        matches!(self.lines.as_slice(), [line] if matches!(line.text.as_str(), ":" | "\u{ff1a}" | "-"))
+    fn is_colon(&self, or_dash: bool) -> bool {
+        matches!(self.lines.as_slice(), [line] if matches!(line.text.as_str(), ":" | "\u{ff1a}") || or_dash && line.text == "-")
     }
 
     fn is_bold(&self) -> bool {
@@ -133,19 +133,36 @@ fn headings(rows: &[Vec<Cell>]) -> Option<Vec<String>> {
     if below.iter().any(|row| row.len() != columns) {
         return None;
     }
-    let marked = first.iter().all(|cell| cell.heading)
+    let marked = first.iter().all(|cell| cell.heading || cell.is_empty())
         || columns > 2
             && first
                 .iter()
-                .all(|cell| cell.is_bold() && !cell.ends_with_colon());
-    let values = below
-        .iter()
-        .flatten()
-        .all(|cell| !cell.is_bold() || cell.is_empty());
+                .all(|cell| (cell.is_bold() || cell.is_empty()) && !cell.ends_with_colon());
+    // In the first column, a table of changes may mark its labels.
+    let values = below.iter().all(|row| {
+        let marks = usize::from(columns == 3);
+        let cells = || row.iter().filter(|cell| !cell.is_empty());
+        cells().skip(marks).all(|cell| !cell.is_bold())
+            && (cells().take(marks).all(|cell| !cell.is_bold())
+                || first.first().is_some_and(|cell| {
+                    cell.is_empty() || cell.label().is_some_and(|name| is_generic(&name))
+                }))
+    });
     if !marked || !values {
         return None;
     }
-    let names: Vec<String> = first.iter().map(Cell::label).collect::<Option<_>>()?;
+    let names: Vec<String> = first
+        .iter()
+        .enumerate()
+        .map(|(column, cell)| match cell.is_empty() {
+            // The column of the labels may have no heading.
+            true if column == 0 && columns == 3 => Some(String::new()),
+            _ => cell.label(),
+        })
+        .collect::<Option<_>>()?;
+    if names.iter().any(String::is_empty) && !lists_changes(&names) {
+        return None;
+    }
     // `Field | Value` above rows of two is a table of labels after all.
     if columns == 2 && (below.len() > 1 || is_generic(names.first().map_or("", String::as_str))) {
         return None;
@@ -161,7 +178,12 @@ fn is_generic(name: &str) -> bool {
             | "property"
             | "attribute"
             | "key"
+            | "item"
+            | "change"
+            | "what"
             | "feld"
+            | "änderung"
+            | "wijziging"
             | "eigenschaft"
             | "attribut"
             | "veld"
@@ -177,26 +199,65 @@ fn lists_changes(names: &[String]) -> bool {
         return false;
     };
     let first = |name: &str| name.split(' ').next().unwrap_or_default().to_lowercase();
-    is_generic(field)
+    (field.is_empty() || is_generic(field))
         && matches!(
             first(old).as_str(),
-            "old" | "previous" | "alt" | "alter" | "oud" | "oude" | "ancien" | "ancienne"
+            "old"
+                | "previous"
+                | "before"
+                | "from"
+                | "was"
+                | "alt"
+                | "alter"
+                | "bisher"
+                | "bisheriger"
+                | "vorher"
+                | "von"
+                | "oud"
+                | "oude"
+                | "vorige"
+                | "van"
+                | "ancien"
+                | "ancienne"
         )
         && matches!(
             first(new).as_str(),
-            "new" | "current" | "neu" | "neuer" | "nieuw" | "nieuwe" | "nouveau" | "nouvelle"
+            "new"
+                | "current"
+                | "after"
+                | "to"
+                | "now"
+                | "neu"
+                | "neuer"
+                | "jetzt"
+                | "nachher"
+                | "auf"
+                | "zu"
+                | "nieuw"
+                | "nieuwe"
+                | "nu"
+                | "naar"
+                | "nouveau"
+                | "nouvelle"
         )
 }
 
 /// `Status | New | Closed` under such headings reads `Old Status: New`, `New Status: Closed`, in
-/// the words of the headings.
+/// the words of the headings where they are adjectives.
 fn changed(names: &[String], row: Vec<Cell>, context: Context, out: &mut Out) {
     let mut cells = row.into_iter();
     let Some(field) = cells.next().and_then(|cell| cell.label()) else {
         return;
     };
-    for (name, cell) in names.iter().skip(1).zip(cells) {
-        let kind = name.split(' ').next().unwrap_or_default();
+    for ((name, cell), usual) in names.iter().skip(1).zip(cells).zip(["Old", "New"]) {
+        let first = name.split(' ').next().unwrap_or_default();
+        let kind = match first.to_lowercase().as_str() {
+            "old" | "previous" | "alt" | "alter" | "oud" | "oude" | "new" | "current" | "neu"
+            | "neuer" | "nieuw" | "nieuwe" | "ancien" | "ancienne" | "nouveau" | "nouvelle" => {
+                first
+            }
+            _ => usual,
+        };
         out.pair(&format!("{kind} {field}"), cell.lines, context);
     }
 }
@@ -230,7 +291,9 @@ fn pairs_without_marks(rows: &[Vec<Cell>]) -> bool {
 }
 
 fn emit_row(mut row: Vec<Cell>, paired: bool, context: Context, out: &mut Out) {
-    row.retain(|cell| !cell.is_colon());
+    // A dash in a row of pairs is a value that is none.
+    let dashes = row.len() == 3;
+    row.retain(|cell| !cell.is_colon(dashes));
     if row.len() >= 4 && row.len().is_multiple_of(2) && (paired || is_marked_pairs(&row)) {
         let mut cells = row.into_iter();
         while let (Some(name), Some(value)) = (cells.next(), cells.next()) {

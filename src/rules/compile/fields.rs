@@ -45,6 +45,10 @@ impl Compiler<'_> {
                         .map(|(from, to)| (lower(from), to.clone()))
                         .collect(),
                     none: field.none.iter().map(lower).collect(),
+                    never: field
+                        .never
+                        .as_ref()
+                        .and_then(|text| self.regex(text, &format!("{key}.never"))),
                 }
             })
             .collect()
@@ -90,6 +94,10 @@ impl Compiler<'_> {
                 Some(regex)
             }
         };
+        let also_in = match &written.also_in {
+            None => None,
+            Some(name) => Some(self.part(name, key)?),
+        };
         let labels = written.label.0.iter().map(|label| {
             let label = label.get_ref();
             (label.clone(), label::normal(label))
@@ -100,6 +108,7 @@ impl Compiler<'_> {
             block: written.block,
             regex,
             last: written.last,
+            also_in,
         })
     }
 
