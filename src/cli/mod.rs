@@ -113,7 +113,10 @@ pub fn run() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let surroundings = Surroundings {
         config: arguments.config,
-        environment: std::env::vars().collect(),
+        // `vars` panics on a variable that is not UTF-8; none of ours can be meant by one.
+        environment: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
     };
     let answer = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments, &surroundings),

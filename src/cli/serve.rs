@@ -21,10 +21,11 @@ pub(super) fn run(_: &Arguments, surroundings: &Surroundings) -> anyhow::Result<
     raise_descriptor_limit(config.smtp.connections_max);
     super::runtime()?.block_on(async {
         let gateway = Gateway::start_on(&config, Arc::new(rulebook), handed).await?;
-        announce(&gateway.addresses)?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        // Only now: whoever reads "ready" may send a signal at once.
+        announce(&gateway.addresses)?;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         loop {
             tokio::select! {
