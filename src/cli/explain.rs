@@ -10,21 +10,14 @@ pub(super) struct Arguments {
     /// A mail; `-` reads it from stdin
     #[arg(value_name = "FILE.eml")]
     file: PathBuf,
-    /// Rule files from this folder instead of the configured ones
-    #[arg(long, value_name = "DIR")]
-    rules: Option<PathBuf>,
-    /// The forward-path (RCPT TO) that the mail came to
-    #[arg(long, value_name = "ADDR")]
-    to: Option<String>,
-    /// The reverse-path (MAIL FROM) that it came from; else Return-Path or From
-    #[arg(long, value_name = "ADDR")]
-    from: Option<String>,
+    #[command(flatten)]
+    reading: mails::Reading,
 }
 
 pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
-    let rules = mails::rules(arguments.rules.as_deref(), surroundings)?;
+    let rules = arguments.reading.rules(surroundings)?;
     let raw = mails::read(&arguments.file)?;
-    let (message, envelope) = mails::open(&raw, arguments.from.as_deref(), arguments.to.as_deref());
+    let (message, envelope) = arguments.reading.open(&raw);
     write!(
         std::io::stdout().lock(),
         "{}",

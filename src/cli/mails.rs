@@ -28,15 +28,48 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The rule files to use: the folder given, else the configuration's, else `./rules`, else those
-/// inside the program. Neither a broken configuration nor a failing `[[test]]` keeps a mail from
-/// being looked at.
-pub(super) fn rules(given: Option<&Path>, surroundings: &Surroundings) -> anyhow::Result<RuleSet> {
-    let folder = match given {
-        Some(folder) => Some(folder.to_owned()),
-        None => configured_folder(surroundings),
-    };
-    rulebook::load(folder.as_deref()).map_err(|problems| Problems(problems).into())
+/// How mails from files are read: by which rules, and as if they had come in by which envelope.
+#[derive(Debug, clap::Args)]
+pub(super) struct Reading {
+    /// Rule files from this folder instead of the configured ones
+    #[arg(long, value_name = "DIR")]
+    rules: Option<PathBuf>,
+    /// The forward-path (RCPT TO) that the mail came to
+    #[arg(long, value_name = "ADDR")]
+    to: Option<String>,
+    /// The reverse-path (MAIL FROM) that it came from; else Return-Path or From
+    #[arg(long, value_name = "ADDR")]
+    from: Option<String>,
+}
+
+impl Reading {
+    /// The folder given, else the configuration's, else `./rules`, else the files inside the
+    /// program. Neither a broken configuration nor a failing `[[test]]` keeps a mail from being
+    /// looked at.
+    pub(super) fn rules(&self, surroundings: &Surroundings) -> anyhow::Result<RuleSet> {
+        let folder = match &self.rules {
+            Some(folder) => Some(folder.to_owned()),
+            None => configured_folder(surroundings),
+        };
+        rulebook::load(folder.as_deref()).map_err(|problems| Problems(problems).into())
+    }
+
+    /// The mail, and the envelope that it would have come in.
+    pub(super) fn open(&self, raw: &[u8]) -> (Message, Envelope) {
+        let bare = |path: &str| path.trim().trim_matches(['<', '>']).to_owned();
+        let message = message::read(raw);
+        let reverse_path = self
+            .from
+            .as_deref()
+            .or_else(|| message.header("return-path"))
+            .map_or_else(|| message.from.address.clone(), bare);
+        let forward_path = self.to.as_deref().map(bare).unwrap_or_default();
+        let envelope = Envelope {
+            reverse_path,
+            forward_path,
+        };
+        (message, envelope)
+    }
 }
 
 fn configured_folder(surroundings: &Surroundings) -> Option<PathBuf> {
@@ -54,25 +87,4 @@ fn configured_folder(surroundings: &Surroundings) -> Option<PathBuf> {
             default()
         }
     }
-}
-
-/// The envelope that a mail from a file would have come in: what the command line says, else
-/// Return-Path and From.
-pub(super) fn envelope(message: &Message, from: Option<&str>, to: Option<&str>) -> Envelope {
-    let bare = |path: &str| path.trim().trim_matches(['<', '>']).to_owned();
-    let reverse_path = from
-        .map(bare)
-        .or_else(|| message.header("return-path").map(bare))
-        .unwrap_or_else(|| message.from.address.clone());
-    Envelope {
-        reverse_path,
-        forward_path: to.map(bare).unwrap_or_default(),
-    }
-}
-
-/// Reads a mail and gives it its envelope.
-pub(super) fn open(raw: &[u8], from: Option<&str>, to: Option<&str>) -> (Message, Envelope) {
-    let message = message::read(raw);
-    let envelope = envelope(&message, from, to);
-    (message, envelope)
 }

@@ -12,27 +12,19 @@ pub(super) struct Arguments {
     /// Mails; `-` reads one from stdin
     #[arg(required = true, value_name = "FILE.eml")]
     files: Vec<PathBuf>,
-    /// Rule files from this folder instead of the configured ones
-    #[arg(long, value_name = "DIR")]
-    rules: Option<PathBuf>,
-    /// The forward-path (RCPT TO) that the mails came to
-    #[arg(long, value_name = "ADDR")]
-    to: Option<String>,
-    /// The reverse-path (MAIL FROM) that they came from; else Return-Path or From
-    #[arg(long, value_name = "ADDR")]
-    from: Option<String>,
+    #[command(flatten)]
+    reading: mails::Reading,
     /// One JSON object for each alert, a line each
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
-    let rules = mails::rules(arguments.rules.as_deref(), surroundings)?;
+    let rules = arguments.reading.rules(surroundings)?;
     let mut out = std::io::stdout().lock();
     for file in &arguments.files {
         let raw = mails::read(file)?;
-        let (message, envelope) =
-            mails::open(&raw, arguments.from.as_deref(), arguments.to.as_deref());
+        let (message, envelope) = arguments.reading.open(&raw);
         for decision in rules.decide(&message, &envelope) {
             let name = json!(file.display().to_string());
             let mut object = serde_json::Map::from_iter([("file".to_owned(), name)]);
