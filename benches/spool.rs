@@ -14,7 +14,7 @@ use mailbell::deliver::schedule::Progress;
 use mailbell::rules::Decision;
 use mailbell::smtp::{ReceivedMail, Recipient};
 use mailbell::spool::sqlite::Sqlite;
-use mailbell::spool::{Ask, Budget, Decided, Ending, Reading, Settlement, Spool, Step};
+use mailbell::spool::{Ask, Budget, Decided, Deciding, Ending, Reading, Settlement, Spool, Step};
 
 fn mail() -> ReceivedMail {
     ReceivedMail {
@@ -96,7 +96,13 @@ async fn decide(spool: &Arc<dyn Spool>, number: &mut usize) -> anyhow::Result<us
         });
     }
     let count = decided.len();
-    spool.decide(decided.into(), SystemClock.now()).await?;
+    let deciding = Deciding {
+        decided: decided.into(),
+        storm: None,
+        asks: Vec::new(),
+        budget: Budget { new: 0, other: 0 },
+    };
+    spool.decide(deciding, SystemClock.now()).await?;
     Ok(count)
 }
 
@@ -110,8 +116,8 @@ async fn deliver(spool: &Arc<dyn Spool>) -> anyhow::Result<usize> {
     }];
     let budget = Budget { new: 0, other: 0 };
     let lease = spool.lease(asks, budget, SystemClock.now()).await?;
-    let count = lease.deliveries.len();
-    let settling = lease.deliveries.into_iter().map(|leased| {
+    let count = lease.leased.len();
+    let settling = lease.leased.into_iter().map(|leased| {
         let spool = Arc::clone(spool);
         tokio::spawn(async move {
             let settlement = Settlement {

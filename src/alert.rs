@@ -93,6 +93,12 @@ impl ExternalId {
         (!collapsed.is_empty()).then_some(ExternalId(collapsed))
     }
 
+    /// Of an alert that the gateway raises by itself.
+    pub fn of(kind: &str, name: impl fmt::Display) -> ExternalId {
+        let text = format!("{kind}-{name}");
+        ExternalId(text.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -104,6 +104,7 @@ impl Gateway {
             teams,
             pace: Pace::new(config.signl4.pace),
             retry: config.retry.clone(),
+            storm: config.storm,
             clock: clock.clone(),
             observer,
         });

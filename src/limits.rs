@@ -227,6 +227,10 @@ pub const RELAY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(12
 pub const SPOOL_READERS_MAX: usize = 4;
 /// Unfinished deliveries of one ticket that a close is compared with, to cancel them.
 pub const BEHIND_MAX_FOR_CANCEL: usize = 1000;
+/// Tickets that a storm's summary lists; the rest of them are counted. What fits the text of an alert.
+pub const STORM_LISTED_MAX: usize = 40;
+/// The largest number of new tickets that may be configured to be no storm: their times are kept.
+pub const STORM_TICKETS_MAX: usize = 1000;
 /// Repeats that one lease ends in a row before it lets others write.
 pub const LEASE_ROUNDS_MAX: usize = 64;
 /// Postponed deliveries of one urgency that are due at once when a transport works again.

@@ -27,7 +27,7 @@ use self::reader::Reader;
 use self::reading::read_some;
 use self::trouble::Trouble;
 use crate::clock::{Clock, Time};
-use crate::config::Retry;
+use crate::config::{Retry, Storm};
 use crate::deliver::lanes::{Lanes, Transports};
 use crate::deliver::pace::Pace;
 use crate::limits::{DECIDE_BATCH, DRAIN_MAX, LOOK_AGAIN, READING_MAX};
@@ -35,7 +35,7 @@ use crate::message::Envelope;
 use crate::observe::{Happening, Observer, age};
 use crate::rules::Decision;
 use crate::smtp::{AcceptError, MailSink, ReceivedMail};
-use crate::spool::{Decided, Reading, Settled, Spool, SpoolError};
+use crate::spool::{Decided, Deciding, Effects, Leased, Reading, Settled, Spool, SpoolError};
 
 /// Reading and deciding, as the pipeline sees it.
 pub trait Decider: Send + Sync + fmt::Debug {
@@ -54,6 +54,7 @@ pub struct Parts {
     pub teams: BTreeMap<String, Transports>,
     pub pace: Pace,
     pub retry: Retry,
+    pub storm: Option<Storm>,
     pub clock: Arc<dyn Clock>,
     pub observer: Arc<dyn Observer>,
 }
@@ -69,6 +70,10 @@ struct Shared {
     spool: Arc<dyn Spool>,
     reader: Arc<Mutex<Reader>>,
     lanes: Mutex<Lanes>,
+    /// Held from asking the lanes until what was leased is counted there, so that no slot is given
+    /// away twice.
+    leasing: tokio::sync::Mutex<()>,
+    storm: Option<Storm>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
     /// There are mails to decide.
@@ -84,6 +89,8 @@ impl Pipeline {
                 spool: parts.spool,
                 reader: Arc::new(Mutex::new(Reader::new(parts.decider, READING_MAX))),
                 lanes: Mutex::new(Lanes::new(parts.teams, parts.pace, parts.retry)),
+                leasing: tokio::sync::Mutex::default(),
+                storm: parts.storm,
                 clock: parts.clock,
                 observer: parts.observer,
                 arrived: Notify::new(),
@@ -102,8 +109,13 @@ impl Pipeline {
                 self.wake();
             }
         };
+        let carriers = Carriers::default();
         let loops = async {
-            tokio::join!(shared.decide_mails(&stop), shared.send_deliveries(&stop));
+            tokio::join!(
+                shared.decide_mails(&stop, &carriers),
+                shared.send_deliveries(&stop, &carriers)
+            );
+            self.drain(&carriers).await;
         };
         tokio::select! {
             () = loops => {}
@@ -113,8 +125,28 @@ impl Pipeline {
 
     /// Something changed in the spool that the pipeline did not do itself, such as a retry.
     pub fn wake(&self) {
+        self.shared.lanes().stir();
         self.shared.arrived.notify_one();
         self.shared.ready.notify_one();
+    }
+
+    async fn drain(&self, carriers: &Carriers) {
+        let mut carriers = std::mem::take(&mut *carriers.lock());
+        let ended = async { while carriers.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(DRAIN_MAX, ended).await;
+        let unfinished = carriers.len();
+        carriers.abort_all();
+        self.shared.tell(Happening::Drained { unfinished });
+    }
+}
+
+/// The tasks that carry leased deliveries; cut off when dropped.
+#[derive(Debug, Default)]
+struct Carriers(Mutex<JoinSet<()>>);
+
+impl Carriers {
+    fn lock(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,10 +182,10 @@ impl MailSink for Pipeline {
 // --- read and decide
 
 impl Shared {
-    async fn decide_mails(&self, stop: &CancellationToken) {
+    async fn decide_mails(self: &Arc<Self>, stop: &CancellationToken, carriers: &Carriers) {
         let mut trouble = Trouble::new("reading undecided mails");
         while !stop.is_cancelled() {
-            let wait = match self.decide_batch().await {
+            let wait = match self.decide_batch(carriers).await {
                 Ok(0) => {
                     trouble.over(self);
                     LOOK_AGAIN
@@ -180,7 +212,7 @@ impl Shared {
     }
 
     /// Returns how many mails were decided.
-    async fn decide_batch(&self) -> Result<usize, SpoolError> {
+    async fn decide_batch(self: &Arc<Self>, carriers: &Carriers) -> Result<usize, SpoolError> {
         let mails = self.spool.undecided(DECIDE_BATCH).await?;
         if mails.is_empty() {
             return Ok(0);
@@ -197,25 +229,24 @@ impl Shared {
         for reading in readings {
             decided.extend(self.unless_looping(reading).await?);
         }
-        let settled = self.store(decided.into()).await?;
-        self.tell_settled(&settled);
-        self.ready.notify_one();
+        self.store(decided.into(), carriers).await?;
         Ok(count)
     }
 
     /// When the store refuses all of them together, each is tried alone, and one that is refused
     /// while others are not goes to the dead letters: no mail can stop the gateway.
-    async fn store(&self, decided: Arc<[Decided]>) -> Result<Vec<Settled>, SpoolError> {
-        let now = self.clock.now();
-        let error = match self.spool.decide(Arc::clone(&decided), now).await {
-            Ok(settled) => return Ok(settled),
-            Err(error) => error,
+    async fn store(
+        self: &Arc<Self>,
+        decided: Arc<[Decided]>,
+        carriers: &Carriers,
+    ) -> Result<(), SpoolError> {
+        let Err(error) = self.decide(Arc::clone(&decided), carriers).await else {
+            return Ok(());
         };
-        let (mut settled, mut refused) = (Vec::new(), Vec::new());
+        let mut refused = Vec::new();
         for one in decided.iter() {
-            match self.spool.decide([one.clone()].into(), now).await {
-                Ok(ended) => settled.extend(ended),
-                Err(error) => refused.push((one, error)),
+            if let Err(error) = self.decide([one.clone()].into(), carriers).await {
+                refused.push((one, error));
             }
         }
         let any_fault_of_a_mail = refused
@@ -230,31 +261,54 @@ impl Shared {
                 reading,
                 ..one.clone()
             };
-            settled.extend(self.spool.decide([dead].into(), now).await?);
+            self.decide([dead].into(), carriers).await?;
         }
-        Ok(settled)
+        Ok(())
+    }
+
+    async fn decide(
+        self: &Arc<Self>,
+        decided: Arc<[Decided]>,
+        carriers: &Carriers,
+    ) -> Result<(), SpoolError> {
+        let _leasing = self.leasing.lock().await;
+        let now = self.clock.now();
+        let (asks, budget) = self.lanes().asks_for_fresh(now);
+        let deciding = Deciding {
+            decided,
+            storm: self.storm,
+            asks,
+            budget,
+        };
+        let effects = self.spool.decide(deciding, now).await?;
+        self.take_effect(&effects);
+        self.start(effects.leased, carriers, now);
+        Ok(())
     }
 }
 
 // --- deliver and settle
 
 impl Shared {
-    async fn send_deliveries(self: &Arc<Self>, stop: &CancellationToken) {
-        let mut running = JoinSet::new();
+    async fn send_deliveries(self: &Arc<Self>, stop: &CancellationToken, carriers: &Carriers) {
         let mut trouble = Trouble::new("leasing deliveries");
         let mut teams_known = false;
         while !stop.is_cancelled() {
             if !teams_known {
                 teams_known = self.add_unknown_teams().await;
             }
-            match self.lease(&mut running).await {
+            match self.lease(carriers).await {
                 Ok(wake_at) => {
                     trouble.over(self);
                     let wait = wake_at.map_or(LOOK_AGAIN, |at| self.until(at).min(LOOK_AGAIN));
                     tokio::select! {
                         () = stop.cancelled() => {}
                         () = self.ready.notified() => {}
-                        () = sleep(wait) => {}
+                        () = sleep(wait) => {
+                            if wait == LOOK_AGAIN {
+                                self.lanes().stir();
+                            }
+                        }
                     }
                 }
                 Err(error) => tokio::select! {
@@ -262,13 +316,7 @@ impl Shared {
                     () = sleep(trouble.pause(self, &error)) => {}
                 },
             }
-            while running.try_join_next().is_some() {}
         }
-        let ended = async { while running.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(DRAIN_MAX, ended).await;
-        let unfinished = running.len();
-        running.abort_all();
-        self.tell(Happening::Drained { unfinished });
     }
 
     /// Deliveries of teams that were taken out of the configuration must not wait for ever.
@@ -284,29 +332,31 @@ impl Shared {
     }
 
     /// Starts what can be started. Returns when to look again, unless something happens before.
-    async fn lease(
-        self: &Arc<Self>,
-        running: &mut JoinSet<()>,
-    ) -> Result<Option<Time>, SpoolError> {
+    async fn lease(self: &Arc<Self>, carriers: &Carriers) -> Result<Option<Time>, SpoolError> {
+        let _leasing = self.leasing.lock().await;
         let now = self.clock.now();
         let (asks, budget) = self.lanes().asks(now);
-        let mut next_due = None;
-        if asks.iter().any(|ask| !ask.paced || budget.new > 0) {
-            let lease = self.spool.lease(asks, budget, now).await?;
-            self.tell_settled(&lease.settled);
-            for leased in lease.deliveries {
-                let order = {
-                    let mut lanes = self.lanes();
-                    lanes.leased(&leased.team);
-                    lanes.order(&leased.team, &leased.progress, leased.since, now)
-                };
-                let shared = Arc::clone(self);
-                running.spawn(async move { shared.carry(leased, order).await });
-            }
-            next_due = lease.next_due;
+        if !asks.is_empty() {
+            let effects = self.spool.lease(asks.clone(), budget, now).await?;
+            self.lanes().looked(&asks, budget, &effects);
+            self.tell_settled(&effects.settled);
+            self.start(effects.leased, carriers, now);
         }
-        let wake_at = self.lanes().wake_at(now);
-        Ok(next_due.into_iter().chain(wake_at).min())
+        Ok(self.lanes().wake_at(now))
+    }
+
+    fn start(self: &Arc<Self>, leased: Vec<Leased>, carriers: &Carriers, now: Time) {
+        let mut carriers = carriers.lock();
+        for leased in leased {
+            let order = {
+                let mut lanes = self.lanes();
+                lanes.leased(&leased.team);
+                lanes.order(&leased.team, &leased.progress, leased.since, now)
+            };
+            let shared = Arc::clone(self);
+            carriers.spawn(async move { shared.carry(leased, order).await });
+        }
+        while carriers.try_join_next().is_some() {}
     }
 }
 
@@ -320,6 +370,15 @@ impl Shared {
 
     fn tell(&self, happening: Happening<'_>) {
         self.observer.observe(&happening);
+    }
+
+    /// Tells what has ended, and has an eye on what waits now.
+    fn take_effect(&self, effects: &Effects) {
+        self.tell_settled(&effects.settled);
+        if effects.due.is_some() {
+            self.lanes().due_at(effects.due);
+            self.ready.notify_one();
+        }
     }
 
     fn tell_settled(&self, settled: &[Settled]) {

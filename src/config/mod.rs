@@ -31,6 +31,8 @@ pub struct Config {
     pub signl4: Signl4,
     pub relay: Option<Relay>,
     pub retry: Retry,
+    /// `None`: each ticket pages for itself.
+    pub storm: Option<Storm>,
     pub web: Web,
     /// Never empty.
     pub teams: Vec<Team>,
@@ -136,6 +138,17 @@ pub struct Retry {
     pub give_up: Duration,
     /// The first transport failing that long: the second carries the same alert.
     pub second_transport_after: Duration,
+}
+
+/// When many new tickets of one source become one summary alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Storm {
+    /// So many new tickets of one source to one team within the window page one by one; those after
+    /// them are gathered. From 1 to [`crate::limits::STORM_TICKETS_MAX`].
+    pub tickets: usize,
+    pub window: Duration,
+    /// How long a summary gathers before it leaves.
+    pub gather: Duration,
 }
 
 #[derive(Debug, Clone)]

@@ -13,10 +13,11 @@ use toml::Spanned;
 use super::secrets::Sources;
 use super::values::{DurationText, NetText};
 use super::{
-    Config, Pace, Password, Relay, Retry, Rules, Signl4, Smtp, Spool, Store, Tls, User, Web,
+    Config, Pace, Password, Relay, Retry, Rules, Signl4, Smtp, Spool, Store, Storm, Tls, User, Web,
     written,
 };
 use crate::diagnostic::{Diagnostic, SourceText};
+use crate::limits::STORM_TICKETS_MAX;
 use crate::smtp::credentials;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -75,6 +76,7 @@ impl<'a> Resolver<'a> {
             signl4: self.signl4(&written.signl4),
             relay,
             retry: self.retry(&written.retry),
+            storm: self.storm(&written.storm),
             web: self.web(&written.web),
             teams,
             hostname,
@@ -365,6 +367,19 @@ impl<'a> Resolver<'a> {
             give_up: duration(retry.give_up, 72 * HOUR),
             second_transport_after: retry.second_transport_after.map_or(MINUTE, |delay| delay.0),
         }
+    }
+
+    fn storm(&mut self, storm: &written::Storm) -> Option<Storm> {
+        let tickets = storm.tickets.as_ref()?;
+        if tickets.get_ref().get() > STORM_TICKETS_MAX {
+            let message = format!("more than {STORM_TICKETS_MAX} are not looked for");
+            self.problem(tickets.span(), "storm.tickets", message);
+        }
+        Some(Storm {
+            tickets: tickets.get_ref().get(),
+            window: duration(storm.window, 5 * MINUTE),
+            gather: duration(storm.gather, Duration::from_secs(30)),
+        })
     }
 
     fn relay(&mut self, relay: Option<&Spanned<written::Relay>>, hostname: &str) -> Option<Relay> {

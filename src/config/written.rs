@@ -28,6 +28,7 @@ pub struct Written {
     #[schemars(with = "Option<Relay>")]
     pub relay: Option<Spanned<Relay>>,
     pub retry: Retry,
+    pub storm: Storm,
     pub web: Web,
     #[schemars(with = "Vec<Team>")]
     pub team: Vec<Spanned<Team>>,
@@ -170,6 +171,20 @@ pub struct Retry {
     pub give_up: Option<DurationText>,
     /// The first transport failing that long: the second carries the same alert. Default 60 seconds.
     pub second_transport_after: Option<DelayText>,
+}
+
+/// Many new tickets of one source within a short time become one summary alert that lists them.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storm {
+    /// So many new tickets of one source to one team within `window` page one by one; those after
+    /// them are gathered into a summary. At most 1000. Default: no storm is looked for.
+    #[schemars(with = "Option<NonZeroUsize>")]
+    pub tickets: Option<Spanned<NonZeroUsize>>,
+    /// Default 5 minutes.
+    pub window: Option<DurationText>,
+    /// How long a summary gathers before it leaves. Default 30 seconds.
+    pub gather: Option<DurationText>,
 }
 
 /// The HTTP listener: health and metrics.

@@ -12,7 +12,7 @@ use crate::deliver::pace::Pace;
 use crate::deliver::schedule::{self, Choice, Health, Progress};
 use crate::deliver::{Deferral, Outcome, Transport};
 use crate::limits::{IN_FLIGHT_PER_TEAM, UNPROVEN_IN_FLIGHT};
-use crate::spool::{Ask, Budget};
+use crate::spool::{Ask, Budget, Effects};
 
 /// A team's ways out, first and second.
 pub type Transports = Vec<Arc<dyn Transport>>;
@@ -32,12 +32,16 @@ pub struct Lanes {
     lanes: BTreeMap<String, Lane>,
     pace: Pace,
     retry: Retry,
+    /// When the first of what waits in the spool is due, as far as it is known.
+    next_due: Option<Time>,
 }
 
 #[derive(Debug, Default)]
 struct Lane {
     ways: Vec<Way>,
     in_flight: usize,
+    /// All that was due when the spool was last asked has been leased.
+    idle: bool,
 }
 
 #[derive(Debug)]
@@ -52,7 +56,12 @@ impl Lanes {
             .into_iter()
             .map(|(team, transports)| (team, Lane::new(transports)))
             .collect();
-        Lanes { lanes, pace, retry }
+        Lanes {
+            lanes,
+            pace,
+            retry,
+            next_due: None,
+        }
     }
 
     /// A team that has mails but is not configured any more gets a lane without a way out, so that
@@ -63,8 +72,23 @@ impl Lanes {
         }
     }
 
-    /// How many deliveries of which team may start now.
+    /// How many deliveries of which team may start now, of teams that may have some in the spool.
     pub fn asks(&mut self, now: Time) -> (Vec<Ask>, Budget) {
+        if self.next_due.is_some_and(|due| due <= now) {
+            self.stir();
+        }
+        self.asks_of(now, false)
+    }
+
+    /// How many may start by decisions that are about to be stored: of teams that have nothing due in
+    /// the spool, which would have to go first.
+    pub fn asks_for_fresh(&mut self, now: Time) -> (Vec<Ask>, Budget) {
+        let (mut asks, budget) = self.asks_of(now, true);
+        asks.retain(|ask| ask.since_before.is_none());
+        (asks, budget)
+    }
+
+    fn asks_of(&mut self, now: Time, idle: bool) -> (Vec<Ask>, Budget) {
         let budget = Budget {
             new: self.pace.free(now, true),
             other: self.pace.free(now, false),
@@ -73,6 +97,7 @@ impl Lanes {
         let asks = self
             .lanes
             .iter()
+            .filter(|(_, lane)| lane.idle == idle)
             .map(|(team, lane)| {
                 let (slots, paced) = lane.capacity(now, may_err, &self.retry);
                 let ask = Ask {
@@ -90,17 +115,46 @@ impl Lanes {
                 }
                 ask
             })
-            .filter(|ask| ask.slots > 0)
+            .filter(|ask| ask.slots > 0 && (!ask.paced || budget.new > 0))
             .collect();
         (asks, budget)
     }
 
-    /// When the answer of [`Lanes::asks`] changes by itself; always after `now`.
+    /// The spool has been asked: who got less than asked for has nothing due any more.
+    pub fn looked(&mut self, asks: &[Ask], budget: Budget, effects: &Effects) {
+        let leased = effects.leased.len();
+        for ask in asks {
+            let got = effects.leased.iter().filter(|one| one.team == ask.team);
+            let within_budget = !ask.paced || leased < budget.new.min(budget.other);
+            let has_less = got.count() < ask.slots && within_budget && ask.since_before.is_none();
+            if let Some(lane) = self.lanes.get_mut(&ask.team) {
+                lane.idle = has_less;
+            }
+        }
+        self.next_due = None;
+        self.due_at(effects.due);
+    }
+
+    /// Something waits in the spool that is due then.
+    pub fn due_at(&mut self, due: Option<Time>) {
+        self.next_due = self.next_due.into_iter().chain(due).min();
+    }
+
+    /// Any team may have something due.
+    pub fn stir(&mut self) {
+        self.next_due = None;
+        for lane in self.lanes.values_mut() {
+            lane.idle = false;
+        }
+    }
+
+    /// When the answer of [`Lanes::asks`] changes by itself.
     pub fn wake_at(&mut self, now: Time) -> Option<Time> {
         let pace = self.pace.free_at(now);
         let retry = &self.retry;
         let lanes = self.lanes.values().flat_map(|lane| lane.wake_times(retry));
-        lanes.chain(pace).filter(|at| *at > now).min()
+        let due = self.next_due;
+        lanes.chain(pace).filter(|at| *at > now).chain(due).min()
     }
 
     /// A delivery was leased.
@@ -110,11 +164,13 @@ impl Lanes {
         }
     }
 
-    /// It went back to the spool, or ended.
-    pub fn returned(&mut self, team: &str) {
-        if let Some(lane) = self.lanes.get_mut(team) {
-            lane.in_flight = lane.in_flight.saturating_sub(1);
-        }
+    /// It went back to the spool, or ended. Returns whether others may be waiting for its place.
+    pub fn returned(&mut self, team: &str) -> bool {
+        let Some(lane) = self.lanes.get_mut(team) else {
+            return false;
+        };
+        lane.in_flight = lane.in_flight.saturating_sub(1);
+        !lane.idle
     }
 
     /// Which transport carries a leased delivery now; counts it as started.
@@ -215,7 +271,10 @@ impl Lane {
                 circuit: Circuit::default(),
             })
             .collect();
-        Lane { ways, in_flight: 0 }
+        Lane {
+            ways,
+            ..Lane::default()
+        }
     }
 
     fn way(&mut self, kind: TransportKind) -> Option<&mut Way> {

@@ -9,6 +9,9 @@ use crate::config::{Retry, TransportKind};
 /// Urgency 0 is the most urgent; see [`urgency`].
 pub const URGENCIES: u8 = 6;
 
+/// Acknowledgements and closes, which leave after what pages people.
+pub const FIRST_URGENCY_OF_OTHERS: u8 = 4;
+
 /// What one delivery has been through on one transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tries {

@@ -34,10 +34,10 @@ impl Shared {
             order = self.follow(&leased, present, &mut settlement).await;
         }
         // The transport is free while this is being stored: a slow sync does not slow sending.
-        self.lanes().returned(&leased.team);
-        self.ready.notify_one();
+        if self.lanes().returned(&leased.team) {
+            self.ready.notify_one();
+        }
         self.settle(settlement).await;
-        self.ready.notify_one(); // the next of its ticket
     }
 
     /// Follows one order, and returns the next: a transport that rejects may leave another to try.
@@ -150,7 +150,10 @@ impl Shared {
                     team,
                     transport: kind,
                 });
-                if let Err(error) = self.spool.hurry(team, now).await {
+                let hurried = self.spool.hurry(team, now).await;
+                self.lanes().stir();
+                self.ready.notify_one();
+                if let Err(error) = hurried {
                     // They are sent when their own time has come.
                     self.tell(Happening::SpoolFailing {
                         doing: "hurrying deliveries",
@@ -170,9 +173,9 @@ impl Shared {
                 .spool
                 .settle(vec![settlement.clone()], self.clock.now());
             match settling.await {
-                Ok(settled) => {
+                Ok(effects) => {
                     trouble.over(self);
-                    return self.tell_settled(&settled);
+                    return self.take_effect(&effects);
                 }
                 Err(error) => sleep(trouble.pause(self, &error)).await,
             }

@@ -50,8 +50,13 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    fn is_open(self) -> bool {
+    pub fn is_open(self) -> bool {
         self.state != TicketState::Resolved
+    }
+
+    /// A `new` of it would be a repeat.
+    pub fn is_open_and_paged(self) -> bool {
+        self.is_open() && self.paged
     }
 }
 

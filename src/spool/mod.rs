@@ -11,61 +11,35 @@
 //! and is settled with exactly one [`Ending`]. Every change of stage is one transaction; a process
 //! that dies leaves each delivery in the stage before.
 //!
-//! Owns order and once: [`lifecycle`] is applied inside the store's transactions. Must not know
-//! how a mail is read, nor how an alert travels.
+//! Owns order and once: what a batch changes is planned by one pure room (`plan`, with [`lifecycle`]
+//! and `storm`) inside the transaction of whichever store it is. Must not know how a mail is read,
+//! nor how an alert travels.
 
+mod id;
 mod ledger;
 pub mod lifecycle;
+pub(crate) mod plan;
 pub(crate) mod record;
 pub mod retention;
 pub mod sqlite;
+pub(crate) mod storm;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
 use crate::alert::Alert;
 use crate::clock::Time;
+use crate::config::Storm;
 use crate::deliver::schedule::Progress;
 use crate::rules::Decision;
-use crate::smtp::{AcceptError, ReceivedMail};
+use crate::smtp::{AcceptError, ReceivedMail, Recipient};
+pub use id::{DeliveryId, MailId};
 pub use ledger::{Audit, TeamLedger, Totals};
-
-/// Names an accepted mail in replies, logs, commands and payloads. Version 7: sorts by arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MailId(pub(crate) Uuid);
-
-impl fmt::Display for MailId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
-    }
-}
-
-impl FromStr for MailId {
-    type Err = SpoolError;
-
-    fn from_str(text: &str) -> Result<MailId, SpoolError> {
-        Uuid::try_parse(text.trim())
-            .map(MailId)
-            .map_err(|_| SpoolError::Unknown(format!("`{text}` is not a mail's id")))
-    }
-}
-
-/// Names one delivery inside its store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DeliveryId(pub(crate) i64);
-
-impl fmt::Display for DeliveryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// The named outcome of a delivery (DESIGN.md invariant 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -227,15 +201,25 @@ pub struct Budget {
     pub other: usize,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
+/// Decisions, in the order in which their mails arrived, and how many deliveries may start by them.
+#[derive(Debug, Clone)]
+pub struct Deciding {
+    pub decided: Arc<[Decided]>,
+    /// `None`: each ticket pages for itself.
+    pub storm: Option<Storm>,
+    pub asks: Vec<Ask>,
+    pub budget: Budget,
+}
+
+/// What a step has led to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effects {
     /// Most urgent first; each is in [`Stage::Sending`] until [`Spool::settle`].
-    pub deliveries: Vec<Leased>,
-    /// What the tickets' lifecycle ended instead of sending it.
+    pub leased: Vec<Leased>,
     pub settled: Vec<Settled>,
-    /// When the next delivery of the teams asked for is due; known only when they had fewer
-    /// than asked for.
-    pub next_due: Option<Time>,
+    /// When the first of what waits now is due. Of a lease: when the next delivery of the teams
+    /// asked for is due, if they had fewer than asked for.
+    pub due: Option<Time>,
 }
 
 /// One delivery handed to a transport.
@@ -371,7 +355,13 @@ pub struct KnownTicket {
     pub state: lifecycle::TicketState,
     pub changed: Time,
     /// As first sent; `None` when no `new` was ever sent.
+    pub title: Option<String>,
+    /// The mail that opened it, while it is kept.
+    pub opened_by: Option<MailId>,
+    /// As first sent, while its mail is kept.
     pub alert: Option<Alert>,
+    /// The summary alert that tells of it, instead of one of its own.
+    pub storm: Option<String>,
 }
 
 /// Which dead letters a person means.
@@ -379,6 +369,25 @@ pub struct KnownTicket {
 pub enum DeadLetters {
     Of(MailId),
     All,
+}
+
+/// What one step of retention did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pruned {
+    pub removed: usize,
+    /// The last mail that was looked at; `None` when there are no more of that age.
+    pub next: Option<i64>,
+}
+
+/// A mail to two addresses of one team is one delivery.
+pub(crate) fn one_for_each_team(recipients: &[Recipient]) -> Vec<&Recipient> {
+    let mut firsts: Vec<&Recipient> = Vec::new();
+    for recipient in recipients {
+        if !firsts.iter().any(|first| first.team == recipient.team) {
+            firsts.push(recipient);
+        }
+    }
+    firsts
 }
 
 /// The store. Every method is one transaction, durable when it returns unless it says otherwise.
@@ -395,20 +404,17 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// to hold in memory.
     async fn undecided(&self, limit: usize) -> Result<Vec<Undecided>, SpoolError>;
 
-    /// Stores decisions, in the order in which the mails arrived. Need not be durable: a decision
-    /// that is lost is made again. Returns what ended at once.
-    async fn decide(&self, decided: Arc<[Decided]>, now: Time) -> Result<Vec<Settled>, SpoolError>;
+    /// Stores decisions. Need not be durable: a decision that is lost is made again. What they make
+    /// ready to be sent is leased at once, as far as asked for.
+    async fn decide(&self, deciding: Deciding, now: Time) -> Result<Effects, SpoolError>;
 
     /// Takes due deliveries, most urgent first, one at a time for each ticket.
     /// Need not be durable: a lease that is lost was never sent, or is folded by its key.
-    async fn lease(&self, asks: Vec<Ask>, budget: Budget, now: Time) -> Result<Lease, SpoolError>;
+    async fn lease(&self, asks: Vec<Ask>, budget: Budget, now: Time)
+    -> Result<Effects, SpoolError>;
 
-    /// Ends or postpones leased deliveries. Returns what ended.
-    async fn settle(
-        &self,
-        settlements: Vec<Settlement>,
-        now: Time,
-    ) -> Result<Vec<Settled>, SpoolError>;
+    /// Ends or postpones leased deliveries.
+    async fn settle(&self, settlements: Vec<Settlement>, now: Time) -> Result<Effects, SpoolError>;
 
     /// A transport of the team works again: what was postponed after an attempt is due now.
     async fn hurry(&self, team: &str, now: Time) -> Result<(), SpoolError>;
@@ -452,7 +458,8 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// Proves from the rows that accepted = outcomes + unfinished (DESIGN.md invariant 2).
     async fn audit(&self) -> Result<Audit, SpoolError>;
 
-    /// Removes at most `limit` mails all of whose deliveries ended before `before`; the ledger
-    /// keeps counting them. Dead letters stay until a person has dropped them. Returns how many were removed: fewer than `limit` means done.
-    async fn prune(&self, before: Time, limit: usize) -> Result<usize, SpoolError>;
+    /// Looks at `limit` mails, in the order of arrival from the one after `after` on (0 for the
+    /// first), and removes those all of whose deliveries ended before `before`; the ledger keeps
+    /// counting them. Dead letters stay until a person has dropped them.
+    async fn prune(&self, before: Time, after: i64, limit: usize) -> Result<Pruned, SpoolError>;
 }

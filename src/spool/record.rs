@@ -11,6 +11,7 @@ use crate::clock::Time;
 use crate::config::TransportKind;
 use crate::deliver::schedule::{Progress, Tries};
 use crate::rules::Decision;
+use crate::spool::{Ending, Stage};
 
 /// A record that cannot be read back: written by a later version, or damaged.
 #[derive(Debug, thiserror::Error)]
@@ -120,14 +121,6 @@ pub(crate) fn read_decision(json: &str) -> Result<Decision, RecordError> {
     })
 }
 
-pub(crate) fn write_alert(alert: &Alert) -> Result<String, RecordError> {
-    Ok(serde_json::to_string(&alert_record(alert))?)
-}
-
-pub(crate) fn read_alert(json: &str) -> Result<Alert, RecordError> {
-    alert_of(serde_json::from_str(json)?)
-}
-
 fn alert_record(alert: &Alert) -> AlertRecord {
     AlertRecord {
         title: alert.title.clone(),
@@ -202,6 +195,42 @@ pub(crate) fn read_progress(json: Option<&str>) -> Result<Progress, RecordError>
     Ok(Progress {
         tries: tries.collect::<Result<_, RecordError>>()?,
     })
+}
+
+/// Stages as stores number them.
+pub(crate) fn stage_code(stage: Stage) -> i16 {
+    match stage {
+        Stage::Accepted => 0,
+        Stage::Behind => 1,
+        Stage::Waiting => 2,
+        Stage::Sending => 3,
+        Stage::Settled(_) => 4,
+    }
+}
+
+pub(crate) fn stage_of(code: i16, outcome: Option<&str>) -> Result<Stage, RecordError> {
+    Ok(match code {
+        0 => Stage::Accepted,
+        1 => Stage::Behind,
+        2 => Stage::Waiting,
+        3 => Stage::Sending,
+        _ => {
+            let word = outcome.unwrap_or("no outcome");
+            let ending = Ending::parse(word);
+            Stage::Settled(ending.ok_or_else(|| RecordError::Word(word.to_owned()))?)
+        }
+    })
+}
+
+/// Milliseconds as a JSON array.
+pub(crate) fn write_times(times: &[Time]) -> String {
+    let ms: Vec<i64> = times.iter().map(|time| time.ms()).collect();
+    serde_json::Value::from(ms).to_string()
+}
+
+pub(crate) fn read_times(json: &str) -> Result<Vec<Time>, RecordError> {
+    let ms: Vec<i64> = serde_json::from_str(json)?;
+    Ok(ms.into_iter().map(Time::from_ms).collect())
 }
 
 #[cfg(test)]

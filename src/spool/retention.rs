@@ -11,16 +11,21 @@ use crate::limits::{PRUNE_BATCH, PRUNE_EVERY, PRUNE_PAUSE};
 
 /// Prunes for as long as it is polled. A failing store is asked again at the next round.
 pub async fn keep(spool: Arc<dyn Spool>, retention: Duration, clock: Arc<dyn Clock>) {
+    let mut after = None;
     loop {
         let before = clock.now().minus(retention);
-        let pause = match spool.prune(before, PRUNE_BATCH).await {
-            Ok(removed) if removed == PRUNE_BATCH => PRUNE_PAUSE,
-            Ok(_) => PRUNE_EVERY,
+        after = match spool.prune(before, after.unwrap_or(0), PRUNE_BATCH).await {
+            Ok(pruned) => pruned.next,
             Err(error) => {
                 tracing::warn!(%error, "finished mails could not be pruned");
-                PRUNE_EVERY
+                None
             }
         };
-        sleep(pause).await;
+        sleep(if after.is_some() {
+            PRUNE_PAUSE
+        } else {
+            PRUNE_EVERY
+        })
+        .await;
     }
 }

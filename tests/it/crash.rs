@@ -55,6 +55,7 @@ fn gateway(spool: &Path, url: &str) -> (Arc<dyn Spool>, Pipeline) {
             give_up: Duration::from_secs(3600),
             second_transport_after: Duration::from_secs(3600),
         },
+        storm: None,
         clock,
         observer: Arc::new(Log),
     });

@@ -115,6 +115,7 @@ impl Gateway {
             teams: BTreeMap::from([("ops".to_owned(), transports)]),
             pace: Pace::new(setup.pace),
             retry: setup.retry.clone(),
+            storm: None,
             clock,
             observer: Arc::new(Log),
         });

@@ -142,6 +142,7 @@ impl Run {
                 give_up: Duration::from_secs(72 * 3600),
                 second_transport_after: Duration::from_secs(60),
             },
+            storm: None,
             clock: self.clock.clone(),
             observer: Arc::new(Silent),
         });

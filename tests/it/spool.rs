@@ -9,8 +9,8 @@ use mailbell::smtp::Recipient;
 use mailbell::spool::lifecycle::TicketState;
 use mailbell::spool::sqlite::Sqlite;
 use mailbell::spool::{
-    Ask, Attempt, Budget, DeadLetters, Decided, Ending, Filter, Lease, Leased, MailId, Reading,
-    Settled, Settlement, Spool, SpoolError, StageFilter, Step,
+    Ask, Attempt, Budget, DeadLetters, Decided, Deciding, Effects, Ending, Filter, Leased, MailId,
+    Reading, Settled, Settlement, Spool, SpoolError, StageFilter, Step,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -76,7 +76,17 @@ impl Bench {
                 });
             }
         }
-        self.spool.decide(decided.into(), at(ms)).await.unwrap()
+        self.store(decided, ms).await
+    }
+
+    async fn store(&self, decided: Vec<Decided>, ms: i64) -> Vec<Settled> {
+        let deciding = Deciding {
+            decided: decided.into(),
+            storm: None,
+            asks: Vec::new(),
+            budget: PLENTY,
+        };
+        self.spool.decide(deciding, at(ms)).await.unwrap().settled
     }
 
     /// Accepts and decides.
@@ -85,7 +95,7 @@ impl Bench {
         self.decide(ms).await
     }
 
-    async fn lease_for(&self, asks: &[(&str, usize)], budget: Budget, ms: i64) -> Lease {
+    async fn lease_for(&self, asks: &[(&str, usize)], budget: Budget, ms: i64) -> Effects {
         let asks = asks
             .iter()
             .map(|(team, slots)| Ask {
@@ -99,7 +109,7 @@ impl Bench {
     }
 
     async fn lease(&self, ms: i64) -> Vec<Leased> {
-        self.lease_for(&[("ops", 100)], PLENTY, ms).await.deliveries
+        self.lease_for(&[("ops", 100)], PLENTY, ms).await.leased
     }
 
     async fn settle(&self, leased: &Leased, step: Step, ms: i64) -> Vec<Settled> {
@@ -115,7 +125,8 @@ impl Bench {
             progress: Progress::default(),
             step,
         };
-        self.spool.settle(vec![settlement], at(ms)).await.unwrap()
+        let settling = self.spool.settle(vec![settlement], at(ms));
+        settling.await.unwrap().settled
     }
 
     async fn deliver(&self, leased: &Leased, ms: i64) {
@@ -133,10 +144,10 @@ impl Bench {
         let mut sent = Vec::new();
         loop {
             let lease = self.lease_for(&[("ops", 100)], PLENTY, ms).await;
-            if lease.deliveries.is_empty() && lease.settled.is_empty() {
+            if lease.leased.is_empty() && lease.settled.is_empty() {
                 return sent;
             }
-            for one in &lease.deliveries {
+            for one in &lease.leased {
                 sent.push(named(one));
                 self.deliver(one, ms).await;
             }
@@ -253,10 +264,10 @@ async fn the_most_urgent_leave_first() {
         bench.bring(script, i64::try_from(index).unwrap()).await;
     }
     let first = bench.lease_for(&[("ops", 2)], PLENTY, 100).await;
-    assert_eq!(names(&first.deliveries), ["new high", "new normal"]);
+    assert_eq!(names(&first.leased), ["new high", "new normal"]);
     let budget = Budget { new: 3, other: 1 };
     let rest = bench.lease_for(&[("ops", 9)], budget, 100).await;
-    assert_eq!(names(&rest.deliveries), ["new low", "acknowledged A"]);
+    assert_eq!(names(&rest.leased), ["new low", "acknowledged A"]);
     assert_eq!(names(&bench.lease(100).await), ["resolved R"]);
 }
 
@@ -273,12 +284,12 @@ async fn no_team_is_held_up_by_another() {
         .unwrap();
     bench.decide(1).await;
     let lease = bench.lease_for(&[("night", 5)], PLENTY, 2).await;
-    assert_eq!(names(&lease.deliveries), ["resolved N"]);
+    assert_eq!(names(&lease.leased), ["resolved N"]);
     assert_eq!(bench.spool.teams().await.unwrap(), ["ops"]);
     let lease = bench
         .lease_for(&[("ops", 7), ("night", 5)], PLENTY, 2)
         .await;
-    assert_eq!(lease.deliveries.len(), 7);
+    assert_eq!(lease.leased.len(), 7);
 }
 
 #[tokio::test]
@@ -291,8 +302,8 @@ async fn a_lease_says_when_the_next_is_due() {
         )
         .await;
     let lease = bench.lease_for(&[("ops", 1)], PLENTY, 10).await;
-    assert!(lease.deliveries.is_empty());
-    assert_eq!(lease.next_due, Some(at(60_000)));
+    assert!(lease.leased.is_empty());
+    assert_eq!(lease.due, Some(at(60_000)));
     assert_eq!(names(&bench.lease(60_000).await), ["new held"]);
 }
 
@@ -564,13 +575,16 @@ async fn pruning_keeps_the_ledger_and_what_is_not_finished() {
     for index in 0..5 {
         bench.bring(&new(&format!("T-{index}")), 0).await;
     }
-    let leased = bench.lease_for(&[("ops", 3)], PLENTY, 1).await.deliveries;
+    let leased = bench.lease_for(&[("ops", 3)], PLENTY, 1).await.leased;
     bench.deliver(&leased[0], 10).await;
     bench.deliver(&leased[1], 10).await;
     bench.deliver(&leased[2], 1000).await;
-    assert_eq!(bench.spool.prune(at(500), 1).await.unwrap(), 1);
-    assert_eq!(bench.spool.prune(at(500), 100).await.unwrap(), 1);
-    assert_eq!(bench.spool.prune(at(500), 100).await.unwrap(), 0);
+    let first = bench.spool.prune(at(500), 0, 1).await.unwrap();
+    assert_eq!(first.removed, 1);
+    let next = first.next.unwrap();
+    let rest = bench.spool.prune(at(500), next, 100).await.unwrap();
+    assert_eq!((rest.removed, rest.next), (1, None));
+    assert_eq!(bench.spool.prune(at(500), 0, 100).await.unwrap().removed, 0);
     assert_eq!(bench.outcomes().await.len(), 3);
     let audit = bench.spool.audit().await.unwrap();
     assert!(audit.balances(), "{:?}", audit.problems);
@@ -617,7 +631,7 @@ async fn a_retried_part_that_the_rules_of_today_do_not_make_is_a_dead_letter() {
         message_id: None,
         reading: Reading::Decisions(vec![decision(&new("Z"))]),
     };
-    bench.spool.decide([decided].into(), at(3)).await.unwrap();
+    bench.store(vec![decided], 3).await;
     let outcomes = bench.outcomes().await;
     let reason = "dead-letter: the digest has no such part by the rules of today";
     assert!(outcomes.iter().any(|one| one == reason), "{outcomes:?}");
@@ -650,7 +664,7 @@ async fn a_retried_new_does_not_follow_its_own_close() {
                 message_id: None,
                 reading: Reading::Decisions(vec![decision(&new("T"))]),
             };
-            bench.spool.decide([decided].into(), at(6)).await.unwrap();
+            bench.store(vec![decided], 6).await;
         }
         assert!(bench.deliver_all(7).await.is_empty());
         let expected = [
@@ -726,10 +740,11 @@ async fn retention_keeps_dead_letters_until_a_person_drops_them() {
         .await;
     bench.decide(0).await;
     bench.deliver_all(1).await;
-    assert_eq!(bench.spool.prune(at(1000), 100).await, Ok(0));
+    let prune = || bench.spool.prune(at(1000), 0, 100);
+    assert_eq!(prune().await.unwrap().removed, 0);
     assert_eq!(bench.outcomes().await.len(), 2);
     bench.spool.drop_mail(id, at(2)).await.unwrap();
-    assert_eq!(bench.spool.prune(at(1000), 100).await, Ok(1));
+    assert_eq!(prune().await.unwrap().removed, 1);
     assert!(bench.outcomes().await.is_empty());
     bench.assert_balanced().await;
 }
@@ -749,8 +764,8 @@ async fn only_old_ones_are_leased_to_be_ended() {
     };
     let none = Budget { new: 0, other: 0 };
     let lease = bench.spool.lease(vec![ask], none, at(200)).await.unwrap();
-    assert_eq!(names(&lease.deliveries), ["resolved old"]);
-    assert_eq!(lease.next_due, None);
+    assert_eq!(names(&lease.leased), ["resolved old"]);
+    assert_eq!(lease.due, None);
 }
 
 #[tokio::test]

@@ -5,21 +5,23 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::rows;
 use crate::clock::Time;
+use crate::rules::Decision;
 use crate::spool::lifecycle::TicketState;
+use crate::spool::record::{self, stage_of};
 use crate::spool::{
-    Attempt, DeliveryId, Filter, KnownTicket, MailId, Shown, ShownDelivery, SpoolError,
-    StageFilter, Summary, record,
+    Attempt, DeliveryId, Filter, KnownTicket, MailId, Shown, ShownDelivery, SpoolError, Stage,
+    StageFilter, Summary,
 };
 
 const SUMMARY: &str = "SELECT d.id, m.id, m.received_ms, m.reverse_path, d.forward_path, m.bytes,
     d.team, d.part, d.stage, d.source, d.rule, d.event, d.external_id, d.title, d.outcome, d.reason,
-    d.not_before_ms, d.settled_ms, (SELECT count(*) FROM attempts a WHERE a.delivery = d.id)
-    FROM deliveries d JOIN mails m ON m.seq = d.seq";
+    d.not_before_ms, d.settled_ms, d.attempts
+    FROM deliveries d JOIN mails m ON m.seq = d.id >> 20";
 
 fn summary(row: &Row<'_>) -> Result<Summary, SpoolError> {
     let outcome: Option<String> = row.get(14)?;
-    let code: i64 = row.get(8)?;
-    let waits = code == rows::STAGE_WAITING;
+    let stage = stage_of(row.get(8)?, outcome.as_deref())?;
+    let waits = stage == Stage::Waiting;
     Ok(Summary {
         delivery: DeliveryId(row.get(0)?),
         mail: MailId(row.get(1)?),
@@ -29,7 +31,7 @@ fn summary(row: &Row<'_>) -> Result<Summary, SpoolError> {
         bytes: row.get(5)?,
         team: row.get(6)?,
         part: row.get(7)?,
-        stage: rows::stage(code, outcome.as_deref())?,
+        stage,
         source: row.get(9)?,
         rule: row.get(10)?,
         event: row.get(11)?,
@@ -71,12 +73,12 @@ pub(super) fn list(
         let Some(seq) = rows::seq_of(connection, before)? else {
             return Err(SpoolError::Unknown(format!("there is no mail {before}")));
         };
-        values.push(Value::Integer(seq));
-        conditions.push(format!("d.seq < ?{}", values.len()));
+        values.push(Value::Integer(DeliveryId::range_of_mail(seq).0));
+        conditions.push(format!("d.id < ?{}", values.len()));
     }
     values.push(Value::Integer(rows::count(limit)));
     let sql = format!(
-        "{SUMMARY} WHERE {} ORDER BY d.seq DESC, d.id LIMIT ?{}",
+        "{SUMMARY} WHERE {} ORDER BY d.id DESC LIMIT ?{}",
         conditions.join(" AND "),
         values.len()
     );
@@ -96,7 +98,9 @@ pub(super) fn show(connection: &Connection, mail: MailId) -> Result<Option<Shown
     let deliveries = deliveries(connection, seq)?;
     let shown = connection
         .prepare_cached(
-            "SELECT received_ms, peer, helo, tls, user, reverse_path, bytes, message_id
+            "SELECT received_ms, peer, helo, tls, user, reverse_path, bytes,
+                 (SELECT max(message_id) FROM deliveries
+                  WHERE id BETWEEN seq << 20 AND (seq << 20) + 1048575)
              FROM mails WHERE seq = ?1",
         )?
         .query_row([seq], |row| {
@@ -117,16 +121,13 @@ pub(super) fn show(connection: &Connection, mail: MailId) -> Result<Option<Shown
 }
 
 fn deliveries(connection: &Connection, seq: i64) -> Result<Vec<ShownDelivery>, SpoolError> {
-    let sql = format!("{SUMMARY} WHERE d.seq = ?1 ORDER BY d.team, d.part");
+    let sql = format!("{SUMMARY} WHERE d.id BETWEEN ?1 AND ?2 ORDER BY d.team, d.part");
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut found = statement.query([seq])?;
+    let mut found = statement.query(DeliveryId::range_of_mail(seq))?;
     let mut deliveries = Vec::new();
     while let Some(row) = found.next()? {
         let summary = summary(row)?;
-        let json: Option<String> = connection
-            .prepare_cached("SELECT decision FROM deliveries WHERE id = ?1")?
-            .query_row([summary.delivery.0], |row| row.get(0))?;
-        let decision = json.as_deref().map(record::read_decision).transpose()?;
+        let decision = decision(connection, summary.delivery)?;
         deliveries.push(ShownDelivery {
             attempts: attempts(connection, summary.delivery)?,
             summary,
@@ -136,10 +137,18 @@ fn deliveries(connection: &Connection, seq: i64) -> Result<Vec<ShownDelivery>, S
     Ok(deliveries)
 }
 
+fn decision(connection: &Connection, delivery: DeliveryId) -> Result<Option<Decision>, SpoolError> {
+    let json: Option<String> = connection
+        .prepare_cached("SELECT decision FROM decisions WHERE delivery = ?1")?
+        .query_row([delivery.0], |row| row.get(0))
+        .optional()?;
+    Ok(json.as_deref().map(record::read_decision).transpose()?)
+}
+
 fn attempts(connection: &Connection, delivery: DeliveryId) -> Result<Vec<Attempt>, SpoolError> {
     let mut statement = connection.prepare_cached(
         "SELECT at_ms, took_ms, transport, result, answer FROM attempts
-         WHERE delivery = ?1 ORDER BY rowid",
+         WHERE delivery = ?1 ORDER BY number",
     )?;
     let attempts = statement.query_map([delivery.0], |row| {
         Ok(Attempt {
@@ -165,19 +174,25 @@ pub(super) fn tickets(
     limit: usize,
 ) -> Result<Vec<KnownTicket>, SpoolError> {
     let mut statement = connection.prepare_cached(
-        "SELECT team, external_id, state, changed_ms, alert FROM tickets
-         WHERE state <> 'resolved' ORDER BY changed_ms LIMIT ?1",
+        "SELECT t.team, t.external_id, t.state, t.changed_ms, t.title, t.storm, t.opened_by, m.id
+         FROM tickets t LEFT JOIN mails m ON m.seq = t.opened_by >> 20
+         WHERE t.state <> 'resolved' ORDER BY t.changed_ms LIMIT ?1",
     )?;
     let mut found = statement.query(params![rows::count(limit)])?;
     let mut tickets = Vec::new();
     while let Some(row) = found.next()? {
-        let alert: Option<String> = row.get(4)?;
+        let opened_by: Option<i64> = row.get(6)?;
+        let decision = opened_by.map(|id| decision(connection, DeliveryId(id)));
+        let decision = decision.transpose()?.flatten();
         tickets.push(KnownTicket {
             team: row.get(0)?,
             external_id: row.get(1)?,
             state: TicketState::parse(&row.get::<_, String>(2)?).unwrap_or(TicketState::Open),
             changed: Time::from_ms(row.get(3)?),
-            alert: alert.as_deref().map(record::read_alert).transpose()?,
+            title: row.get(4)?,
+            storm: row.get(5)?,
+            opened_by: row.get::<_, Option<uuid::Uuid>>(7)?.map(MailId),
+            alert: decision.and_then(|decision| decision.alert),
         });
     }
     Ok(tickets)

@@ -7,11 +7,13 @@
 mod decide;
 mod file;
 mod intake;
+mod known;
 mod lease;
 mod look;
 mod rows;
 mod settle;
 mod tend;
+mod write;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -25,7 +27,7 @@ use crate::clock::Time;
 use crate::limits::{LOOK_ELSEWHERE, SPOOL_READERS_MAX};
 use crate::smtp::ReceivedMail;
 use crate::spool::{
-    Ask, Audit, Budget, DeadLetters, Decided, Filter, KnownTicket, Lease, MailId, Settled,
+    Ask, Audit, Budget, DeadLetters, Deciding, Effects, Filter, KnownTicket, MailId, Pruned,
     Settlement, Shown, Spool, SpoolError, Summary, Totals, Undecided,
 };
 use writer::{Durability, Writer};
@@ -153,25 +155,26 @@ impl Spool for Sqlite {
             .await
     }
 
-    async fn decide(&self, decided: Arc<[Decided]>, now: Time) -> Result<Vec<Settled>, SpoolError> {
+    async fn decide(&self, deciding: Deciding, now: Time) -> Result<Effects, SpoolError> {
         self.write(Durability::Written, 0, move |connection| {
-            decide::decide(connection, &decided, now)
+            decide::decide(connection, &deciding, now)
         })
         .await
     }
 
-    async fn lease(&self, asks: Vec<Ask>, budget: Budget, now: Time) -> Result<Lease, SpoolError> {
+    async fn lease(
+        &self,
+        asks: Vec<Ask>,
+        budget: Budget,
+        now: Time,
+    ) -> Result<Effects, SpoolError> {
         self.write(Durability::Written, 0, move |connection| {
             lease::lease(connection, &asks, budget, now)
         })
         .await
     }
 
-    async fn settle(
-        &self,
-        settlements: Vec<Settlement>,
-        now: Time,
-    ) -> Result<Vec<Settled>, SpoolError> {
+    async fn settle(&self, settlements: Vec<Settlement>, now: Time) -> Result<Effects, SpoolError> {
         self.write(Durability::Synced, 0, move |connection| {
             settle::settle(connection, &settlements, now)
         })
@@ -244,9 +247,9 @@ impl Spool for Sqlite {
         self.read(tend::audit).await
     }
 
-    async fn prune(&self, before: Time, limit: usize) -> Result<usize, SpoolError> {
+    async fn prune(&self, before: Time, after: i64, limit: usize) -> Result<Pruned, SpoolError> {
         self.write(Durability::Written, 0, move |connection| {
-            tend::prune(connection, before, limit)
+            tend::prune(connection, before, after, limit)
         })
         .await
     }

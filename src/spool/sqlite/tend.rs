@@ -5,18 +5,22 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Params, params};
 
-use super::rows::{self, Delivery, STAGE_ACCEPTED, STAGE_BEHIND, STAGE_SETTLED, STAGE_WAITING};
+use super::known::{self, Depth};
+use super::rows::{self, delivery};
+use super::write;
 use crate::clock::Time;
+use crate::spool::plan::{self, DROPPED};
 use crate::spool::{
-    Audit, DeadLetters, DeliveryId, Ending, MailId, SpoolError, TeamLedger, Totals,
+    Audit, DeadLetters, DeliveryId, Ending, MailId, Pruned, SpoolError, TeamLedger, Totals,
 };
 
-/// The index of what retention may remove knows this reason, too.
-const DROPPED: &str = "dropped by a person";
-
-fn ids(connection: &Connection, sql: &str, values: impl Params) -> Result<Vec<i64>, SpoolError> {
+fn ids(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+) -> Result<Vec<DeliveryId>, SpoolError> {
     let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_map(values, |row| row.get(0))?;
+    let found = statement.query_map(values, |row| row.get(0).map(DeliveryId))?;
     Ok(found.collect::<Result<_, _>>()?)
 }
 
@@ -33,62 +37,39 @@ pub(super) fn retry(
     let dead = match which {
         DeadLetters::Of(mail) => ids(
             connection,
-            "SELECT id FROM deliveries WHERE seq = ?1 AND outcome = 'dead-letter' ORDER BY part",
-            [seq_of_known(connection, mail)?],
+            "SELECT id FROM deliveries WHERE id BETWEEN ?1 AND ?2 AND outcome = 'dead-letter'
+             ORDER BY id",
+            DeliveryId::range_of_mail(seq_of_known(connection, mail)?),
         )?,
         DeadLetters::All => ids(
             connection,
-            "SELECT id FROM deliveries WHERE outcome = 'dead-letter' ORDER BY seq, part",
+            "SELECT id FROM deliveries WHERE outcome = 'dead-letter' ORDER BY id",
             (),
         )?,
     };
-    for &id in &dead {
-        let delivery = rows::delivery(connection, DeliveryId(id))?;
-        rows::count_in_ledger(connection, &delivery.team, Ending::DeadLetter.as_str(), -1)?;
-        if let Some(reason) = overtaken(connection, &delivery)? {
-            // Its attempts are over: what came later ended any doubt about them.
-            let delivery = Delivery {
-                maybe_paged: false,
-                ..delivery
-            };
-            rows::end(connection, &delivery, Ending::Suppressed, reason, now)?;
-        } else {
-            revive(connection, &delivery, now)?;
+    for id in &dead {
+        let mut known = of_one(connection, *id, Depth::First)?;
+        if let Some(delivery) = known.deliveries.get(id)
+            && let (Some(status), Some(external_id)) = (delivery.status, &delivery.external_id)
+        {
+            let overtaken = known::overtaken(connection, delivery, status, external_id)?;
+            known
+                .overtaken
+                .extend(overtaken.map(|reason| (*id, reason)));
         }
+        let changes = plan::retry(known, std::slice::from_ref(id), now);
+        write::write(connection, changes, now)?;
     }
     Ok(dead.len())
 }
 
-/// One with an alert is sent as decided; one without is decided again, by the rules of today.
-fn revive(connection: &Connection, delivery: &Delivery, now: Time) -> Result<(), SpoolError> {
-    let stage = match (&delivery.status, &delivery.external_id) {
-        (None, _) => STAGE_ACCEPTED,
-        (Some(_), None) => STAGE_WAITING,
-        (Some(_), Some(external_id)) => {
-            if rows::turn_of(connection, &delivery.team, external_id)?.is_some() {
-                STAGE_BEHIND
-            } else {
-                STAGE_WAITING
-            }
-        }
-    };
-    connection
-        .prepare_cached(
-            "UPDATE deliveries SET stage = ?2, outcome = NULL, reason = NULL, settled_ms = NULL,
-                 progress = NULL, not_before_ms = ?3, since_ms = ?3 WHERE id = ?1",
-        )?
-        .execute(params![delivery.id.0, stage, now.ms()])?;
-    Ok(())
-}
-
-fn overtaken(
+fn of_one(
     connection: &Connection,
-    delivery: &Delivery,
-) -> Result<Option<&'static str>, SpoolError> {
-    let (Some(status), Some(external_id)) = (&delivery.status, &delivery.external_id) else {
-        return Ok(None);
-    };
-    rows::overtaken(connection, delivery, rows::status(status)?, external_id)
+    id: DeliveryId,
+    depth: Depth,
+) -> Result<plan::Known, SpoolError> {
+    let found = rows::deliveries(connection, delivery!("d.id = ?1"), [id.0])?;
+    known::of_moved(connection, found, depth)
 }
 
 pub(super) fn drop_mail(
@@ -96,25 +77,20 @@ pub(super) fn drop_mail(
     mail: MailId,
     now: Time,
 ) -> Result<usize, SpoolError> {
-    let seq = seq_of_known(connection, mail)?;
-    // Not what a transport has at this moment: it may be paging somebody.
-    let dropped = ids(
+    let of_mail = ids(
         connection,
-        "SELECT id FROM deliveries WHERE seq = ?1
-         AND (stage < 3 OR outcome = 'dead-letter') ORDER BY part DESC",
-        [seq],
+        "SELECT id FROM deliveries WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
+        DeliveryId::range_of_mail(seq_of_known(connection, mail)?),
     )?;
-    for &id in &dropped {
-        let delivery = rows::delivery(connection, DeliveryId(id))?;
-        if delivery.stage == STAGE_SETTLED {
-            connection
-                .prepare_cached("UPDATE deliveries SET reason = ?2 WHERE id = ?1")?
-                .execute(params![id, DROPPED])?;
-        } else {
-            rows::end(connection, &delivery, Ending::DeadLetter, DROPPED, now)?;
-        }
+    let mut deliveries = Vec::with_capacity(of_mail.len());
+    for id in &of_mail {
+        let found = rows::deliveries(connection, delivery!("d.id = ?1"), [id.0])?;
+        deliveries.extend(found);
     }
-    Ok(dropped.len())
+    let known = known::of_moved(connection, deliveries, Depth::All)?;
+    let (changes, dropped) = plan::drop_mail(known, &of_mail, now);
+    write::write(connection, changes, now)?;
+    Ok(dropped)
 }
 
 pub(super) fn totals(connection: &Connection) -> Result<BTreeMap<String, Totals>, SpoolError> {
@@ -133,11 +109,12 @@ pub(super) fn audit(connection: &Connection) -> Result<Audit, SpoolError> {
     let suspicions = [
         (
             "mails without any delivery",
-            "SELECT count(*) FROM mails m WHERE NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.seq = m.seq)",
+            "SELECT count(*) FROM mails m WHERE NOT EXISTS (
+                 SELECT 1 FROM deliveries d WHERE d.id BETWEEN m.seq << 20 AND (m.seq << 20) + 1048575)",
         ),
         (
             "deliveries without their mail",
-            "SELECT count(*) FROM deliveries d WHERE NOT EXISTS (SELECT 1 FROM mails m WHERE m.seq = d.seq)",
+            "SELECT count(*) FROM deliveries d WHERE NOT EXISTS (SELECT 1 FROM mails m WHERE m.seq = d.id >> 20)",
         ),
         (
             "mails without their bytes",
@@ -219,21 +196,24 @@ fn read_rows(
 pub(super) fn prune(
     connection: &Connection,
     before: Time,
+    after: i64,
     limit: usize,
-) -> Result<usize, SpoolError> {
+) -> Result<Pruned, SpoolError> {
     let mut statement = connection.prepare_cached(
-        "SELECT DISTINCT d.seq FROM deliveries d
-         WHERE d.stage = 4 AND (d.outcome <> 'dead-letter' OR d.reason = 'dropped by a person')
-         AND d.settled_ms < ?1 AND NOT EXISTS (
-             SELECT 1 FROM deliveries o WHERE o.seq = d.seq
-             AND (o.stage <> 4 OR o.settled_ms >= ?1
-                  OR (o.outcome = 'dead-letter' AND o.reason <> 'dropped by a person')))
-         LIMIT ?2",
+        "SELECT m.seq, NOT EXISTS (
+             SELECT 1 FROM deliveries d
+             WHERE d.id BETWEEN m.seq << 20 AND (m.seq << 20) + 1048575
+             AND (d.stage <> 4 OR d.settled_ms >= ?1
+                  OR (d.outcome = 'dead-letter' AND d.reason <> ?4)))
+         FROM mails m WHERE m.seq > ?2 AND m.received_ms < ?1 ORDER BY m.seq LIMIT ?3",
     )?;
-    let found = statement.query_map(params![before.ms(), rows::count(limit)], |row| row.get(0))?;
-    let finished: Vec<i64> = found.collect::<Result<_, _>>()?;
-    for &seq in &finished {
-        remove(connection, seq)?;
+    let values = params![before.ms(), after, rows::count(limit), DROPPED];
+    let looked_at = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let looked_at: Vec<(i64, bool)> = looked_at.collect::<Result<_, _>>()?;
+    let mut removed = 0;
+    for (seq, _) in looked_at.iter().filter(|(_, is_finished)| *is_finished) {
+        remove(connection, *seq)?;
+        removed += 1;
     }
     connection
         .prepare_cached(
@@ -242,20 +222,31 @@ pub(super) fn prune(
                  WHERE state = 'resolved' AND changed_ms < ?1 LIMIT ?2)",
         )?
         .execute(params![before.ms(), rows::count(limit)])?;
-    Ok(finished.len())
+    let is_full = looked_at.len() == limit;
+    let last = looked_at.last().map(|(seq, _)| *seq);
+    Ok(Pruned {
+        removed,
+        next: last.filter(|_| is_full),
+    })
 }
 
 fn remove(connection: &Connection, seq: i64) -> Result<(), SpoolError> {
+    let (first, last) = DeliveryId::range_of_mail(seq);
     connection
         .prepare_cached(
             "INSERT INTO ledger (team, entry, total)
-             SELECT team, 'pruned', count(*) FROM deliveries WHERE seq = ?1 GROUP BY team
+             SELECT team, 'pruned', count(*) FROM deliveries WHERE id BETWEEN ?1 AND ?2 GROUP BY team
              ON CONFLICT DO UPDATE SET total = total + excluded.total",
         )?
-        .execute([seq])?;
+        .execute([first, last])?;
     for sql in [
-        "DELETE FROM attempts WHERE delivery IN (SELECT id FROM deliveries WHERE seq = ?1)",
-        "DELETE FROM deliveries WHERE seq = ?1",
+        "DELETE FROM attempts WHERE delivery BETWEEN ?1 AND ?2",
+        "DELETE FROM decisions WHERE delivery BETWEEN ?1 AND ?2",
+        "DELETE FROM deliveries WHERE id BETWEEN ?1 AND ?2",
+    ] {
+        connection.prepare_cached(sql)?.execute([first, last])?;
+    }
+    for sql in [
         "DELETE FROM bodies WHERE seq = ?1",
         "DELETE FROM mails WHERE seq = ?1",
     ] {
