@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::spool::SpoolError;
@@ -34,6 +35,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, SpoolError> {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
+    keep_plans(&connection)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     if is_new {
@@ -60,9 +62,17 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, SpoolError> {
         path,
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
+    keep_plans(&connection)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
+}
+
+/// Otherwise SQLite compiles a statement anew for each value that is compared with a column of a
+/// partial index.
+fn keep_plans(connection: &Connection) -> Result<(), SpoolError> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 /// The right to be the one gateway on this file; given back when dropped, or when the process dies.
