@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::SystemClock;
-use crate::config::{Config, Store, Team, TransportKind};
+use crate::config::{Config, Team, TransportKind};
 use crate::deliver::lanes::Transports;
 use crate::deliver::pace::Pace;
 use crate::deliver::{relay, signl4};
@@ -31,7 +31,6 @@ use crate::smtp::certificate::{self, Expiry};
 use crate::smtp::listener::{self, Door, Listeners};
 use crate::smtp::tls::{self, CertificateError, Certificates};
 use crate::spool::Spool;
-use crate::spool::sqlite::Sqlite;
 use crate::{observe, spool, web};
 
 /// Where the gateway listens, with the ports that it got.
@@ -49,6 +48,7 @@ pub struct Gateway {
     rulebook: Arc<Rulebook>,
     certificates: Arc<Certificates>,
     reports: Reports,
+    spool: Arc<dyn Spool>,
     /// Told in this order: the door first, so that nothing is accepted that nobody would read.
     stop_door: CancellationToken,
     stop_rest: CancellationToken,
@@ -97,7 +97,9 @@ impl Gateway {
             "a socket named smtps was handed over, but there is no certificate"
         );
         let sockets = Sockets::open(config, handed).await?;
-        let spool: Arc<dyn Spool> = open_spool(&config.spool.store)?;
+        let spool = spool::open_gateway(&config.spool.store, &config.hostname)
+            .await
+            .with_context(|| format!("spool {}", config.spool.store))?;
         let pipeline = Pipeline::new(Parts {
             spool: Arc::clone(&spool),
             decider: Arc::new(Judge(Arc::clone(&rulebook))),
@@ -133,6 +135,7 @@ impl Gateway {
             rulebook,
             certificates,
             reports,
+            spool: Arc::clone(&spool),
             stop_door: CancellationToken::new(),
             stop_rest: CancellationToken::new(),
             door: TaskTracker::new(),
@@ -202,6 +205,9 @@ impl Gateway {
         self.stop_rest.cancel();
         self.rest.close();
         self.rest.wait().await;
+        if let Err(error) = self.spool.close().await {
+            tracing::warn!(%error, "the spool was not closed in good order");
+        }
     }
 }
 
@@ -327,16 +333,6 @@ fn watch(rulebook: &Arc<Rulebook>, reports: &Reports) -> Option<Watch> {
             |error| tracing::warn!(%error, "rule files are not watched: reload them with SIGHUP"),
         )
         .ok()
-}
-
-fn open_spool(store: &Store) -> anyhow::Result<Arc<dyn Spool>> {
-    match store {
-        Store::Sqlite(path) => {
-            let opened =
-                Sqlite::open_gateway(path).with_context(|| format!("spool {}", path.display()))?;
-            Ok(Arc::new(opened))
-        }
-    }
 }
 
 /// Every team's ways out, first and second.

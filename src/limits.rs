@@ -189,6 +189,30 @@ pub const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_hour
 /// Bytes of a Message-ID that are kept; RFC 5322 2.1.1 has no line longer than 998.
 pub const MESSAGE_ID_BYTES_MAX: usize = 998;
 
+/// Connections of one node to PostgreSQL: accepting, reading, leasing and settling go on at the same
+/// time, and some pages are looked at. Its default is 100 for all nodes together.
+pub const POSTGRES_CONNECTIONS: usize = 10;
+/// How long a connection to PostgreSQL may take to be made, or to become free.
+pub const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause after the connection on which a node listens was lost; doubles up to the longest.
+pub const POSTGRES_PAUSE_FIRST: Duration = Duration::from_millis(200);
+pub const POSTGRES_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A node renews its row so often.
+pub const NODE_HEARTBEAT: Duration = Duration::from_secs(2);
+/// A node whose row was not renewed for so long is gone, and the others take over. Several beats may
+/// be late; a request to SIGNL4 that is under way has ended by then.
+pub const NODE_EXPIRES: Duration = Duration::from_secs(10);
+/// Between two notifications to the other nodes.
+pub const RING_PAUSE: Duration = Duration::from_millis(20);
+/// How long a node waits for a notification before it looks by itself.
+pub const LOOK_AGAIN_ELSEWHERE: Duration = Duration::from_secs(5);
+/// Transactions that another was in the way of are tried again so often.
+pub const COLLISIONS_MAX: u32 = 5;
+/// Readings that take their place in one transaction, of whichever node.
+pub const PLACED_AT_ONCE: usize = 256;
+/// Before deliveries are leased whose tickets another node was just changing.
+pub const LEASE_COLLISION_PAUSE: Duration = Duration::from_millis(20);
+
 // --- delivery
 
 /// Requests under way for one team: enough to fill a fast endpoint, few enough for a slow one.

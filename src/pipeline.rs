@@ -273,7 +273,11 @@ impl Shared {
     ) -> Result<(), SpoolError> {
         let _leasing = self.leasing.lock().await;
         let now = self.clock.now();
-        let (asks, budget) = self.lanes().asks_for_fresh(now);
+        let (asks, budget) = {
+            let mut lanes = self.lanes();
+            lanes.share(self.spool.nodes());
+            lanes.asks_for_fresh(now)
+        };
         let deciding = Deciding {
             decided,
             storm: self.storm,
@@ -335,7 +339,11 @@ impl Shared {
     async fn lease(self: &Arc<Self>, carriers: &Carriers) -> Result<Option<Time>, SpoolError> {
         let _leasing = self.leasing.lock().await;
         let now = self.clock.now();
-        let (asks, budget) = self.lanes().asks(now);
+        let (asks, budget) = {
+            let mut lanes = self.lanes();
+            lanes.share(self.spool.nodes());
+            lanes.asks(now)
+        };
         if !asks.is_empty() {
             let effects = self.spool.lease(asks.clone(), budget, now).await?;
             self.lanes().looked(&asks, budget, &effects);

@@ -11,10 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Answer, Surroundings};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Store;
-use crate::spool::sqlite::Sqlite;
 use crate::spool::{
-    DeadLetters, Ending, Filter, MailId, Spool, Stage, StageFilter, Summary, TeamLedger,
+    self, DeadLetters, Ending, Filter, MailId, Spool, Stage, StageFilter, Summary, TeamLedger,
 };
 use crate::web::entries;
 
@@ -114,26 +112,26 @@ fn stage(word: &str) -> Result<StageFilter, String> {
 
 pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
     let config = surroundings.load()?.config;
-    let Store::Sqlite(path) = &config.spool.store;
-    let spool = Sqlite::open_visitor(path)?;
     super::runtime()?.block_on(async {
+        let spool = spool::open_visitor(&config.spool.store).await?;
+        let spool = &*spool;
         match &arguments.command {
-            Command::List(arguments) => list(&spool, arguments).await,
-            Command::Show(arguments) => show(&spool, arguments).await,
-            Command::Retry(arguments) => retry(&spool, arguments).await,
+            Command::List(arguments) => list(spool, arguments).await,
+            Command::Show(arguments) => show(spool, arguments).await,
+            Command::Retry(arguments) => retry(spool, arguments).await,
             Command::Drop(arguments) => {
                 let count = spool
                     .drop_mail(arguments.id.parse()?, SystemClock.now())
                     .await?;
                 Ok(changed(count, "dropped"))
             }
-            Command::Export(arguments) => export(&spool, arguments).await,
-            Command::Audit(arguments) => audit(&spool, arguments).await,
+            Command::Export(arguments) => export(spool, arguments).await,
+            Command::Audit(arguments) => audit(spool, arguments).await,
         }
     })
 }
 
-async fn list(spool: &Sqlite, arguments: &List) -> anyhow::Result<Answer> {
+async fn list(spool: &dyn Spool, arguments: &List) -> anyhow::Result<Answer> {
     let dead = arguments
         .dead
         .then_some(StageFilter::Ending(Ending::DeadLetter));
@@ -180,7 +178,7 @@ fn line(entry: &Summary) -> String {
     line
 }
 
-async fn show(spool: &Sqlite, arguments: &Show) -> anyhow::Result<Answer> {
+async fn show(spool: &dyn Spool, arguments: &Show) -> anyhow::Result<Answer> {
     let id: MailId = arguments.id.parse()?;
     let Some(shown) = spool.show(id).await? else {
         eprintln!("mailbell: no mail has the id {id}");
@@ -242,7 +240,7 @@ fn flat(delivery: &Value) -> Value {
     Value::Object(object)
 }
 
-async fn retry(spool: &Sqlite, arguments: &Retry) -> anyhow::Result<Answer> {
+async fn retry(spool: &dyn Spool, arguments: &Retry) -> anyhow::Result<Answer> {
     let which = match &arguments.id {
         Some(id) => DeadLetters::Of(id.parse()?),
         None => DeadLetters::All,
@@ -256,7 +254,7 @@ fn changed(count: usize, what: &str) -> Answer {
     if count > 0 { Answer::Yes } else { Answer::No }
 }
 
-async fn export(spool: &Sqlite, arguments: &Export) -> anyhow::Result<Answer> {
+async fn export(spool: &dyn Spool, arguments: &Export) -> anyhow::Result<Answer> {
     let id: MailId = arguments.id.parse()?;
     let Some(raw) = spool.raw(id).await? else {
         eprintln!("mailbell: no mail has the id {id}");
@@ -269,7 +267,7 @@ async fn export(spool: &Sqlite, arguments: &Export) -> anyhow::Result<Answer> {
     Ok(Answer::Yes)
 }
 
-async fn audit(spool: &Sqlite, arguments: &Audit) -> anyhow::Result<Answer> {
+async fn audit(spool: &dyn Spool, arguments: &Audit) -> anyhow::Result<Answer> {
     let audit = spool.audit().await?;
     let balances = audit.balances();
     if arguments.json {

@@ -95,6 +95,26 @@ pub struct Spool {
 pub enum Store {
     /// `sqlite:PATH`
     Sqlite(PathBuf),
+    /// `postgres://…`, shared by any number of nodes.
+    Postgres(Postgres),
+}
+
+impl std::fmt::Display for Store {
+    /// Without what may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Store::Sqlite(path) => path.display().fmt(f),
+            Store::Postgres(_) => f.write_str("in PostgreSQL"),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    /// May hold a password.
+    pub url: SecretString,
+    /// PEM certificates trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]

@@ -11,10 +11,10 @@ use secrecy::{ExposeSecret, SecretString};
 use toml::Spanned;
 
 use super::secrets::Sources;
-use super::values::{DurationText, NetText};
+use super::values::{DurationText, NetText, StoreText, Written};
 use super::{
-    Config, Pace, Password, Relay, Retry, Rules, Signl4, Smtp, Spool, Store, Storm, Tls, User, Web,
-    written,
+    Config, Pace, Password, Postgres, Relay, Retry, Rules, Signl4, Smtp, Spool, Store, Storm, Tls,
+    User, Web, written,
 };
 use crate::diagnostic::{Diagnostic, SourceText};
 use crate::limits::STORM_TICKETS_MAX;
@@ -285,14 +285,42 @@ impl<'a> Resolver<'a> {
         path
     }
 
-    fn spool(&self, spool: &written::Spool) -> Spool {
-        let path = spool
-            .url
-            .as_ref()
-            .map_or("mailbell-data/spool.db", |url| url.0.as_str());
+    fn spool(&mut self, spool: &written::Spool) -> Spool {
         Spool {
-            store: Store::Sqlite(self.folder.join(path)),
+            store: self.store(spool),
             retention: duration(spool.retention, 30 * DAY),
+        }
+    }
+
+    fn store(&mut self, spool: &written::Spool) -> Store {
+        let span = spool.url.as_ref().map_or(0..0, Spanned::span);
+        let url = self.secret(
+            span.clone(),
+            "spool.url",
+            &Sources {
+                key: "url",
+                inline: spool.url.as_ref().map(Spanned::get_ref),
+                file: spool.url_file.as_ref(),
+                env: spool.url_env.as_ref(),
+            },
+        );
+        let ca_file = spool
+            .ca_file
+            .as_ref()
+            .map(|written| self.existing(written, "spool.ca_file"));
+        let default = || Store::Sqlite(self.folder.join("mailbell-data/spool.db"));
+        let Some(url) = url.flatten() else {
+            return default();
+        };
+        match StoreText::parse(url.expose_secret()) {
+            Some(StoreText::Sqlite(path)) => Store::Sqlite(self.folder.join(path)),
+            Some(StoreText::Postgres(_)) => Store::Postgres(Postgres { url, ca_file }),
+            None => {
+                // Not repeated: it may hold a password.
+                let message = format!("the value is not {}", StoreText::EXPECTED);
+                self.problem(span, "spool.url", message);
+                Store::Sqlite(PathBuf::new())
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 /// A value that is written as a text and has a form of its own.
-trait Written: Sized {
+pub(super) trait Written: Sized {
     /// Completes "expected …".
     const EXPECTED: &'static str;
 
@@ -129,21 +129,28 @@ impl Written for NetText {
 }
 written!(NetText, "Network",);
 
-/// Where the spool is: `sqlite:PATH`.
+/// Where the spool is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreText(pub String);
+pub enum StoreText {
+    Sqlite(String),
+    /// The whole address, which may hold a password.
+    Postgres(String),
+}
 
 impl Written for StoreText {
-    const EXPECTED: &'static str = "a spool address such as \"sqlite:mailbell-data/spool.db\"";
+    const EXPECTED: &'static str = "a spool address such as \"sqlite:mailbell-data/spool.db\" or \"postgres://mailbell@db.example.com/mailbell\"";
 
     fn parse(text: &str) -> Option<Self> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            let sound = text.parse::<tokio_postgres::Config>().is_ok();
+            return sound.then(|| StoreText::Postgres(text.to_owned()));
+        }
         let path = text.strip_prefix("sqlite:")?;
         // `sqlite:///var/lib/x.db` and `sqlite://x.db` are how other programs spell it.
         let path = path.strip_prefix("//").unwrap_or(path);
-        (!path.is_empty()).then(|| StoreText(path.to_owned()))
+        (!path.is_empty()).then(|| StoreText::Sqlite(path.to_owned()))
     }
 }
-written!(StoreText, "SpoolUrl",);
 
 /// `local@domain`, or `*@domain` for all of a domain; as it was written, because a local part may
 /// be case-sensitive (RFC 5321 2.4).

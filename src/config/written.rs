@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::values::{AddressText, DelayText, DurationText, NetText, SizeText, StoreText};
+use super::values::{AddressText, DelayText, DurationText, NetText, SizeText};
 
 /// mailbell.toml. Every key is optional but a team.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -102,8 +102,15 @@ pub struct Tls {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Spool {
+    /// `sqlite:PATH`, or `postgres://user:password@host/database?sslmode=require` for several nodes.
     /// Default `sqlite:mailbell-data/spool.db`.
-    pub url: Option<StoreText>,
+    #[schemars(with = "Option<String>")]
+    pub url: Option<Spanned<String>>,
+    pub url_file: Option<PathBuf>,
+    pub url_env: Option<String>,
+    /// PEM certificates trusted for PostgreSQL besides the system's.
+    #[schemars(with = "Option<PathBuf>")]
+    pub ca_file: Option<Spanned<PathBuf>>,
     /// How long finished mails are kept. Default 30 days.
     pub retention: Option<DurationText>,
 }

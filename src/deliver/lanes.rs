@@ -135,6 +135,11 @@ impl Lanes {
         self.due_at(effects.due);
     }
 
+    /// So many gateways share SIGNL4's limits.
+    pub fn share(&mut self, nodes: usize) {
+        self.pace.share(nodes);
+    }
+
     /// Something waits in the spool that is due then.
     pub fn due_at(&mut self, due: Option<Time>) {
         self.next_due = self.next_due.into_iter().chain(due).min();

@@ -43,6 +43,8 @@ pub struct Pace {
     windows: Vec<Window>,
     erroneous: Option<Window>,
     blocked_until: Option<Time>,
+    /// Gateways that send for the account.
+    nodes: u32,
 }
 
 impl Pace {
@@ -57,7 +59,13 @@ impl Pace {
             erroneous: (pace != config::Pace::Off)
                 .then(|| Window::new((ERRONEOUS_MAX, ERRONEOUS_WINDOW))),
             blocked_until: None,
+            nodes: 1,
         }
+    }
+
+    /// So many gateways share the account: each keeps to its part.
+    pub fn share(&mut self, nodes: usize) {
+        self.nodes = u32::try_from(nodes).unwrap_or(u32::MAX).max(1);
     }
 
     /// How many requests may start now. `for_new`: they page people, so they may use all of it.
@@ -65,11 +73,12 @@ impl Pace {
         if self.blocked(now) {
             return 0;
         }
+        let nodes = self.nodes;
         self.windows
             .iter_mut()
             .map(|window| {
-                let reserved = if for_new { 0 } else { window.reserved() };
-                window.free(now).saturating_sub(reserved) as usize
+                let reserved = if for_new { 0 } else { window.reserved(nodes) };
+                window.free(now, nodes).saturating_sub(reserved) as usize
             })
             .min()
             .unwrap_or(usize::MAX)
@@ -79,14 +88,14 @@ impl Pace {
     pub fn may_err(&mut self, now: Time) -> bool {
         self.erroneous
             .as_mut()
-            .is_none_or(|window| window.free(now) > 0)
+            .is_none_or(|window| window.free(now, self.nodes) > 0)
     }
 
     /// When more may start; `None` if every kind of request may start now.
     pub fn free_at(&mut self, now: Time) -> Option<Time> {
         let blocked = self.blocked_until.filter(|until| *until > now);
         let windows = self.windows.iter_mut().chain(&mut self.erroneous);
-        let times = windows.filter_map(|window| window.free_at(now));
+        let times = windows.filter_map(|window| window.free_at(now, self.nodes));
         times.chain(blocked).min()
     }
 
@@ -149,22 +158,23 @@ impl Window {
         }
     }
 
-    fn free(&mut self, now: Time) -> u32 {
+    /// Of this node's part.
+    fn free(&mut self, now: Time, nodes: u32) -> u32 {
         while let Some(&(began, count)) = self.pieces.front()
             && now >= self.end_of(began)
         {
             self.counted -= count;
             self.pieces.pop_front();
         }
-        self.most.saturating_sub(self.counted)
+        (self.most / nodes).saturating_sub(self.counted)
     }
 
-    fn reserved(&self) -> u32 {
-        self.most * RESERVED_FOR_NEW_PERCENT / 100
+    fn reserved(&self, nodes: u32) -> u32 {
+        self.most / nodes * RESERVED_FOR_NEW_PERCENT / 100
     }
 
-    fn free_at(&mut self, now: Time) -> Option<Time> {
-        if self.free(now) > self.reserved() {
+    fn free_at(&mut self, now: Time, nodes: u32) -> Option<Time> {
+        if self.free(now, nodes) > self.reserved(nodes) {
             return None;
         }
         self.pieces.front().map(|&(began, _)| self.end_of(began))
@@ -244,6 +254,19 @@ mod tests {
         assert!(!pace.may_err(now));
         assert!(pace.free(now, true) > 0);
         assert!(pace.may_err(Time::from_seconds(62)));
+    }
+
+    #[test]
+    fn two_nodes_send_half_of_it_each() {
+        let mut pace = Pace::new(config::Pace::Free);
+        let now = Time::from_seconds(0);
+        for _ in 0..3 {
+            pace.started(now);
+        }
+        pace.share(2);
+        assert_eq!(pace.free(now, true), 2);
+        pace.share(1);
+        assert_eq!(pace.free(now, true), 7);
     }
 
     #[test]

@@ -10,8 +10,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::{Clock, Time};
@@ -19,12 +17,13 @@ use crate::config::{Signl4, TransportKind};
 use crate::deliver::redact::Redactor;
 use crate::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport};
 use crate::limits::{ANSWER_BYTES_MAX, RETRY_AFTER_MAX};
+use crate::trust;
 
 /// Why no client could be built, in words without a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    #[error("signl4.ca_file {path}: {reason}")]
-    CaFile { path: String, reason: String },
+    #[error("signl4.ca_file {0}")]
+    CaFile(String),
     #[error("signl4.proxy: {0}")]
     Proxy(String),
     #[error("signl4.url: {0}")]
@@ -83,26 +82,10 @@ impl Client {
     }
 }
 
-/// Whom the client trusts: the system's certificates, Mozilla's (a container may have none of its own), and those of
-/// `ca_file`.
+/// Trusts the usual authorities and those of `ca_file`.
 pub fn trust(config: &Signl4) -> Result<rustls::ClientConfig, BuildError> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(path) = &config.ca_file {
-        let fail = |reason: String| BuildError::CaFile {
-            path: path.display().to_string(),
-            reason,
-        };
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|e| fail(e.to_string()))?;
-        for certificate in certificates {
-            let certificate = certificate.map_err(|e| fail(e.to_string()))?;
-            roots.add(certificate).map_err(|e| fail(e.to_string()))?;
-        }
-    }
-    let mut tls = rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut tls = trust::client(config.ca_file.as_deref())
+        .map_err(|error| BuildError::CaFile(error.to_string()))?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(tls)
 }

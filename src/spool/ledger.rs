@@ -50,6 +50,48 @@ impl TeamLedger {
         }
     }
 
+    /// A running total, as a store has it.
+    pub(crate) fn read_total(
+        &mut self,
+        team: &str,
+        entry: &str,
+        total: i64,
+        problems: &mut Vec<String>,
+    ) {
+        let Ok(total) = u64::try_from(total) else {
+            problems.push(format!("team {team}: {entry} is counted as {total}"));
+            return;
+        };
+        match (entry, Ending::parse(entry)) {
+            ("accepted", _) => self.accepted = total,
+            ("split", _) => self.split = total,
+            ("pruned", _) => self.pruned = total,
+            (_, Some(ending)) => {
+                self.outcomes.insert(ending, total);
+            }
+            (_, None) => problems.push(format!("the ledger has an unknown entry {entry}")),
+        }
+    }
+
+    /// So many rows are like this.
+    pub(crate) fn read_rows(
+        &mut self,
+        settled: bool,
+        outcome: Option<&str>,
+        n: u64,
+        problems: &mut Vec<String>,
+    ) {
+        match (settled, outcome.and_then(Ending::parse)) {
+            (false, None) => self.unfinished += n,
+            (true, Some(ending)) => {
+                self.settled_rows.insert(ending, n);
+            }
+            (settled, _) => problems.push(format!(
+                "{n} deliveries have the outcome {outcome:?} while settled is {settled}"
+            )),
+        }
+    }
+
     fn problems(&self, team: &str) -> Vec<String> {
         let mut problems = Vec::new();
         let outcomes: u64 = self.outcomes.values().sum();

@@ -1,5 +1,6 @@
 //! The durable store of mails, deliveries and open alerts: the port that the door and the
-//! pipeline see. [`sqlite`] is the embedded store.
+//! pipeline see. [`sqlite`] is the embedded store, [`postgres`] that of
+//! several nodes.
 //!
 //! A mail is accepted once, and has one delivery for each team it was addressed to (more when a
 //! digest is split). A delivery goes through the stages
@@ -18,7 +19,9 @@
 mod id;
 mod ledger;
 pub mod lifecycle;
+mod open;
 pub(crate) mod plan;
+pub mod postgres;
 pub(crate) mod record;
 pub mod retention;
 pub mod sqlite;
@@ -40,6 +43,7 @@ use crate::rules::Decision;
 use crate::smtp::{AcceptError, ReceivedMail, Recipient};
 pub use id::{DeliveryId, MailId};
 pub use ledger::{Audit, TeamLedger, Totals};
+pub use open::{open_gateway, open_visitor};
 
 /// The named outcome of a delivery (DESIGN.md invariant 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -126,6 +130,9 @@ pub enum SpoolError {
     Full(String),
     #[error("the spool is not available: {0}")]
     Unavailable(String),
+    /// Another transaction was in the way: the same again may succeed.
+    #[error("the spool was changed at the same time: {0}")]
+    Collided(String),
     /// This one record cannot be written or read; others can.
     #[error("the spool refuses it: {0}")]
     Refused(String),
@@ -138,9 +145,10 @@ impl From<SpoolError> for AcceptError {
     fn from(error: SpoolError) -> AcceptError {
         match error {
             SpoolError::Full(_) => AcceptError::Full,
-            SpoolError::Unavailable(_) | SpoolError::Refused(_) | SpoolError::Unknown(_) => {
-                AcceptError::Unavailable
-            }
+            SpoolError::Unavailable(_)
+            | SpoolError::Collided(_)
+            | SpoolError::Refused(_)
+            | SpoolError::Unknown(_) => AcceptError::Unavailable,
         }
     }
 }
@@ -425,6 +433,15 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// Returns a moment after another process may have changed the store, such as
     /// `mailbell queue retry`; also now and then without such a change.
     async fn changed_elsewhere(&self);
+
+    /// How many gateways share the store, this one among them: they share SIGNL4's limits, too.
+    fn nodes(&self) -> usize {
+        1
+    }
+
+    /// The gateway stops in good order: nothing is asked of the store afterwards, and what is still
+    /// leased may be taken by another at once.
+    async fn close(&self) -> Result<(), SpoolError>;
 
     /// Whether this store accepted that mail.
     async fn knows(&self, mail: MailId) -> Result<bool, SpoolError>;

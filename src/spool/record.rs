@@ -11,7 +11,7 @@ use crate::clock::Time;
 use crate::config::TransportKind;
 use crate::deliver::schedule::{Progress, Tries};
 use crate::rules::Decision;
-use crate::spool::{Ending, Stage};
+use crate::spool::{Ending, Reading, Stage};
 
 /// A record that cannot be read back: written by a later version, or damaged.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +81,42 @@ struct TriesRecord {
     rejected: bool,
 }
 
+/// What reading a mail came to, while it waits for its turn to be decided.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ReadingRecord {
+    Decisions(Vec<DecisionRecord>),
+    DeadLetter(String),
+}
+
+pub(crate) fn write_reading(reading: &Reading) -> Result<String, RecordError> {
+    let record = match reading {
+        Reading::Decisions(decisions) => {
+            ReadingRecord::Decisions(decisions.iter().map(decision_record).collect())
+        }
+        Reading::DeadLetter(reason) => ReadingRecord::DeadLetter(reason.clone()),
+    };
+    Ok(serde_json::to_string(&record)?)
+}
+
+pub(crate) fn read_reading(json: &str) -> Result<Reading, RecordError> {
+    Ok(match serde_json::from_str(json)? {
+        ReadingRecord::Decisions(records) => Reading::Decisions(
+            records
+                .into_iter()
+                .map(decision_of)
+                .collect::<Result<_, _>>()?,
+        ),
+        ReadingRecord::DeadLetter(reason) => Reading::DeadLetter(reason),
+    })
+}
+
 pub(crate) fn write_decision(decision: &Decision) -> Result<String, RecordError> {
-    let record = DecisionRecord {
+    Ok(serde_json::to_string(&decision_record(decision))?)
+}
+
+fn decision_record(decision: &Decision) -> DecisionRecord {
+    DecisionRecord {
         source: decision.source.clone(),
         rule: decision.rule.clone(),
         event: decision.event.as_str().to_owned(),
@@ -98,12 +132,14 @@ pub(crate) fn write_decision(decision: &Decision) -> Result<String, RecordError>
             .hold
             .map(|hold| u64::try_from(hold.as_millis()).unwrap_or(u64::MAX)),
         problems: decision.problems.clone(),
-    };
-    Ok(serde_json::to_string(&record)?)
+    }
 }
 
 pub(crate) fn read_decision(json: &str) -> Result<Decision, RecordError> {
-    let record: DecisionRecord = serde_json::from_str(json)?;
+    decision_of(serde_json::from_str(json)?)
+}
+
+fn decision_of(record: DecisionRecord) -> Result<Decision, RecordError> {
     Ok(Decision {
         event: Event::parse(&record.event).ok_or(RecordError::Word(record.event))?,
         source: record.source,
@@ -285,6 +321,18 @@ mod tests {
         for decision in [full, bare] {
             let json = write_decision(&decision).unwrap();
             assert_eq!(read_decision(&json).unwrap(), decision, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_reading_comes_back_as_it_went() {
+        for reading in [
+            Reading::Decisions(vec![decision(), decision()]),
+            Reading::Decisions(Vec::new()),
+            Reading::DeadLetter("it panicked".to_owned()),
+        ] {
+            let json = write_reading(&reading).unwrap();
+            assert_eq!(read_reading(&json).unwrap(), reading, "{json}");
         }
     }
 

@@ -8,6 +8,7 @@ mod commands;
 mod configuration;
 mod corpus;
 mod crash;
+mod database;
 mod delivery;
 mod deployment;
 mod dialogs;

@@ -121,7 +121,8 @@ struct Run {
 
 impl Run {
     fn pipeline(&mut self, path: &Path) -> (Arc<dyn Spool>, Pipeline) {
-        let spool: Arc<dyn Spool> = Arc::new(Sqlite::open_simulated(path).unwrap());
+        let spool: Arc<dyn Spool> =
+            Arc::new(Sqlite::open_simulated(path, self.clock.now()).unwrap());
         let kinds = [TransportKind::Webhook, TransportKind::Relay];
         let kinds = kinds.iter().take(1 + usize::from(self.second_transport));
         let transports = kinds.map(|kind| {

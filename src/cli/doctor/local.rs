@@ -53,10 +53,10 @@ pub(super) fn certificate(config: &Config) -> Vec<Finding> {
 /// Alerts carry times, and a certificate's end is judged by the clock. No time server is asked:
 /// a clock that has been set back shows in files that seem to come from the future.
 pub(super) fn clock(config: &Config) -> Finding {
-    let Store::Sqlite(spool) = &config.spool.store;
+    let spool = file_of(config);
     let now = SystemTime::now();
     let program = std::env::current_exe().ok();
-    let files = [Some(spool.as_path()), program.as_deref()];
+    let files = [spool, program.as_deref()];
     let future = files.into_iter().flatten().find(|file| {
         let written = file.metadata().and_then(|data| data.modified());
         written.is_ok_and(|written| {
@@ -81,9 +81,19 @@ pub(super) fn clock(config: &Config) -> Finding {
     }
 }
 
+/// The spool's file, when it is one.
+fn file_of(config: &Config) -> Option<&Path> {
+    match &config.spool.store {
+        Store::Sqlite(path) => Some(path),
+        Store::Postgres(_) => None,
+    }
+}
+
 pub(super) fn disk(config: &Config) -> Vec<Finding> {
     let check = "disk";
-    let Store::Sqlite(spool) = &config.spool.store;
+    let Some(spool) = file_of(config) else {
+        return Vec::new();
+    };
     let folder = spool
         .ancestors()
         .skip(1)

@@ -94,9 +94,10 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
 }
 
 async fn examine(config: &Config, environment: &[(String, String)]) -> Vec<Finding> {
-    let (names, ports, signl4, relay) = tokio::join!(
+    let (names, ports, database, signl4, relay) = tokio::join!(
         names::names(config),
         remote::ports(config),
+        remote::database(config),
         remote::signl4(config, environment),
         remote::relay(config),
     );
@@ -105,6 +106,7 @@ async fn examine(config: &Config, environment: &[(String, String)]) -> Vec<Findi
     findings.extend(local::certificate(config));
     findings.push(local::clock(config));
     findings.extend(local::disk(config));
+    findings.extend(database);
     findings.push(signl4);
     findings.extend(relay);
     findings

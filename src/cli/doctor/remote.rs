@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::{Finding, ok};
-use crate::config::{Config, Relay};
+use crate::config::{Config, Relay, Store};
 use crate::deliver::{relay as mail_out, signl4 as webhook};
+use crate::spool::postgres::Postgres;
 use crate::web;
 
 /// For one question to one other. A server that needs longer is no help to an alert.
@@ -160,9 +161,37 @@ pub(super) async fn relay(config: &Config) -> Option<Finding> {
     })
 }
 
+/// The database of several nodes: whether it answers, and keeps what it has promised.
+pub(super) async fn database(config: &Config) -> Option<Finding> {
+    let Store::Postgres(postgres) = &config.spool.store else {
+        return None;
+    };
+    let about = host_and_port(&postgres.url, "spool.url");
+    let advice = "no mail is taken until it answers: look at spool.url and spool.ca_file";
+    let test = async {
+        let spool = Postgres::open_visitor(postgres).await?;
+        spool.server().await
+    };
+    Some(match timeout(PATIENCE, test).await {
+        Ok(Ok(server)) if !server.is_synced => ok(
+            "database",
+            about,
+            format!("PostgreSQL {} with fsync off", server.version),
+        )
+        .fail("mail that was answered 250 is lost when its machine dies: set fsync = on"),
+        Ok(Ok(server)) => ok("database", about, format!("PostgreSQL {}", server.version)),
+        Ok(Err(error)) => ok("database", about, error).fail(advice),
+        Err(_) => ok("database", about, "no answer in time").fail(advice),
+    })
+}
+
 /// The URL may hold a password: only its host and port are shown.
 fn host_of(relay: &Relay) -> String {
-    let url = reqwest::Url::parse(relay.url.expose_secret());
+    host_and_port(&relay.url, "relay.url")
+}
+
+fn host_and_port(url: &SecretString, key: &str) -> String {
+    let url = reqwest::Url::parse(url.expose_secret());
     let host = url.as_ref().ok().and_then(|url| {
         let port = url
             .port()
@@ -170,5 +199,5 @@ fn host_of(relay: &Relay) -> String {
             .unwrap_or_default();
         Some(format!("{}{port}", url.host_str()?))
     });
-    host.unwrap_or_else(|| "relay.url".to_owned())
+    host.unwrap_or_else(|| key.to_owned())
 }

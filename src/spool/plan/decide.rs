@@ -237,6 +237,7 @@ impl Planner {
 
     /// Ends the deliveries that a close makes pointless, the close among them.
     fn cancel(&mut self, close: &Delivery, ticket_id: &TicketId) -> bool {
+        let doubt_before = self.known.doubt_before;
         let line = self.line(ticket_id);
         if line.is_long || line.behind.len() >= BEHIND_MAX_FOR_CANCEL {
             return false; // More than is looked at: the close takes its turn behind them.
@@ -245,7 +246,9 @@ impl Planner {
         let state = |delivery: &Delivery| {
             Some(Unfinished {
                 status: delivery.status?,
-                maybe_paged: delivery.maybe_paged || delivery.stage == Stage::Sending,
+                maybe_paged: delivery.maybe_paged
+                    || delivery.stage == Stage::Sending
+                    || delivery.received < doubt_before,
             })
         };
         let states: Vec<Unfinished> = unfinished.iter().filter_map(state).collect();

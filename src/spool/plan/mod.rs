@@ -116,8 +116,11 @@ pub(crate) struct Namesake {
 }
 
 /// What a store has loaded. What is not here is not there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Known {
+    /// What was accepted before may have been sent without a trace of it: the store was not closed in
+    /// good order since, and may have lost what was not synced.
+    pub(crate) doubt_before: Time,
     pub(crate) deliveries: HashMap<DeliveryId, Delivery>,
     pub(crate) lines: HashMap<TicketId, Line>,
     /// By Message-ID, received within the window of duplicates.
@@ -132,6 +135,22 @@ pub(crate) struct Known {
     pub(crate) storms: HashMap<(String, String), Gathering>,
     /// Tickets that a summary still tells of, by the summary's own ticket.
     pub(crate) members: HashMap<TicketId, Members>,
+}
+
+impl Default for Known {
+    fn default() -> Known {
+        Known {
+            doubt_before: Time::from_ms(0),
+            deliveries: HashMap::new(),
+            lines: HashMap::new(),
+            namesakes: HashMap::new(),
+            split: HashSet::new(),
+            last_of_mail: HashMap::new(),
+            overtaken: HashMap::new(),
+            storms: HashMap::new(),
+            members: HashMap::new(),
+        }
+    }
 }
 
 /// What is written of a delivery once it is decided.

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{self, delivery};
 use crate::alert::{ExternalId, Status};
+use crate::clock::Time;
 use crate::config::Storm;
 use crate::limits::{BEHIND_MAX_FOR_CANCEL, DUPLICATE_WINDOW, STORM_LISTED_MAX};
 use crate::spool::lifecycle::{self, Ticket, TicketState};
@@ -29,6 +30,9 @@ pub(super) fn of_decided(
     let mut known = of_deliveries(connection, decided.iter().map(|one| one.delivery))?;
     let team_of = |one: &Decided| known.deliveries.get(&one.delivery).map(|d| d.team.clone());
     let tickets = plan::tickets_of(decided, team_of);
+    known.doubt_before = connection
+        .prepare_cached("SELECT doubt_before_ms FROM memory")?
+        .query_row((), |row| row.get(0).map(Time::from_ms))?;
     for (ticket, needs_all) in tickets {
         let depth = if needs_all { Depth::All } else { Depth::First };
         load_line(connection, &mut known, ticket, depth)?;

@@ -12,12 +12,26 @@ use crate::spool::plan::{self, Candidate, Slots};
 use crate::spool::{Ask, Budget, Effects, SpoolError};
 
 /// What was being sent when the gateway died may have arrived. It is sent again: the other side
-/// folds it by idempotency key and external id.
-pub(super) fn recover(connection: &Connection) -> Result<(), SpoolError> {
+/// folds it by idempotency key and external id. When the machine died, it may even have been
+/// forgotten that something was being sent, as that is not synced.
+pub(super) fn recover(connection: &Connection, now: Time) -> Result<(), SpoolError> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
     connection.execute(
         "UPDATE deliveries SET stage = 2, maybe_paged = 1 WHERE stage = 3",
         (),
     )?;
+    connection.execute(
+        "UPDATE memory SET doubt_before_ms = ?1 WHERE is_closed = 0",
+        [now.ms()],
+    )?;
+    connection.execute("UPDATE memory SET is_closed = 0", ())?;
+    connection.execute_batch("COMMIT")?;
+    Ok(())
+}
+
+/// The gateway stops in good order.
+pub(super) fn close(connection: &Connection) -> Result<(), SpoolError> {
+    connection.execute("UPDATE memory SET is_closed = 1", ())?;
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use rusqlite::Connection;
 
-use crate::clock::Time;
+use crate::clock::{Clock, SystemClock, Time};
 use crate::limits::{LOOK_ELSEWHERE, SPOOL_READERS_MAX};
 use crate::smtp::ReceivedMail;
 use crate::spool::{
@@ -58,7 +58,7 @@ impl Sqlite {
     pub fn open_gateway(path: &Path) -> Result<Sqlite, SpoolError> {
         let lock = file::Lock::take(path)?;
         let connection = file::open_writer(path)?;
-        lease::recover(&connection)?;
+        lease::recover(&connection, SystemClock.now())?;
         Sqlite::start(path, connection, Some(lock))
     }
 
@@ -76,10 +76,10 @@ impl Sqlite {
 
     /// For simulations with a paused clock: all work is done on the caller's thread, so that a seed
     /// repeats a run, and nothing is synced.
-    pub fn open_simulated(path: &Path) -> Result<Sqlite, SpoolError> {
+    pub fn open_simulated(path: &Path, now: Time) -> Result<Sqlite, SpoolError> {
         let connection = file::open_writer(path)?;
         connection.pragma_update(None, "synchronous", "OFF")?;
-        lease::recover(&connection)?;
+        lease::recover(&connection, now)?;
         Ok(Sqlite {
             access: Access::Inline(Mutex::new(connection)),
             _lock: None,
@@ -198,6 +198,10 @@ impl Spool for Sqlite {
             Access::Threads { readers, .. } => readers.changed_elsewhere().await,
             Access::Inline(_) => std::future::pending().await,
         }
+    }
+
+    async fn close(&self) -> Result<(), SpoolError> {
+        self.write(Durability::Synced, 0, lease::close).await
     }
 
     async fn knows(&self, mail: MailId) -> Result<bool, SpoolError> {

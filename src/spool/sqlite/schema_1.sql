@@ -1,6 +1,14 @@
 -- The first schema. Later ones are steps from it; a step is never edited once released.
 -- Times are milliseconds since the Unix epoch.
 
+-- One row: what is remembered of the store itself.
+CREATE TABLE memory (
+    one             INTEGER PRIMARY KEY CHECK (one = 1),
+    is_closed       INTEGER NOT NULL,         -- in good order, by the last gateway
+    doubt_before_ms INTEGER NOT NULL          -- what was accepted before may have been sent without a trace
+);
+INSERT INTO memory VALUES (1, 1, 0);
+
 -- One row for each accepted transaction. seq is the order of arrival.
 CREATE TABLE mails (
     seq          INTEGER PRIMARY KEY AUTOINCREMENT,

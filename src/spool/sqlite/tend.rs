@@ -11,7 +11,7 @@ use super::write;
 use crate::clock::Time;
 use crate::spool::plan::{self, DROPPED};
 use crate::spool::{
-    Audit, DeadLetters, DeliveryId, Ending, MailId, Pruned, SpoolError, TeamLedger, Totals,
+    Audit, DeadLetters, DeliveryId, MailId, Pruned, SpoolError, TeamLedger, Totals,
 };
 
 fn ids(
@@ -149,20 +149,8 @@ fn read_totals(
     let mut found = statement.query(())?;
     while let Some(row) = found.next()? {
         let (team, entry, total): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let Ok(total) = u64::try_from(total) else {
-            problems.push(format!("team {team}: {entry} is counted as {total}"));
-            continue;
-        };
-        let ledger = teams.entry(team).or_default();
-        match (entry.as_str(), Ending::parse(&entry)) {
-            ("accepted", _) => ledger.accepted = total,
-            ("split", _) => ledger.split = total,
-            ("pruned", _) => ledger.pruned = total,
-            (_, Some(ending)) => {
-                ledger.outcomes.insert(ending, total);
-            }
-            (_, None) => problems.push(format!("the ledger has an unknown entry {entry}")),
-        }
+        let ledger = teams.entry(team.clone()).or_default();
+        ledger.read_total(&team, &entry, total, problems);
     }
     Ok(())
 }
@@ -177,18 +165,9 @@ fn read_rows(
     )?;
     let mut found = statement.query(())?;
     while let Some(row) = found.next()? {
-        let (team, settled, n): (String, bool, u64) = (row.get(0)?, row.get(1)?, row.get(3)?);
         let outcome: Option<String> = row.get(2)?;
-        let ledger = teams.entry(team).or_default();
-        match (settled, outcome.as_deref().and_then(Ending::parse)) {
-            (false, None) => ledger.unfinished += n,
-            (true, Some(ending)) => {
-                ledger.settled_rows.insert(ending, n);
-            }
-            (settled, _) => problems.push(format!(
-                "{n} deliveries have the outcome {outcome:?} while settled is {settled}"
-            )),
-        }
+        let ledger = teams.entry(row.get(0)?).or_default();
+        ledger.read_rows(row.get(1)?, outcome.as_deref(), row.get(3)?, problems);
     }
     Ok(())
 }

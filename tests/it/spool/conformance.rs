@@ -1,209 +1,42 @@
-//! What every store promises. Each test runs against each store.
+//! What every store promises. Each test runs on each store.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use mailbell::clock::Time;
 use mailbell::deliver::schedule::Progress;
 use mailbell::smtp::Recipient;
 use mailbell::spool::lifecycle::TicketState;
-use mailbell::spool::sqlite::Sqlite;
 use mailbell::spool::{
-    Ask, Attempt, Budget, DeadLetters, Decided, Deciding, Effects, Ending, Filter, Leased, MailId,
-    Reading, Settled, Settlement, Spool, SpoolError, StageFilter, Step,
+    Ask, Budget, DeadLetters, Decided, Ending, Filter, Reading, Settlement, StageFilter, Step,
 };
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 
-use crate::scripted::{decision, decisions, event, mail, mail_with, new};
+use super::bench::{Bench, PLENTY, Store, at, names};
+use crate::scripted::{decision, event, mail, mail_with, new};
 
-const PLENTY: Budget = Budget {
-    new: usize::MAX,
-    other: usize::MAX,
-};
-
-/// A store with the steps of the pipeline, done by hand.
-struct Bench {
-    spool: Arc<dyn Spool>,
-    directory: TempDir,
-}
-
-fn at(ms: i64) -> Time {
-    Time::from_ms(1_700_000_000_000 + ms)
-}
-
-impl Bench {
-    fn new() -> Bench {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("data/spool.db");
-        Bench {
-            spool: Arc::new(Sqlite::open_gateway(&path).unwrap()),
-            directory,
-        }
-    }
-
-    /// The gateway stops, and starts again.
-    fn restart(self) -> Bench {
-        let Bench { spool, directory } = self;
-        drop(spool);
-        let path = directory.path().join("data/spool.db");
-        Bench {
-            spool: Arc::new(Sqlite::open_gateway(&path).unwrap()),
-            directory,
-        }
-    }
-
-    async fn accept(&self, script: &Value, ms: i64) -> MailId {
-        self.spool
-            .accept(mail("ops", script), at(ms))
-            .await
-            .unwrap()
-    }
-
-    /// Decides all that is undecided, as its script says.
-    async fn decide(&self, ms: i64) -> Vec<Settled> {
-        let mut decided = Vec::new();
-        for mail in self.spool.undecided(1000).await.unwrap() {
-            let text = String::from_utf8_lossy(&mail.raw).into_owned();
-            let message_id = text
-                .split_once("Message-ID: ")
-                .map(|(_, rest)| rest.split("\r\n").next().unwrap_or_default().to_owned());
-            for addressed in mail.addressed {
-                decided.push(Decided {
-                    delivery: addressed.delivery,
-                    message_id: message_id.clone(),
-                    reading: Reading::Decisions(decisions(&mail.raw)),
-                });
-            }
-        }
-        self.store(decided, ms).await
-    }
-
-    async fn store(&self, decided: Vec<Decided>, ms: i64) -> Vec<Settled> {
-        let deciding = Deciding {
-            decided: decided.into(),
-            storm: None,
-            asks: Vec::new(),
-            budget: PLENTY,
-        };
-        self.spool.decide(deciding, at(ms)).await.unwrap().settled
-    }
-
-    /// Accepts and decides.
-    async fn bring(&self, script: &Value, ms: i64) -> Vec<Settled> {
-        self.accept(script, ms).await;
-        self.decide(ms).await
-    }
-
-    async fn lease_for(&self, asks: &[(&str, usize)], budget: Budget, ms: i64) -> Effects {
-        let asks = asks
-            .iter()
-            .map(|(team, slots)| Ask {
-                team: (*team).to_owned(),
-                slots: *slots,
-                paced: true,
-                since_before: None,
-            })
-            .collect();
-        self.spool.lease(asks, budget, at(ms)).await.unwrap()
-    }
-
-    async fn lease(&self, ms: i64) -> Vec<Leased> {
-        self.lease_for(&[("ops", 100)], PLENTY, ms).await.leased
-    }
-
-    async fn settle(&self, leased: &Leased, step: Step, ms: i64) -> Vec<Settled> {
-        let settlement = Settlement {
-            delivery: leased.delivery,
-            attempts: vec![Attempt {
-                at: at(ms),
-                took: Duration::from_millis(3),
-                transport: "webhook".to_owned(),
-                result: "some".to_owned(),
-                answer: "an answer".to_owned(),
-            }],
-            progress: Progress::default(),
-            step,
-        };
-        let settling = self.spool.settle(vec![settlement], at(ms));
-        settling.await.unwrap().settled
-    }
-
-    async fn deliver(&self, leased: &Leased, ms: i64) {
-        let ending = match leased.alert.status.as_str() {
-            "new" => Ending::Alerted,
-            "acknowledged" => Ending::Acknowledged,
-            _ => Ending::Resolved,
-        };
-        self.settle(leased, Step::End(ending, "201".to_owned()), ms)
-            .await;
-    }
-
-    /// Delivers all that is due, and returns `status id` of each in the order of sending.
-    async fn deliver_all(&self, ms: i64) -> Vec<String> {
-        let mut sent = Vec::new();
-        loop {
-            let lease = self.lease_for(&[("ops", 100)], PLENTY, ms).await;
-            if lease.leased.is_empty() && lease.settled.is_empty() {
-                return sent;
-            }
-            for one in &lease.leased {
-                sent.push(named(one));
-                self.deliver(one, ms).await;
-            }
-        }
-    }
-
-    async fn outcomes(&self) -> Vec<String> {
-        let mut list = self.spool.list(Filter::default(), 1000).await.unwrap();
-        list.reverse();
-        list.iter()
-            .map(|one| format!("{}: {}", one.stage.as_str(), one.reason))
-            .collect()
-    }
-
-    async fn assert_balanced(&self) {
-        let audit = self.spool.audit().await.unwrap();
-        assert!(audit.balances(), "{:?}", audit.problems);
-    }
-}
-
-fn named(leased: &Leased) -> String {
-    let id = leased.alert.external_id.as_ref();
-    let id = id.map_or("-", |id| id.as_str());
-    format!("{} {id}", leased.alert.status.as_str())
-}
-
-fn names(leased: &[Leased]) -> Vec<String> {
-    leased.iter().map(named).collect()
-}
-
-#[tokio::test]
-async fn what_was_accepted_is_there_after_a_restart_stage_by_stage() {
-    let bench = Bench::new();
+pub async fn what_was_accepted_is_there_after_a_restart_stage_by_stage(store: Store) {
+    let bench = Bench::new(store).await;
     let id = bench.accept(&new("T-1"), 0).await;
-    let bench = bench.restart();
+    let bench = bench.restart().await;
     assert_eq!(bench.spool.undecided(10).await.unwrap().len(), 1);
     bench.decide(1).await;
-    let bench = bench.restart();
+    let bench = bench.restart().await;
     assert_eq!(bench.spool.teams().await.unwrap(), ["ops"]);
     assert_eq!(names(&bench.lease(2).await), ["new T-1"]);
     assert!(bench.lease(3).await.is_empty(), "leased twice");
     // The gateway died while it was being sent: it is sent again.
-    let bench = bench.restart();
+    let bench = bench.restart().await;
     let leased = bench.lease(4).await;
     assert_eq!(names(&leased), ["new T-1"]);
     bench.deliver(&leased[0], 5).await;
-    let bench = bench.restart();
+    let bench = bench.restart().await;
     assert!(bench.lease(6).await.is_empty());
     let raw = bench.spool.raw(id).await.unwrap().unwrap();
     assert_eq!(raw, mail("ops", &new("T-1")).data);
     bench.assert_balanced().await;
 }
 
-#[tokio::test]
-async fn a_settlement_that_is_repeated_changes_nothing() {
-    let bench = Bench::new();
+pub async fn a_settlement_that_is_repeated_changes_nothing(store: Store) {
+    let bench = Bench::new(store).await;
     bench.bring(&new("T-1"), 0).await;
     let leased = bench.lease(1).await;
     bench.deliver(&leased[0], 2).await;
@@ -213,9 +46,8 @@ async fn a_settlement_that_is_repeated_changes_nothing() {
     bench.assert_balanced().await;
 }
 
-#[tokio::test]
-async fn one_delivery_of_a_ticket_at_a_time_and_others_pass_by() {
-    let bench = Bench::new();
+pub async fn one_delivery_of_a_ticket_at_a_time_and_others_pass_by(store: Store) {
+    let bench = Bench::new(store).await;
     for (name, id) in [
         ("new", "A"),
         ("acknowledged", "A"),
@@ -248,9 +80,8 @@ async fn one_delivery_of_a_ticket_at_a_time_and_others_pass_by() {
     bench.assert_balanced().await;
 }
 
-#[tokio::test]
-async fn the_most_urgent_leave_first() {
-    let bench = Bench::new();
+pub async fn the_most_urgent_leave_first(store: Store) {
+    let bench = Bench::new(store).await;
     for (index, script) in [
         event("resolved", "R"),
         event("acknowledged", "A"),
@@ -271,9 +102,8 @@ async fn the_most_urgent_leave_first() {
     assert_eq!(names(&bench.lease(100).await), ["resolved R"]);
 }
 
-#[tokio::test]
-async fn no_team_is_held_up_by_another() {
-    let bench = Bench::new();
+pub async fn no_team_is_held_up_by_another(store: Store) {
+    let bench = Bench::new(store).await;
     for index in 0..50 {
         bench.bring(&new(&format!("T-{index}")), 0).await;
     }
@@ -292,9 +122,8 @@ async fn no_team_is_held_up_by_another() {
     assert_eq!(lease.leased.len(), 7);
 }
 
-#[tokio::test]
-async fn a_lease_says_when_the_next_is_due() {
-    let bench = Bench::new();
+pub async fn a_lease_says_when_the_next_is_due(store: Store) {
+    let bench = Bench::new(store).await;
     bench
         .bring(
             &json!({ "event": "new", "id": "held", "hold_ms": 60_000 }),
@@ -307,9 +136,8 @@ async fn a_lease_says_when_the_next_is_due() {
     assert_eq!(names(&bench.lease(60_000).await), ["new held"]);
 }
 
-#[tokio::test]
-async fn lifecycle_of_a_ticket() {
-    let bench = Bench::new();
+pub async fn lifecycle_of_a_ticket(store: Store) {
+    let bench = Bench::new(store).await;
     let script = [
         "new",
         "new",
@@ -349,9 +177,8 @@ async fn lifecycle_of_a_ticket() {
     bench.assert_balanced().await;
 }
 
-#[tokio::test]
-async fn repeats_that_wait_together_are_folded_when_their_turn_comes() {
-    let bench = Bench::new();
+pub async fn repeats_that_wait_together_are_folded_when_their_turn_comes(store: Store) {
+    let bench = Bench::new(store).await;
     for _ in 0..200 {
         bench.bring(&new("T"), 0).await;
     }
@@ -364,9 +191,8 @@ async fn repeats_that_wait_together_are_folded_when_their_turn_comes() {
     bench.assert_balanced().await;
 }
 
-#[tokio::test]
-async fn a_close_cancels_an_alert_that_nobody_got() {
-    let bench = Bench::new();
+pub async fn a_close_cancels_an_alert_that_nobody_got(store: Store) {
+    let bench = Bench::new(store).await;
     bench.bring(&new("T"), 0).await;
     // Tried in vain, but surely not arrived.
     let leased = bench.lease(1).await;
@@ -384,10 +210,9 @@ async fn a_close_cancels_an_alert_that_nobody_got() {
     bench.assert_balanced().await;
 }
 
-#[tokio::test]
-async fn a_close_follows_an_alert_that_somebody_may_have_got() {
+pub async fn a_close_follows_an_alert_that_somebody_may_have_got(store: Store) {
     for in_flight in [true, false] {
-        let bench = Bench::new();
+        let bench = Bench::new(store).await;
         bench.bring(&new("T"), 0).await;
         let leased = bench.lease(1).await;
         let step = Step::Wait {
@@ -404,32 +229,30 @@ async fn a_close_follows_an_alert_that_somebody_may_have_got() {
         assert_eq!(bench.deliver_all(200).await, ["new T", "resolved T"]);
     }
     // The gateway died while sending: it may have arrived, too.
-    let bench = Bench::new();
+    let bench = Bench::new(store).await;
     bench.bring(&new("T"), 0).await;
     bench.lease(1).await;
-    let bench = bench.restart();
+    let bench = bench.restart().await;
     bench.bring(&event("resolved", "T"), 2).await;
     assert_eq!(bench.deliver_all(200).await, ["new T", "resolved T"]);
 }
 
-#[tokio::test]
-async fn hold_pages_nobody_when_the_ticket_is_closed_in_time() {
+pub async fn hold_pages_nobody_when_the_ticket_is_closed_in_time(store: Store) {
     let held = json!({ "event": "new", "id": "T", "hold_ms": 60_000 });
-    let bench = Bench::new();
+    let bench = Bench::new(store).await;
     bench.bring(&held, 0).await;
     bench.bring(&event("resolved", "T"), 59_000).await;
     assert!(bench.deliver_all(100_000).await.is_empty());
 
-    let bench = Bench::new();
+    let bench = Bench::new(store).await;
     bench.bring(&held, 0).await;
     assert_eq!(bench.deliver_all(60_000).await, ["new T"]);
     bench.bring(&event("resolved", "T"), 61_000).await;
     assert_eq!(bench.deliver_all(62_000).await, ["resolved T"]);
 }
 
-#[tokio::test]
-async fn an_escalation_pages_again() {
-    let bench = Bench::new();
+pub async fn an_escalation_pages_again(store: Store) {
+    let bench = Bench::new(store).await;
     bench.bring(&new("T"), 0).await;
     bench.deliver_all(1).await;
     let escalation = json!({ "event": "update", "id": "T", "escalate": true });
@@ -437,13 +260,12 @@ async fn an_escalation_pages_again() {
     assert_eq!(bench.deliver_all(3).await, ["new T"]);
 }
 
-#[tokio::test]
-async fn a_mail_received_twice_is_a_named_duplicate_within_a_window() {
+pub async fn a_mail_received_twice_is_a_named_duplicate_within_a_window(store: Store) {
     let header = "Message-ID: <1@kix>\r\n";
     let day = 24 * 3600 * 1000;
     let no_ticket = json!({ "event": "new", "title": "hello" });
     let other = json!({ "event": "new", "title": "another title" });
-    let bench = Bench::new();
+    let bench = Bench::new(store).await;
     let mut first = None;
     for (team, script, ms) in [
         ("ops", &no_ticket, 0),
@@ -472,9 +294,8 @@ async fn a_mail_received_twice_is_a_named_duplicate_within_a_window() {
     bench.assert_balanced().await;
 }
 
-#[tokio::test]
-async fn a_mail_to_several_teams_has_one_outcome_for_each() {
-    let bench = Bench::new();
+pub async fn a_mail_to_several_teams_has_one_outcome_for_each(store: Store) {
+    let bench = Bench::new(store).await;
     let mut mail = mail("ops", &new("T"));
     for (path, team) in [("b@x", "night"), ("c@x", "ops")] {
         mail.recipients.push(Recipient {
@@ -491,9 +312,8 @@ async fn a_mail_to_several_teams_has_one_outcome_for_each() {
     bench.assert_balanced().await;
 }
 
-#[tokio::test]
-async fn a_digest_is_split_and_balances() {
-    let bench = Bench::new();
+pub async fn a_digest_is_split_and_balances(store: Store) {
+    let bench = Bench::new(store).await;
     let digest = json!([new("A"), event("update", "B"), new("C")]);
     bench.bring(&digest, 0).await;
     assert_eq!(bench.deliver_all(1).await, ["new A", "new C"]);
@@ -507,9 +327,8 @@ async fn a_digest_is_split_and_balances() {
     );
 }
 
-#[tokio::test]
-async fn dead_letters_are_listed_shown_retried_and_dropped() {
-    let bench = Bench::new();
+pub async fn dead_letters_are_listed_shown_retried_and_dropped(store: Store) {
+    let bench = Bench::new(store).await;
     let id = bench.accept(&new("T"), 0).await;
     bench.decide(0).await;
     let leased = bench.lease(1).await;
@@ -545,9 +364,8 @@ async fn dead_letters_are_listed_shown_retried_and_dropped() {
     );
 }
 
-#[tokio::test]
-async fn an_undecided_dead_letter_is_decided_again_when_retried() {
-    let bench = Bench::new();
+pub async fn an_undecided_dead_letter_is_decided_again_when_retried(store: Store) {
+    let bench = Bench::new(store).await;
     let id = bench
         .accept(&json!({ "dead_letter": true, "event": "update" }), 0)
         .await;
@@ -558,9 +376,8 @@ async fn an_undecided_dead_letter_is_decided_again_when_retried() {
     bench.assert_balanced().await;
 }
 
-#[tokio::test]
-async fn dropping_a_waiting_mail_gives_the_next_its_turn() {
-    let bench = Bench::new();
+pub async fn dropping_a_waiting_mail_gives_the_next_its_turn(store: Store) {
+    let bench = Bench::new(store).await;
     let first = bench.accept(&new("T"), 0).await;
     bench.decide(0).await;
     bench.bring(&new("T"), 1).await;
@@ -569,9 +386,8 @@ async fn dropping_a_waiting_mail_gives_the_next_its_turn() {
     bench.assert_balanced().await;
 }
 
-#[tokio::test]
-async fn pruning_keeps_the_ledger_and_what_is_not_finished() {
-    let bench = Bench::new();
+pub async fn pruning_keeps_the_ledger_and_what_is_not_finished(store: Store) {
+    let bench = Bench::new(store).await;
     for index in 0..5 {
         bench.bring(&new(&format!("T-{index}")), 0).await;
     }
@@ -591,9 +407,8 @@ async fn pruning_keeps_the_ledger_and_what_is_not_finished() {
     assert_eq!(audit.teams["ops"].outcomes[&Ending::Alerted], 3);
 }
 
-#[tokio::test]
-async fn a_retried_part_of_a_digest_goes_alone() {
-    let bench = Bench::new();
+pub async fn a_retried_part_of_a_digest_goes_alone(store: Store) {
+    let bench = Bench::new(store).await;
     let dead = json!({ "event": "update", "id": "B", "dead_letter": true });
     let id = bench.accept(&json!([new("A"), dead, new("C")]), 0).await;
     bench.decide(0).await;
@@ -617,9 +432,8 @@ async fn a_retried_part_of_a_digest_goes_alone() {
     bench.assert_balanced().await;
 }
 
-#[tokio::test]
-async fn a_retried_part_that_the_rules_of_today_do_not_make_is_a_dead_letter() {
-    let bench = Bench::new();
+pub async fn a_retried_part_that_the_rules_of_today_do_not_make_is_a_dead_letter(store: Store) {
+    let bench = Bench::new(store).await;
     let dead = json!({ "event": "update", "id": "B", "dead_letter": true });
     let id = bench.accept(&json!([new("A"), dead]), 0).await;
     bench.decide(0).await;
@@ -638,10 +452,9 @@ async fn a_retried_part_that_the_rules_of_today_do_not_make_is_a_dead_letter() {
     bench.assert_balanced().await;
 }
 
-#[tokio::test]
-async fn a_retried_new_does_not_follow_its_own_close() {
+pub async fn a_retried_new_does_not_follow_its_own_close(store: Store) {
     for (maybe_paged, undecided) in [(false, false), (true, false), (false, true)] {
-        let bench = Bench::new();
+        let bench = Bench::new(store).await;
         let script = json!({ "event": "new", "id": "T", "dead_letter": undecided });
         let id = bench.accept(&script, 0).await;
         bench.decide(0).await;
@@ -680,11 +493,10 @@ async fn a_retried_new_does_not_follow_its_own_close() {
     }
 }
 
-#[tokio::test]
-async fn a_retried_new_is_sent_when_its_close_was_not_or_was_a_duplicate() {
+pub async fn a_retried_new_is_sent_when_its_close_was_not_or_was_a_duplicate(store: Store) {
     let header = "Message-ID: <close@kix>\r\n";
     let close = || mail_with("ops", header, &event("resolved", "T"));
-    let bench = Bench::new();
+    let bench = Bench::new(store).await;
     bench.spool.accept(close(), at(0)).await.unwrap();
     bench.decide(0).await;
     bench.deliver_all(0).await;
@@ -697,7 +509,7 @@ async fn a_retried_new_is_sent_when_its_close_was_not_or_was_a_duplicate() {
     bench.spool.retry(DeadLetters::All, at(3)).await.unwrap();
     assert_eq!(bench.deliver_all(4).await, ["new T"]);
 
-    let bench = Bench::new();
+    let bench = Bench::new(store).await;
     for name in ["new", "resolved"] {
         bench.bring(&event(name, "U"), 1).await;
         let leased = bench.lease(1).await;
@@ -708,10 +520,9 @@ async fn a_retried_new_is_sent_when_its_close_was_not_or_was_a_duplicate() {
     bench.assert_balanced().await;
 }
 
-#[tokio::test]
-async fn a_retried_close_does_not_silence_a_later_alert() {
+pub async fn a_retried_close_does_not_silence_a_later_alert(store: Store) {
     for name in ["acknowledged", "resolved"] {
-        let bench = Bench::new();
+        let bench = Bench::new(store).await;
         bench.bring(&new("T"), 0).await;
         bench.deliver_all(0).await;
         bench.bring(&event(name, "T"), 1).await;
@@ -729,9 +540,8 @@ async fn a_retried_close_does_not_silence_a_later_alert() {
     }
 }
 
-#[tokio::test]
-async fn retention_keeps_dead_letters_until_a_person_drops_them() {
-    let bench = Bench::new();
+pub async fn retention_keeps_dead_letters_until_a_person_drops_them(store: Store) {
+    let bench = Bench::new(store).await;
     let id = bench
         .accept(
             &json!([new("A"), { "event": "new", "dead_letter": true }]),
@@ -749,9 +559,8 @@ async fn retention_keeps_dead_letters_until_a_person_drops_them() {
     bench.assert_balanced().await;
 }
 
-#[tokio::test]
-async fn only_old_ones_are_leased_to_be_ended() {
-    let bench = Bench::new();
+pub async fn only_old_ones_are_leased_to_be_ended(store: Store) {
+    let bench = Bench::new(store).await;
     bench.bring(&event("resolved", "old"), 0).await;
     for index in 0..9 {
         bench.bring(&new(&format!("T-{index}")), 100).await;
@@ -768,9 +577,8 @@ async fn only_old_ones_are_leased_to_be_ended() {
     assert_eq!(lease.due, None);
 }
 
-#[tokio::test]
-async fn hurry_brings_back_what_was_postponed_and_not_what_is_held() {
-    let bench = Bench::new();
+pub async fn hurry_brings_back_what_was_postponed_and_not_what_is_held(store: Store) {
+    let bench = Bench::new(store).await;
     bench.bring(&new("tried"), 0).await;
     bench
         .bring(
@@ -798,9 +606,8 @@ async fn hurry_brings_back_what_was_postponed_and_not_what_is_held() {
     assert_eq!(leased[0].progress, progress);
 }
 
-#[tokio::test]
-async fn lists_are_filtered_and_paged() {
-    let bench = Bench::new();
+pub async fn lists_are_filtered_and_paged(store: Store) {
+    let bench = Bench::new(store).await;
     let mut ids = Vec::new();
     for index in 0..5 {
         ids.push(bench.accept(&new(&format!("T-{index}")), index).await);
@@ -832,47 +639,33 @@ async fn lists_are_filtered_and_paged() {
     assert!(of(none, 9).await.is_empty());
 }
 
-#[test]
-fn a_second_gateway_on_the_same_file_does_not_start() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("spool.db");
-    let first = Sqlite::open_gateway(&path).unwrap();
-    let Err(SpoolError::Unavailable(reason)) = Sqlite::open_gateway(&path) else {
-        panic!("two gateways");
-    };
-    assert!(reason.contains("in use by another mailbell"), "{reason}");
-    Sqlite::open_visitor(&path).unwrap();
-    drop(first);
-    Sqlite::open_gateway(&path).unwrap();
-}
-
-#[test]
-fn a_database_of_a_later_version_is_left_alone() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("spool.db");
-    drop(Sqlite::open_gateway(&path).unwrap());
-    let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.pragma_update(None, "user_version", 99).unwrap();
-    let error = Sqlite::open_gateway(&path).unwrap_err();
-    assert!(error.to_string().contains("later version"), "{error}");
-}
-
-#[cfg(unix)]
-#[tokio::test]
-async fn nobody_else_may_read_the_spool() {
-    use std::os::unix::fs::PermissionsExt;
-    let bench = Bench::new();
-    bench.bring(&new("T"), 0).await;
-    let data = bench.directory.path().join("data");
-    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&data), 0o700);
-    let mut files = Vec::new();
-    for file in std::fs::read_dir(&data).unwrap() {
-        let file = file.unwrap();
-        assert_eq!(mode(&file.path()), 0o600, "{file:?}");
-        files.push(file.file_name().into_string().unwrap());
-    }
-    files.sort();
-    let expected = ["spool.db", "spool.db-shm", "spool.db-wal", "spool.db.lock"];
-    assert_eq!(files, expected);
+on_every_store! {
+    what_was_accepted_is_there_after_a_restart_stage_by_stage,
+    a_settlement_that_is_repeated_changes_nothing,
+    one_delivery_of_a_ticket_at_a_time_and_others_pass_by,
+    the_most_urgent_leave_first,
+    no_team_is_held_up_by_another,
+    a_lease_says_when_the_next_is_due,
+    lifecycle_of_a_ticket,
+    repeats_that_wait_together_are_folded_when_their_turn_comes,
+    a_close_cancels_an_alert_that_nobody_got,
+    a_close_follows_an_alert_that_somebody_may_have_got,
+    hold_pages_nobody_when_the_ticket_is_closed_in_time,
+    an_escalation_pages_again,
+    a_mail_received_twice_is_a_named_duplicate_within_a_window,
+    a_mail_to_several_teams_has_one_outcome_for_each,
+    a_digest_is_split_and_balances,
+    dead_letters_are_listed_shown_retried_and_dropped,
+    an_undecided_dead_letter_is_decided_again_when_retried,
+    dropping_a_waiting_mail_gives_the_next_its_turn,
+    pruning_keeps_the_ledger_and_what_is_not_finished,
+    a_retried_part_of_a_digest_goes_alone,
+    a_retried_part_that_the_rules_of_today_do_not_make_is_a_dead_letter,
+    a_retried_new_does_not_follow_its_own_close,
+    a_retried_new_is_sent_when_its_close_was_not_or_was_a_duplicate,
+    a_retried_close_does_not_silence_a_later_alert,
+    retention_keeps_dead_letters_until_a_person_drops_them,
+    only_old_ones_are_leased_to_be_ended,
+    hurry_brings_back_what_was_postponed_and_not_what_is_held,
+    lists_are_filtered_and_paged,
 }

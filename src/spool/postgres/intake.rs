@@ -1,0 +1,171 @@
+//! Mails that come in, and those that have to be read.
+
+use std::collections::HashMap;
+
+use deadpool_postgres::{ClientWrapper, Transaction};
+use uuid::Uuid;
+
+use super::rows::{self, query};
+use crate::clock::Time;
+use crate::limits::UNDECIDED_BYTES_MAX;
+use crate::smtp::ReceivedMail;
+use crate::spool::{Addressed, DeliveryId, MailId, SpoolError, Undecided, one_for_each_team};
+
+/// One statement is one transaction: mails, their deliveries and the ledger, in one round trip.
+pub(super) const ACCEPT: &str = "WITH m AS (
+        INSERT INTO mails (id, received_ms, peer, helo, tls, username, reverse_path, bytes)
+        SELECT x.id, x.received_ms, x.peer, x.helo, x.tls, x.username, x.reverse_path, length(x.raw)
+        FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[],
+            $7::text[], $8::bytea[])
+        AS x (id, received_ms, peer, helo, tls, username, reverse_path, raw)
+        RETURNING seq, id),
+    b AS (
+        INSERT INTO bodies (seq, raw)
+        SELECT m.seq, x.raw FROM unnest($1::uuid[], $8::bytea[]) AS x (id, raw)
+        JOIN m ON m.id = x.id),
+    l AS (
+        INSERT INTO ledger AS l (team, entry, node, total)
+        SELECT x.team, 'accepted', $13, count(*)
+        FROM unnest($11::text[]) AS x (team) GROUP BY x.team ORDER BY x.team
+        ON CONFLICT (team, entry, node) DO UPDATE SET total = l.total + excluded.total)
+    INSERT INTO deliveries (id, team, forward_path, stage, since_ms)
+    SELECT (m.seq << 20) | x.number, x.team, x.forward_path, 0, x.since_ms
+    FROM unnest($9::uuid[], $10::int[], $11::text[], $12::text[], $14::bigint[])
+    AS x (id, number, team, forward_path, since_ms) JOIN m ON m.id = x.id";
+
+/// The oldest that nobody reads; of one that has failed in reading them, too.
+pub(super) const TAKE_UNREAD: &str = "WITH next AS (
+        SELECT id FROM deliveries
+        WHERE stage = 0 AND reading IS NULL AND (node IS NULL OR node = $1
+            OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.node = deliveries.node AND n.expires > now()))
+        ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED),
+    taken AS (
+        UPDATE deliveries d SET node = $1 FROM next WHERE d.id = next.id
+        RETURNING d.id, d.team, d.forward_path)
+    SELECT t.id, t.team, t.forward_path, m.id, m.received_ms, m.reverse_path, m.bytes
+    FROM taken t JOIN mails m ON m.seq = t.id >> 20 ORDER BY t.id";
+
+pub(super) const BODIES: &str = "SELECT seq, raw FROM bodies WHERE seq = ANY($1)";
+
+pub(super) async fn accept(
+    client: &ClientWrapper,
+    mails: &[(MailId, ReceivedMail, Time)],
+    node: Uuid,
+) -> Result<(), SpoolError> {
+    let ids: Vec<Uuid> = mails.iter().map(|(id, ..)| id.0).collect();
+    let received: Vec<i64> = mails.iter().map(|(_, _, now)| now.ms()).collect();
+    let peers: Vec<String> = mails
+        .iter()
+        .map(|(_, mail, _)| mail.peer.to_string())
+        .collect();
+    let text = |read: fn(&ReceivedMail) -> &str| -> Vec<String> {
+        mails
+            .iter()
+            .map(|(_, mail, _)| without_nul(read(mail)))
+            .collect()
+    };
+    let helos = text(|mail| &mail.helo);
+    let reverse_paths = text(|mail| &mail.reverse_path);
+    let tls: Vec<Option<&str>> = mails
+        .iter()
+        .map(|(_, mail, _)| mail.tls.as_deref())
+        .collect();
+    let users: Vec<Option<&str>> = mails
+        .iter()
+        .map(|(_, mail, _)| mail.user.as_deref())
+        .collect();
+    let raws: Vec<&[u8]> = mails
+        .iter()
+        .map(|(_, mail, _)| mail.data.as_slice())
+        .collect();
+    let mut of_mails: Vec<Uuid> = Vec::new();
+    let mut numbers: Vec<i32> = Vec::new();
+    let mut teams: Vec<&str> = Vec::new();
+    let mut forward_paths: Vec<String> = Vec::new();
+    let mut since: Vec<i64> = Vec::new();
+    for (id, mail, now) in mails {
+        for (number, recipient) in (0..).zip(one_for_each_team(&mail.recipients)) {
+            of_mails.push(id.0);
+            numbers.push(number);
+            teams.push(&recipient.team);
+            forward_paths.push(without_nul(&recipient.forward_path));
+            since.push(now.ms());
+        }
+    }
+    let statement = client.prepare_cached(ACCEPT).await?;
+    client
+        .execute(
+            &statement,
+            &[
+                &ids,
+                &received,
+                &peers,
+                &helos,
+                &tls,
+                &users,
+                &reverse_paths,
+                &raws,
+                &of_mails,
+                &numbers,
+                &teams,
+                &forward_paths,
+                &node,
+                &since,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// PostgreSQL's text has no NUL.
+fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+pub(super) async fn undecided(
+    transaction: &Transaction<'_>,
+    limit: usize,
+    node: Uuid,
+) -> Result<Vec<Undecided>, SpoolError> {
+    let taken = query(transaction, TAKE_UNREAD, &[&node, &rows::count(limit)]).await?;
+    let mut mails: Vec<(i64, Undecided)> = Vec::new();
+    let mut bytes = 0;
+    for row in &taken {
+        let delivery = DeliveryId(row.try_get(0)?);
+        let addressed = Addressed {
+            delivery,
+            team: row.try_get(1)?,
+            forward_path: row.try_get(2)?,
+        };
+        if let Some((last, mail)) = mails.last_mut()
+            && *last == delivery.seq()
+        {
+            mail.addressed.push(addressed);
+            continue;
+        }
+        bytes += usize::try_from(row.try_get::<_, i64>(6)?).unwrap_or(usize::MAX);
+        if bytes > UNDECIDED_BYTES_MAX && !mails.is_empty() {
+            break; // taken all the same, and read next
+        }
+        let mail = Undecided {
+            mail: MailId(row.try_get(3)?),
+            received: rows::time(row, 4)?,
+            reverse_path: row.try_get(5)?,
+            addressed: vec![addressed],
+            raw: Vec::new(),
+        };
+        mails.push((delivery.seq(), mail));
+    }
+    let seqs: Vec<i64> = mails.iter().map(|(seq, _)| *seq).collect();
+    let found = query(transaction, BODIES, &[&seqs]).await?;
+    let mut bodies: HashMap<i64, Vec<u8>> = HashMap::new();
+    for row in &found {
+        bodies.insert(row.try_get(0)?, row.try_get(1)?);
+    }
+    // Empty when it is gone, which `audit` tells: an empty mail alerts, an error would stop all others.
+    let with_body = |(seq, mail): (i64, Undecided)| Undecided {
+        raw: bodies.remove(&seq).unwrap_or_default(),
+        ..mail
+    };
+    Ok(mails.into_iter().map(with_body).collect())
+}

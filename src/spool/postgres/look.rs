@@ -1,0 +1,231 @@
+//! What people see of the store.
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::rows;
+use crate::clock::Time;
+use crate::rules::Decision;
+use crate::spool::lifecycle::TicketState;
+use crate::spool::record::{self, stage_of};
+use crate::spool::{
+    Attempt, DeliveryId, Filter, KnownTicket, MailId, Shown, ShownDelivery, SpoolError, Stage,
+    StageFilter, Summary,
+};
+
+const SUMMARY: &str = "SELECT d.id, m.id, m.received_ms, m.reverse_path, d.forward_path, m.bytes,
+    d.team, d.part, d.stage, d.source, d.rule, d.event, d.external_id, d.title, d.outcome, d.reason,
+    d.not_before_ms, d.settled_ms, d.attempts
+    FROM deliveries d JOIN mails m ON m.seq = d.id >> 20";
+
+fn summary(row: &Row) -> Result<Summary, SpoolError> {
+    let outcome: Option<&str> = row.try_get(14)?;
+    let stage = stage_of(row.try_get(8)?, outcome)?;
+    let waits = stage == Stage::Waiting;
+    Ok(Summary {
+        delivery: DeliveryId(row.try_get(0)?),
+        mail: MailId(row.try_get(1)?),
+        received: rows::time(row, 2)?,
+        reverse_path: row.try_get(3)?,
+        forward_path: row.try_get(4)?,
+        bytes: rows::size(row, 5)?,
+        team: row.try_get(6)?,
+        part: rows::number(row, 7)?,
+        stage,
+        source: row.try_get(9)?,
+        rule: row.try_get(10)?,
+        event: row.try_get(11)?,
+        external_id: row.try_get(12)?,
+        title: row.try_get(13)?,
+        reason: row.try_get::<_, Option<String>>(15)?.unwrap_or_default(),
+        not_before: waits.then_some(rows::time(row, 16)?),
+        settled: row.try_get::<_, Option<i64>>(17)?.map(Time::from_ms),
+        attempts: rows::number(row, 18)?,
+    })
+}
+
+pub(super) async fn seq_of(
+    transaction: &Transaction<'_>,
+    mail: MailId,
+) -> Result<Option<i64>, SpoolError> {
+    let sql = "SELECT seq FROM mails WHERE id = $1";
+    let found = transaction.query_opt(sql, &[&mail.0]).await?;
+    Ok(found.map(|row| row.try_get(0)).transpose()?)
+}
+
+pub(super) async fn list(
+    transaction: &Transaction<'_>,
+    filter: &Filter,
+    limit: usize,
+) -> Result<Vec<Summary>, SpoolError> {
+    let mut conditions = vec!["true".to_owned()];
+    let mut values: Vec<Box<dyn ToSql + Sync + Send>> = Vec::new();
+    match filter.stage {
+        None => {}
+        Some(StageFilter::Unfinished) => conditions.push("d.stage < 4".to_owned()),
+        Some(StageFilter::Settled) => conditions.push("d.stage = 4".to_owned()),
+        // Its words are ours; written out, so that the index of dead letters is found.
+        Some(StageFilter::Ending(ending)) => conditions.push(format!("d.outcome = '{ending}'")),
+    }
+    let texts = [
+        ("d.team", &filter.team),
+        ("d.source", &filter.source),
+        ("d.external_id", &filter.external_id),
+    ];
+    for (column, value) in texts {
+        if let Some(value) = value {
+            values.push(Box::new(value.clone()));
+            conditions.push(format!("{column} = ${}", values.len()));
+        }
+    }
+    if let Some(before) = filter.before {
+        let Some(seq) = seq_of(transaction, before).await? else {
+            return Err(SpoolError::Unknown(format!("there is no mail {before}")));
+        };
+        values.push(Box::new(DeliveryId::range_of_mail(seq).0));
+        conditions.push(format!("d.id < ${}", values.len()));
+    }
+    values.push(Box::new(rows::count(limit)));
+    let sql = format!(
+        "{SUMMARY} WHERE {} ORDER BY d.id DESC LIMIT ${}",
+        conditions.join(" AND "),
+        values.len()
+    );
+    let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value as _).collect();
+    let found = transaction.query(&sql, &values).await?;
+    found.iter().map(summary).collect()
+}
+
+pub(super) async fn show(
+    transaction: &Transaction<'_>,
+    mail: MailId,
+) -> Result<Option<Shown>, SpoolError> {
+    let Some(seq) = seq_of(transaction, mail).await? else {
+        return Ok(None);
+    };
+    let deliveries = deliveries(transaction, seq).await?;
+    let row = transaction
+        .query_one(
+            "SELECT received_ms, peer, helo, tls, username, reverse_path, bytes,
+                 (SELECT max(message_id) FROM deliveries
+                  WHERE id BETWEEN seq << 20 AND (seq << 20) + 1048575)
+             FROM mails WHERE seq = $1",
+            &[&seq],
+        )
+        .await?;
+    Ok(Some(Shown {
+        mail,
+        received: rows::time(&row, 0)?,
+        peer: row.try_get::<_, &str>(1)?.parse().ok(),
+        helo: row.try_get(2)?,
+        tls: row.try_get(3)?,
+        user: row.try_get(4)?,
+        reverse_path: row.try_get(5)?,
+        bytes: rows::size(&row, 6)?,
+        message_id: row.try_get(7)?,
+        deliveries,
+    }))
+}
+
+async fn deliveries(
+    transaction: &Transaction<'_>,
+    seq: i64,
+) -> Result<Vec<ShownDelivery>, SpoolError> {
+    let (first, last) = DeliveryId::range_of_mail(seq);
+    let sql = format!("{SUMMARY} WHERE d.id BETWEEN $1 AND $2 ORDER BY d.team, d.part");
+    let mut deliveries = Vec::new();
+    for row in transaction.query(&sql, &[&first, &last]).await? {
+        let summary = summary(&row)?;
+        deliveries.push(ShownDelivery {
+            decision: decision(transaction, summary.delivery).await?,
+            attempts: attempts(transaction, summary.delivery).await?,
+            summary,
+        });
+    }
+    Ok(deliveries)
+}
+
+async fn decision(
+    transaction: &Transaction<'_>,
+    delivery: DeliveryId,
+) -> Result<Option<Decision>, SpoolError> {
+    let sql = "SELECT decision FROM decisions WHERE delivery = $1";
+    let Some(row) = transaction.query_opt(sql, &[&delivery.0]).await? else {
+        return Ok(None);
+    };
+    Ok(Some(record::read_decision(row.try_get(0)?)?))
+}
+
+async fn attempts(
+    transaction: &Transaction<'_>,
+    delivery: DeliveryId,
+) -> Result<Vec<Attempt>, SpoolError> {
+    let sql = "SELECT at_ms, took_ms, transport, result, answer FROM attempts
+        WHERE delivery = $1 ORDER BY number";
+    let read = |row: &Row| {
+        Ok(Attempt {
+            at: rows::time(row, 0)?,
+            took: std::time::Duration::from_millis(rows::size(row, 1)?),
+            transport: row.try_get(2)?,
+            result: row.try_get(3)?,
+            answer: row.try_get(4)?,
+        })
+    };
+    let found = transaction.query(sql, &[&delivery.0]).await?;
+    found.iter().map(read).collect()
+}
+
+pub(super) async fn raw(
+    transaction: &Transaction<'_>,
+    mail: MailId,
+) -> Result<Option<Vec<u8>>, SpoolError> {
+    let sql = "SELECT b.raw FROM mails m JOIN bodies b ON b.seq = m.seq WHERE m.id = $1";
+    let found = transaction.query_opt(sql, &[&mail.0]).await?;
+    Ok(found.map(|row| row.try_get(0)).transpose()?)
+}
+
+pub(super) async fn tickets(
+    transaction: &Transaction<'_>,
+    limit: usize,
+) -> Result<Vec<KnownTicket>, SpoolError> {
+    let sql =
+        "SELECT t.team, t.external_id, t.state, t.changed_ms, t.title, t.storm, t.opened_by, m.id
+        FROM tickets t LEFT JOIN mails m ON m.seq = t.opened_by >> 20
+        WHERE t.state <> 'resolved' ORDER BY t.changed_ms LIMIT $1";
+    let mut tickets = Vec::new();
+    for row in transaction.query(sql, &[&rows::count(limit)]).await? {
+        let decision = match row.try_get::<_, Option<i64>>(6)? {
+            Some(opened_by) => decision(transaction, DeliveryId(opened_by)).await?,
+            None => None,
+        };
+        tickets.push(KnownTicket {
+            team: row.try_get(0)?,
+            external_id: row.try_get(1)?,
+            state: TicketState::parse(row.try_get(2)?).unwrap_or(TicketState::Open),
+            changed: rows::time(&row, 3)?,
+            title: row.try_get(4)?,
+            storm: row.try_get(5)?,
+            opened_by: row.try_get::<_, Option<Uuid>>(7)?.map(MailId),
+            alert: decision.and_then(|decision| decision.alert),
+        });
+    }
+    Ok(tickets)
+}
+
+/// Hops from team to team in the index: a million waiting deliveries are not read.
+pub(super) async fn teams(transaction: &Transaction<'_>) -> Result<Vec<String>, SpoolError> {
+    let sql = "WITH RECURSIVE t (team) AS (
+            (SELECT team FROM deliveries WHERE stage = 2 ORDER BY team LIMIT 1)
+            UNION ALL
+            SELECT (SELECT d.team FROM deliveries d WHERE d.stage = 2 AND d.team > t.team
+                    ORDER BY d.team LIMIT 1)
+            FROM t WHERE t.team IS NOT NULL)
+        SELECT team FROM t WHERE team IS NOT NULL";
+    let found = transaction.query(sql, &[]).await?;
+    Ok(found
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?)
+}

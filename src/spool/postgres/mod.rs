@@ -1,0 +1,427 @@
+//! The store of several nodes: one PostgreSQL database that any number of gateways share.
+//!
+//! What a node reads or sends is marked as its own in the database. A node that does not renew its own
+//! row in time is gone, and the others take over what it had. Whoever changes deliveries of a ticket
+//! holds that ticket's lock, so order and once hold across nodes.
+
+mod connect;
+mod decide;
+mod group;
+mod intake;
+mod known;
+mod lease;
+mod look;
+mod node;
+mod rows;
+mod settle;
+mod tend;
+mod write;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use deadpool_postgres::Pool;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use self::group::{Group, Jobs, group};
+use self::node::Node;
+use crate::clock::Time;
+use crate::config;
+use crate::limits::{COLLISIONS_MAX, LOOK_AGAIN_ELSEWHERE};
+use crate::smtp::ReceivedMail;
+use crate::spool::{
+    Ask, Audit, Budget, DeadLetters, Deciding, Effects, Filter, KnownTicket, MailId, Pruned,
+    Settlement, Shown, Spool, SpoolError, Summary, Totals, Undecided,
+};
+
+/// Prepared on each connection before it is used.
+const STATEMENTS: [&str; 27] = [
+    decide::LOCK,
+    decide::PLACEABLE,
+    decide::STORE_READINGS,
+    intake::ACCEPT,
+    intake::BODIES,
+    intake::TAKE_UNREAD,
+    known::BEHIND,
+    known::BY_ID,
+    known::DOUBT,
+    known::KEPT,
+    known::LAST,
+    known::LOCK,
+    known::NAMESAKES,
+    known::TICKETS_OF,
+    known::TRY_LOCK,
+    known::TURNS,
+    lease::DUE,
+    lease::NEXT_DUE,
+    settle::MINE,
+    write::ATTEMPTS,
+    write::DECIDED,
+    write::DECISIONS,
+    write::GATHERINGS,
+    write::INSERT_PARTS,
+    write::LEDGER,
+    write::MOVED,
+    write::TICKETS,
+];
+
+/// The store in a database.
+#[derive(Debug)]
+pub struct Postgres {
+    pool: Pool,
+    node: Arc<Node>,
+    accepts: Group<(MailId, ReceivedMail, Time), MailId>,
+    settlements: Group<(Settlement, Time), Effects>,
+    /// End with it.
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    pub version: String,
+    /// What it says it has written is on the disk.
+    pub is_synced: bool,
+}
+
+/// Whether a transaction has to be on the disk before its caller goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Commit {
+    Synced,
+    /// Made durable by the next synced one, as the log is written in order.
+    Written,
+    /// Changes nothing; sees one state of the store.
+    Read,
+}
+
+impl Commit {
+    fn begin(self) -> &'static str {
+        match self {
+            Commit::Synced => "SELECT 1 WHERE false",
+            Commit::Written => "SET LOCAL synchronous_commit = off",
+            Commit::Read => "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        }
+    }
+}
+
+/// One transaction; tried again when another was in its way.
+macro_rules! transact {
+    ($pool:expr, $commit:expr, |$transaction:ident| $work:expr) => {{
+        let mut collisions = 0;
+        loop {
+            let result = async {
+                let mut client = $pool.get().await?;
+                let $transaction = client.transaction().await?;
+                if $commit != Commit::Synced {
+                    $transaction.batch_execute($commit.begin()).await?;
+                }
+                let value = $work.await?;
+                $transaction.commit().await?;
+                Ok(value)
+            }
+            .await;
+            match result {
+                Err(SpoolError::Collided(_)) if collisions < COLLISIONS_MAX => collisions += 1,
+                result => break result,
+            }
+        }
+    }};
+}
+
+impl Postgres {
+    /// For `serve`: this process becomes one of the nodes. Brings the schema to the present state.
+    /// Needs the process's rustls provider installed.
+    ///
+    /// # Errors
+    /// The database does not answer, or has been used by a later version.
+    pub async fn open_gateway(
+        config: &config::Postgres,
+        hostname: &str,
+    ) -> Result<Postgres, SpoolError> {
+        connect::migrate(config).await?;
+        let node = Arc::new(Node::new(hostname));
+        let pool = connect::pool(config)?;
+        node.beat(&pool).await?;
+        let mut opened = Postgres::open(pool.clone(), Arc::clone(&node));
+        let tasks = &mut opened._tasks;
+        tasks.spawn(Arc::clone(&node).live(pool.clone()));
+        tasks.spawn(Arc::clone(&node).ring_others(pool));
+        tasks.spawn(node.listen(config.clone()));
+        Ok(opened)
+    }
+
+    /// For commands that look at the spool or change single entries. Never makes tables.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn open_visitor(config: &config::Postgres) -> Result<Postgres, SpoolError> {
+        let pool = connect::pool(config)?;
+        drop(pool.get().await?);
+        Ok(Postgres::open(pool, Arc::new(Node::new("visitor"))))
+    }
+
+    fn open(pool: Pool, node: Arc<Node>) -> Postgres {
+        let (accepts, accepting) = group();
+        let (settlements, settling) = group();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept_groups(accepting, pool.clone(), Arc::clone(&node)));
+        tasks.spawn(settle_groups(settling, pool.clone(), Arc::clone(&node)));
+        Postgres {
+            pool,
+            node,
+            accepts,
+            settlements,
+            _tasks: tasks,
+        }
+    }
+
+    /// What the database says of itself.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn server(&self) -> Result<Server, SpoolError> {
+        let client = self.pool.get().await?;
+        let sql = "SELECT current_setting('server_version'), current_setting('fsync') = 'on'";
+        let row = client.query_one(sql, &[]).await?;
+        Ok(Server {
+            version: row.try_get(0)?,
+            is_synced: row.try_get(1)?,
+        })
+    }
+
+    fn me(&self) -> Uuid {
+        self.node.id
+    }
+}
+
+type Accepting = Jobs<(MailId, ReceivedMail, Time), MailId>;
+
+/// Mails that wait together share one statement, and so one sync. When it fails, each is tried alone,
+/// so that one bad mail harms no other.
+async fn accept_groups(mut jobs: Accepting, pool: Pool, node: Arc<Node>) {
+    while let Some(group) = jobs.next().await {
+        let (mut mails, mut waiting) = (Vec::new(), Vec::new());
+        for job in group {
+            let (job, mail) = job.take();
+            mails.push(mail);
+            waiting.push(job);
+        }
+        let result = accept(&pool, &mails, &node).await;
+        let is_alone = mails.len() == 1;
+        for (mail, job) in mails.into_iter().zip(waiting) {
+            let id = mail.0;
+            let one = match &result {
+                Err(_) if !is_alone => accept(&pool, &[mail], &node).await,
+                shared => shared.clone(),
+            };
+            job.answer(one.map(|()| id));
+        }
+        node.ring();
+    }
+}
+
+async fn accept(
+    pool: &Pool,
+    mails: &[(MailId, ReceivedMail, Time)],
+    node: &Node,
+) -> Result<(), SpoolError> {
+    let client = pool.get().await?;
+    intake::accept(&client, mails, node.id).await
+}
+
+type Settling = Jobs<(Settlement, Time), Effects>;
+
+/// Settlements that wait together share one transaction; its effects are told to the first who
+/// waits. When it fails, each is tried alone.
+async fn settle_groups(mut jobs: Settling, pool: Pool, node: Arc<Node>) {
+    while let Some(group) = jobs.next().await {
+        let (mut settlements, mut waiting) = (Vec::new(), Vec::new());
+        let mut latest = Time::from_ms(0);
+        for job in group {
+            let (job, (settlement, now)) = job.take();
+            latest = latest.max(now);
+            settlements.push(settlement);
+            waiting.push(job);
+        }
+        let result = settle(&pool, &settlements, &node, latest).await;
+        let is_alone = settlements.len() == 1;
+        let mut shared = result.clone().unwrap_or_default();
+        for (settlement, job) in settlements.into_iter().zip(waiting) {
+            let one = match &result {
+                Err(_) if !is_alone => settle(&pool, &[settlement], &node, latest).await,
+                Err(error) => Err(error.clone()),
+                Ok(_) => Ok(std::mem::take(&mut shared)),
+            };
+            job.answer(one);
+        }
+    }
+}
+
+async fn settle(
+    pool: &Pool,
+    settlements: &[Settlement],
+    node: &Node,
+    now: Time,
+) -> Result<Effects, SpoolError> {
+    let effects = transact!(pool, Commit::Synced, |transaction| settle::settle(
+        &transaction,
+        settlements,
+        node.id,
+        now
+    ))?;
+    if effects.due.is_some() {
+        node.ring();
+    }
+    Ok(effects)
+}
+
+#[async_trait]
+impl Spool for Postgres {
+    async fn accept(&self, mail: ReceivedMail, now: Time) -> Result<MailId, SpoolError> {
+        let bytes = mail.data.len();
+        self.accepts.run((MailId::at(now), mail, now), bytes).await
+    }
+
+    async fn undecided(&self, limit: usize) -> Result<Vec<Undecided>, SpoolError> {
+        let me = self.me();
+        transact!(self.pool, Commit::Written, |transaction| {
+            intake::undecided(&transaction, limit, me)
+        })
+    }
+
+    async fn decide(&self, deciding: Deciding, now: Time) -> Result<Effects, SpoolError> {
+        let me = self.me();
+        let effects = transact!(self.pool, Commit::Written, |transaction| {
+            decide::decide(&transaction, &deciding, me, now)
+        })?;
+        if effects.due.is_some() {
+            self.node.ring();
+        }
+        Ok(effects)
+    }
+
+    async fn lease(
+        &self,
+        asks: Vec<Ask>,
+        budget: Budget,
+        now: Time,
+    ) -> Result<Effects, SpoolError> {
+        let me = self.me();
+        transact!(self.pool, Commit::Written, |transaction| {
+            lease::lease(&transaction, &asks, budget, me, now)
+        })
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>, now: Time) -> Result<Effects, SpoolError> {
+        let mut all = Effects::default();
+        for settlement in settlements {
+            let effects = self.settlements.run((settlement, now), 0).await?;
+            all.leased.extend(effects.leased);
+            all.settled.extend(effects.settled);
+            all.due = all.due.into_iter().chain(effects.due).min();
+        }
+        Ok(all)
+    }
+
+    async fn hurry(&self, team: &str, now: Time) -> Result<(), SpoolError> {
+        transact!(self.pool, Commit::Written, |transaction| {
+            lease::hurry(&transaction, team, now)
+        })?;
+        self.node.ring();
+        Ok(())
+    }
+
+    async fn teams(&self) -> Result<Vec<String>, SpoolError> {
+        transact!(self.pool, Commit::Read, |transaction| look::teams(
+            &transaction
+        ))
+    }
+
+    async fn changed_elsewhere(&self) {
+        tokio::select! {
+            () = self.node.changed.notified() => {}
+            () = sleep(LOOK_AGAIN_ELSEWHERE) => {}
+        }
+    }
+
+    fn nodes(&self) -> usize {
+        self.node.living()
+    }
+
+    async fn close(&self) -> Result<(), SpoolError> {
+        self.node.leave(&self.pool).await
+    }
+
+    async fn knows(&self, mail: MailId) -> Result<bool, SpoolError> {
+        let seq = transact!(self.pool, Commit::Read, |transaction| {
+            look::seq_of(&transaction, mail)
+        })?;
+        Ok(seq.is_some())
+    }
+
+    async fn list(&self, filter: Filter, limit: usize) -> Result<Vec<Summary>, SpoolError> {
+        transact!(self.pool, Commit::Read, |transaction| {
+            look::list(&transaction, &filter, limit)
+        })
+    }
+
+    async fn show(&self, mail: MailId) -> Result<Option<Shown>, SpoolError> {
+        transact!(self.pool, Commit::Read, |transaction| look::show(
+            &transaction,
+            mail
+        ))
+    }
+
+    async fn raw(&self, mail: MailId) -> Result<Option<Vec<u8>>, SpoolError> {
+        transact!(self.pool, Commit::Read, |transaction| look::raw(
+            &transaction,
+            mail
+        ))
+    }
+
+    async fn tickets(&self, limit: usize) -> Result<Vec<KnownTicket>, SpoolError> {
+        transact!(self.pool, Commit::Read, |transaction| look::tickets(
+            &transaction,
+            limit
+        ))
+    }
+
+    async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {
+        let me = self.me();
+        let retried = transact!(self.pool, Commit::Synced, |transaction| {
+            tend::retry(&transaction, which, me, now)
+        })?;
+        node::notify(&self.pool, Uuid::nil()).await?;
+        Ok(retried)
+    }
+
+    async fn drop_mail(&self, mail: MailId, now: Time) -> Result<usize, SpoolError> {
+        let me = self.me();
+        let dropped = transact!(self.pool, Commit::Synced, |transaction| {
+            tend::drop_mail(&transaction, mail, me, now)
+        })?;
+        node::notify(&self.pool, Uuid::nil()).await?;
+        Ok(dropped)
+    }
+
+    async fn ledger(&self) -> Result<BTreeMap<String, Totals>, SpoolError> {
+        transact!(self.pool, Commit::Read, |transaction| tend::totals(
+            &transaction
+        ))
+    }
+
+    async fn audit(&self) -> Result<Audit, SpoolError> {
+        transact!(self.pool, Commit::Read, |transaction| tend::audit(
+            &transaction
+        ))
+    }
+
+    async fn prune(&self, before: Time, after: i64, limit: usize) -> Result<Pruned, SpoolError> {
+        let me = self.me();
+        transact!(self.pool, Commit::Written, |transaction| {
+            tend::prune(&transaction, before, after, limit, me)
+        })
+    }
+}

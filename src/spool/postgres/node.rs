@@ -1,0 +1,207 @@
+//! This gateway among those that share the database: it keeps its row from expiring, takes over from
+//! those whose row has expired, and hears when another has changed something.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use deadpool_postgres::Pool;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tokio_postgres::AsyncMessage;
+use uuid::Uuid;
+
+use super::{connect, lease};
+use crate::clock::{Clock, SystemClock};
+use crate::config;
+use crate::limits::{
+    NODE_EXPIRES, NODE_HEARTBEAT, POSTGRES_PAUSE_FIRST, POSTGRES_PAUSE_MAX, RING_PAUSE,
+};
+use crate::spool::SpoolError;
+
+const CHANNEL: &str = "mailbell";
+
+/// One node, as its tasks share it.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: Uuid,
+    hostname: String,
+    /// Those whose row has not expired, this one among them.
+    living: AtomicUsize,
+    /// Another node, or a person, has changed something.
+    pub(super) changed: Notify,
+    /// This node has changed what concerns others.
+    bell: Notify,
+}
+
+impl Node {
+    pub(super) fn new(hostname: &str) -> Node {
+        Node {
+            id: Uuid::now_v7(),
+            hostname: hostname.to_owned(),
+            living: AtomicUsize::new(1),
+            changed: Notify::new(),
+            bell: Notify::new(),
+        }
+    }
+
+    pub(super) fn living(&self) -> usize {
+        self.living.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Lets the other nodes look, if there are any.
+    pub(super) fn ring(&self) {
+        if self.living() > 1 {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Keeps the row of this node, and takes over from those that are gone. The database's clock
+    /// decides about both.
+    pub(super) async fn beat(&self, pool: &Pool) -> Result<(), SpoolError> {
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        let seconds = NODE_EXPIRES.as_secs_f64();
+        transaction
+            .execute(
+                "INSERT INTO nodes (node, hostname, expires)
+                 VALUES ($1, $2, now() + make_interval(secs => $3))
+                 ON CONFLICT (node) DO UPDATE SET expires = excluded.expires",
+                &[&self.id, &self.hostname, &seconds],
+            )
+            .await?;
+        self.remember_restarts(&transaction).await?;
+        let taken = transaction.execute(lease::TAKE_OVER, &[]).await?;
+        transaction
+            .execute(
+                "DELETE FROM nodes WHERE expires < now() - interval '1 day'",
+                &[],
+            )
+            .await?;
+        let row = transaction
+            .query_one("SELECT count(*) FROM nodes WHERE expires > now()", &[])
+            .await?;
+        let living: i64 = row.try_get(0)?;
+        transaction.commit().await?;
+        self.living
+            .store(usize::try_from(living).unwrap_or(1), Ordering::Relaxed);
+        if taken > 0 {
+            tracing::warn!(deliveries = taken, "took over from a node that is gone");
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// A database that was started anew may have lost what was not synced, such as that something
+    /// is being sent.
+    async fn remember_restarts(
+        &self,
+        transaction: &deadpool_postgres::Transaction<'_>,
+    ) -> Result<(), SpoolError> {
+        let now = SystemClock.now().ms();
+        transaction
+            .execute(
+                "INSERT INTO memory (server_started, doubt_before_ms)
+                 VALUES (pg_postmaster_start_time(), 0)
+                 ON CONFLICT (one) DO UPDATE
+                 SET server_started = excluded.server_started, doubt_before_ms = $1
+                 WHERE memory.server_started <> excluded.server_started",
+                &[&now],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Beats for as long as it is polled.
+    pub(super) async fn live(self: Arc<Self>, pool: Pool) {
+        let mut is_failing = false;
+        loop {
+            sleep(NODE_HEARTBEAT).await;
+            match self.beat(&pool).await {
+                Ok(()) => is_failing = false,
+                Err(error) => {
+                    if !is_failing {
+                        tracing::error!(%error, "this node's heartbeat does not reach PostgreSQL");
+                    }
+                    is_failing = true;
+                }
+            }
+        }
+    }
+
+    /// Tells the others of changes, a few times a second at most, for as long as it is polled:
+    /// PostgreSQL lets transactions that notify commit one after the other.
+    pub(super) async fn ring_others(self: Arc<Self>, pool: Pool) {
+        loop {
+            self.bell.notified().await;
+            // Who does not hear it looks by itself a little later.
+            if let Err(error) = notify(&pool, self.id).await {
+                tracing::debug!(%error, "the other nodes were not notified");
+            }
+            sleep(RING_PAUSE).await;
+        }
+    }
+
+    /// Hears the others, for as long as it is polled.
+    pub(super) async fn listen(self: Arc<Self>, from: config::Postgres) {
+        let mut pause = POSTGRES_PAUSE_FIRST;
+        loop {
+            if let Ok((client, connection)) = connect::connect(&from).await {
+                pause = POSTGRES_PAUSE_FIRST;
+                self.hear(&client, connection).await;
+            }
+            // What was said meanwhile was not heard.
+            self.changed.notify_one();
+            sleep(pause).await;
+            pause = (pause * 2).min(POSTGRES_PAUSE_MAX);
+        }
+    }
+
+    /// Until the connection ends.
+    async fn hear(&self, client: &tokio_postgres::Client, mut connection: connect::Connection) {
+        let sql = format!("LISTEN {CHANNEL}");
+        let listening = client.batch_execute(&sql);
+        tokio::pin!(listening);
+        let mut is_listening = false;
+        let own = self.id.to_string();
+        loop {
+            tokio::select! {
+                result = &mut listening, if !is_listening => match result {
+                    Ok(()) => {
+                        is_listening = true;
+                        self.changed.notify_one();
+                    }
+                    Err(_) => return,
+                },
+                message = poll_fn(|context| connection.poll_message(context)) => match message {
+                    Some(Ok(AsyncMessage::Notification(heard))) if heard.payload() != own => {
+                        self.changed.notify_one();
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return,
+                },
+            }
+        }
+    }
+
+    /// What this node has leased can be taken over at once.
+    pub(super) async fn leave(&self, pool: &Pool) -> Result<(), SpoolError> {
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        transaction
+            .execute("DELETE FROM nodes WHERE node = $1", &[&self.id])
+            .await?;
+        transaction.execute(lease::TAKE_OVER, &[]).await?;
+        transaction.commit().await?;
+        drop(client);
+        notify(pool, self.id).await
+    }
+}
+
+pub(super) async fn notify(pool: &Pool, node: Uuid) -> Result<(), SpoolError> {
+    let client = pool.get().await?;
+    client
+        .execute("SELECT pg_notify($1, $2)", &[&CHANNEL, &node.to_string()])
+        .await?;
+    Ok(())
+}

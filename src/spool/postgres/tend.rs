@@ -1,0 +1,246 @@
+//! What keeps the store in order: dead letters tried again or dropped, the proof of the ledger,
+//! retention.
+
+use std::collections::BTreeMap;
+
+use deadpool_postgres::Transaction;
+use uuid::Uuid;
+
+use super::known::{self, Depth};
+use super::rows;
+use super::write;
+use crate::clock::Time;
+use crate::spool::plan::{self, DROPPED};
+use crate::spool::{
+    Audit, DeadLetters, DeliveryId, MailId, Pruned, SpoolError, TeamLedger, Totals,
+};
+
+async fn ids(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+) -> Result<Vec<i64>, SpoolError> {
+    let found = transaction.query(sql, values).await?;
+    Ok(found
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?)
+}
+
+async fn seq_of_known(transaction: &Transaction<'_>, mail: MailId) -> Result<i64, SpoolError> {
+    let found = ids(
+        transaction,
+        "SELECT seq FROM mails WHERE id = $1",
+        &[&mail.0],
+    )
+    .await?;
+    let unknown = || SpoolError::Unknown(format!("there is no mail {mail}"));
+    found.first().copied().ok_or_else(unknown)
+}
+
+pub(super) async fn retry(
+    transaction: &Transaction<'_>,
+    which: DeadLetters,
+    node: Uuid,
+    now: Time,
+) -> Result<usize, SpoolError> {
+    let dead = match which {
+        DeadLetters::Of(mail) => {
+            let (first, last) = DeliveryId::range_of_mail(seq_of_known(transaction, mail).await?);
+            let sql = "SELECT id FROM deliveries WHERE id BETWEEN $1 AND $2
+                AND outcome = 'dead-letter' ORDER BY id";
+            ids(transaction, sql, &[&first, &last]).await?
+        }
+        DeadLetters::All => {
+            let sql = "SELECT id FROM deliveries WHERE outcome = 'dead-letter' ORDER BY id";
+            ids(transaction, sql, &[]).await?
+        }
+    };
+    known::lock_tickets_of(transaction, &dead).await?;
+    for id in &dead {
+        let found = known::by_id(transaction, &[*id]).await?;
+        let mut known = known::of_moved(transaction, found, Depth::First).await?;
+        let id = DeliveryId(*id);
+        if let Some(delivery) = known.deliveries.get(&id)
+            && let (Some(status), Some(external_id)) = (delivery.status, &delivery.external_id)
+        {
+            let overtaken = known::overtaken(transaction, delivery, status, external_id).await?;
+            known.overtaken.extend(overtaken.map(|reason| (id, reason)));
+        }
+        let changes = plan::retry(known, &[id], now);
+        write::write(transaction, changes, node, now).await?;
+    }
+    Ok(dead.len())
+}
+
+pub(super) async fn drop_mail(
+    transaction: &Transaction<'_>,
+    mail: MailId,
+    node: Uuid,
+    now: Time,
+) -> Result<usize, SpoolError> {
+    let (first, last) = DeliveryId::range_of_mail(seq_of_known(transaction, mail).await?);
+    let sql = "SELECT id FROM deliveries WHERE id BETWEEN $1 AND $2 ORDER BY id";
+    let of_mail = ids(transaction, sql, &[&first, &last]).await?;
+    known::lock_tickets_of(transaction, &of_mail).await?;
+    let deliveries = known::by_id(transaction, &of_mail).await?;
+    let known = known::of_moved(transaction, deliveries, Depth::All).await?;
+    let of_mail: Vec<DeliveryId> = of_mail.into_iter().map(DeliveryId).collect();
+    let (changes, dropped) = plan::drop_mail(known, &of_mail, now);
+    write::write(transaction, changes, node, now).await?;
+    Ok(dropped)
+}
+
+pub(super) async fn totals(
+    transaction: &Transaction<'_>,
+) -> Result<BTreeMap<String, Totals>, SpoolError> {
+    let mut teams = BTreeMap::new();
+    // What is wrong with them is for `audit` to tell.
+    read_totals(transaction, &mut teams, &mut Vec::new()).await?;
+    let totals = |(team, ledger): (String, TeamLedger)| (team, ledger.totals());
+    Ok(teams.into_iter().map(totals).collect())
+}
+
+const SUSPICIONS: [(&str, &str); 5] = [
+    (
+        "mails without any delivery",
+        "SELECT count(*) FROM mails m WHERE NOT EXISTS (
+             SELECT 1 FROM deliveries d WHERE d.id BETWEEN m.seq << 20 AND (m.seq << 20) + 1048575)",
+    ),
+    (
+        "deliveries without their mail",
+        "SELECT count(*) FROM deliveries d
+         WHERE NOT EXISTS (SELECT 1 FROM mails m WHERE m.seq = d.id >> 20)",
+    ),
+    (
+        "mails without their bytes",
+        "SELECT count(*) FROM mails m
+         WHERE NOT EXISTS (SELECT 1 FROM bodies b WHERE b.seq = m.seq)",
+    ),
+    (
+        "deliveries without a reason for their outcome",
+        "SELECT count(*) FROM deliveries WHERE stage = 4 AND coalesce(reason, '') = ''",
+    ),
+    (
+        "deliveries behind a ticket that nothing is in front of",
+        "SELECT count(*) FROM deliveries b WHERE b.stage = 1 AND NOT EXISTS (
+             SELECT 1 FROM deliveries t WHERE t.team = b.team AND t.external_id = b.external_id
+             AND t.stage IN (2, 3) AND t.external_id IS NOT NULL)",
+    ),
+];
+
+/// Counts every row: takes the time that it takes.
+pub(super) async fn audit(transaction: &Transaction<'_>) -> Result<Audit, SpoolError> {
+    transaction
+        .batch_execute("SET LOCAL enable_seqscan = on; SET LOCAL statement_timeout = 0")
+        .await?;
+    let mut teams: BTreeMap<String, TeamLedger> = BTreeMap::new();
+    let mut problems = Vec::new();
+    read_totals(transaction, &mut teams, &mut problems).await?;
+    read_rows(transaction, &mut teams, &mut problems).await?;
+    for (what, sql) in SUSPICIONS {
+        let n: i64 = transaction.query_one(sql, &[]).await?.try_get(0)?;
+        if n > 0 {
+            problems.push(format!("{n} {what}"));
+        }
+    }
+    Ok(Audit::new(teams, problems))
+}
+
+async fn read_totals(
+    transaction: &Transaction<'_>,
+    teams: &mut BTreeMap<String, TeamLedger>,
+    problems: &mut Vec<String>,
+) -> Result<(), SpoolError> {
+    let sql = "SELECT team, entry, sum(total)::bigint FROM ledger GROUP BY team, entry";
+    for row in transaction.query(sql, &[]).await? {
+        let (team, entry, total): (String, String, i64) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        teams
+            .entry(team.clone())
+            .or_default()
+            .read_total(&team, &entry, total, problems);
+    }
+    Ok(())
+}
+
+async fn read_rows(
+    transaction: &Transaction<'_>,
+    teams: &mut BTreeMap<String, TeamLedger>,
+    problems: &mut Vec<String>,
+) -> Result<(), SpoolError> {
+    let sql = "SELECT team, stage = 4, outcome, count(*) FROM deliveries GROUP BY 1, 2, 3";
+    for row in transaction.query(sql, &[]).await? {
+        let team: String = row.try_get(0)?;
+        let outcome: Option<&str> = row.try_get(2)?;
+        let n = rows::size(&row, 3)?;
+        let ledger = teams.entry(team).or_default();
+        ledger.read_rows(row.try_get(1)?, outcome, n, problems);
+    }
+    Ok(())
+}
+
+const LOOK: &str = "SELECT m.seq, NOT EXISTS (
+        SELECT 1 FROM deliveries d
+        WHERE d.id BETWEEN m.seq << 20 AND (m.seq << 20) + 1048575
+        AND (d.stage <> 4 OR d.settled_ms >= $1
+             OR (d.outcome = 'dead-letter' AND d.reason <> $4)))
+    FROM mails m WHERE m.seq > $2 AND m.received_ms < $1 ORDER BY m.seq LIMIT $3";
+
+const REMOVE: [&str; 6] = [
+    "INSERT INTO ledger AS l (team, entry, node, total)
+     SELECT d.team, 'pruned', $2, count(*) FROM unnest($1::bigint[]) AS s (seq)
+     JOIN deliveries d ON d.id BETWEEN s.seq << 20 AND (s.seq << 20) + 1048575
+     GROUP BY d.team ORDER BY d.team
+     ON CONFLICT (team, entry, node) DO UPDATE SET total = l.total + excluded.total",
+    "DELETE FROM attempts a USING unnest($1::bigint[]) AS s (seq)
+     WHERE a.delivery BETWEEN s.seq << 20 AND (s.seq << 20) + 1048575",
+    "DELETE FROM decisions a USING unnest($1::bigint[]) AS s (seq)
+     WHERE a.delivery BETWEEN s.seq << 20 AND (s.seq << 20) + 1048575",
+    "DELETE FROM deliveries d USING unnest($1::bigint[]) AS s (seq)
+     WHERE d.id BETWEEN s.seq << 20 AND (s.seq << 20) + 1048575",
+    "DELETE FROM bodies WHERE seq = ANY($1)",
+    "DELETE FROM mails WHERE seq = ANY($1)",
+];
+
+pub(super) async fn prune(
+    transaction: &Transaction<'_>,
+    before: Time,
+    after: i64,
+    limit: usize,
+    node: Uuid,
+) -> Result<Pruned, SpoolError> {
+    let found = transaction
+        .query(LOOK, &[&before.ms(), &after, &rows::count(limit), &DROPPED])
+        .await?;
+    let mut finished: Vec<i64> = Vec::new();
+    for row in &found {
+        if row.try_get(1)? {
+            finished.push(row.try_get(0)?);
+        }
+    }
+    // Two nodes prune at the same time: each row is removed, and counted, by one of them.
+    let lock = "SELECT seq FROM mails WHERE seq = ANY($1) ORDER BY seq FOR UPDATE SKIP LOCKED";
+    let finished = ids(transaction, lock, &[&finished]).await?;
+    for (place, sql) in REMOVE.iter().enumerate() {
+        if place == 0 {
+            transaction.execute(*sql, &[&finished, &node]).await?;
+        } else {
+            transaction.execute(*sql, &[&finished]).await?;
+        }
+    }
+    transaction
+        .execute(
+            "DELETE FROM tickets WHERE (team, external_id) IN (
+                 SELECT team, external_id FROM tickets
+                 WHERE state = 'resolved' AND changed_ms < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            &[&before.ms(), &rows::count(limit)],
+        )
+        .await?;
+    let is_full = found.len() == limit;
+    let last = found.last().map(|row| row.try_get(0)).transpose()?;
+    Ok(Pruned {
+        removed: finished.len(),
+        next: last.filter(|_| is_full),
+    })
+}

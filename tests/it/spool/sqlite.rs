@@ -1,0 +1,55 @@
+//! What the embedded store promises besides.
+
+use mailbell::spool::SpoolError;
+use mailbell::spool::sqlite::Sqlite;
+
+use super::bench::{Bench, Home, Store};
+use crate::scripted::new;
+
+#[test]
+fn a_second_gateway_on_the_same_file_does_not_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("spool.db");
+    let first = Sqlite::open_gateway(&path).unwrap();
+    let Err(SpoolError::Unavailable(reason)) = Sqlite::open_gateway(&path) else {
+        panic!("two gateways");
+    };
+    assert!(reason.contains("in use by another mailbell"), "{reason}");
+    Sqlite::open_visitor(&path).unwrap();
+    drop(first);
+    Sqlite::open_gateway(&path).unwrap();
+}
+
+#[test]
+fn a_database_of_a_later_version_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("spool.db");
+    drop(Sqlite::open_gateway(&path).unwrap());
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    let error = Sqlite::open_gateway(&path).unwrap_err();
+    assert!(error.to_string().contains("later version"), "{error}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_may_read_the_spool() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new(Store::Sqlite).await;
+    bench.bring(&new("T"), 0).await;
+    let Home::Folder(folder) = &bench.home else {
+        unreachable!("SQLite is in a folder")
+    };
+    let data = folder.path().join("data");
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    let mut files = Vec::new();
+    for file in std::fs::read_dir(&data).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(mode(&file.path()), 0o600, "{file:?}");
+        files.push(file.file_name().into_string().unwrap());
+    }
+    files.sort();
+    let expected = ["spool.db", "spool.db-shm", "spool.db-wal", "spool.db.lock"];
+    assert_eq!(files, expected);
+}
