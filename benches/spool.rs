@@ -85,7 +85,7 @@ async fn accepts(spool: &Arc<dyn Spool>, at_once: usize, length: Duration) -> f6
 
 /// Decides what is undecided; returns how many.
 async fn decide(spool: &Arc<dyn Spool>, number: &mut usize) -> anyhow::Result<usize> {
-    let mails = spool.undecided(64).await?;
+    let mails = spool.undecided(64).await?.mails;
     let mut decided = Vec::new();
     for addressed in mails.iter().flat_map(|mail| &mail.addressed) {
         *number += 1;

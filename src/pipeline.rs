@@ -35,7 +35,9 @@ use crate::message::Envelope;
 use crate::observe::{Happening, Observer, age};
 use crate::rules::Decision;
 use crate::smtp::{AcceptError, MailSink, ReceivedMail};
-use crate::spool::{Decided, Deciding, Effects, Leased, Reading, Settled, Spool, SpoolError};
+use crate::spool::{
+    Decided, Deciding, Effects, Leased, Reading, Settled, Spool, SpoolError, ToDecide,
+};
 
 /// Reading and deciding, as the pipeline sees it.
 pub trait Decider: Send + Sync + fmt::Debug {
@@ -186,11 +188,11 @@ impl Shared {
         let mut trouble = Trouble::new("reading undecided mails");
         while !stop.is_cancelled() {
             let wait = match self.decide_batch(carriers).await {
-                Ok(0) => {
+                Ok(false) => {
                     trouble.over(self);
                     LOOK_AGAIN
                 }
-                Ok(_) => {
+                Ok(true) => {
                     trouble.over(self);
                     continue;
                 }
@@ -211,11 +213,17 @@ impl Shared {
         }
     }
 
-    /// Returns how many mails were decided.
-    async fn decide_batch(self: &Arc<Self>, carriers: &Carriers) -> Result<usize, SpoolError> {
-        let mails = self.spool.undecided(DECIDE_BATCH).await?;
+    /// Returns whether there was anything to decide.
+    async fn decide_batch(self: &Arc<Self>, carriers: &Carriers) -> Result<bool, SpoolError> {
+        let ToDecide {
+            mails,
+            are_others_read,
+        } = self.spool.undecided(DECIDE_BATCH).await?;
         if mails.is_empty() {
-            return Ok(0);
+            if are_others_read {
+                self.decide(Arc::default(), carriers).await?;
+            }
+            return Ok(are_others_read);
         }
         let reader = Arc::clone(&self.reader);
         let readings = tokio::task::spawn_blocking(move || {
@@ -224,13 +232,12 @@ impl Shared {
         })
         .await
         .map_err(|error| SpoolError::Unavailable(error.to_string()))??;
-        let count = readings.len();
-        let mut decided = Vec::with_capacity(count);
+        let mut decided = Vec::with_capacity(readings.len());
         for reading in readings {
             decided.extend(self.unless_looping(reading).await?);
         }
         self.store(decided.into(), carriers).await?;
-        Ok(count)
+        Ok(true)
     }
 
     /// When the store refuses all of them together, each is tried alone, and one that is refused

@@ -164,6 +164,15 @@ pub struct Undecided {
     pub raw: Vec<u8>,
 }
 
+/// What there is to decide.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ToDecide {
+    pub mails: Vec<Undecided>,
+    /// Others have read mails whose turn has come: [`Spool::decide`] lets them take their place, even
+    /// without anything to add.
+    pub are_others_read: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addressed {
     pub delivery: DeliveryId,
@@ -228,6 +237,15 @@ pub struct Effects {
     /// When the first of what waits now is due. Of a lease: when the next delivery of the teams
     /// asked for is due, if they had fewer than asked for.
     pub due: Option<Time>,
+}
+
+impl Effects {
+    /// Those of a further step.
+    pub(crate) fn add(&mut self, step: Effects) {
+        self.leased.extend(step.leased);
+        self.settled.extend(step.settled);
+        self.due = self.due.into_iter().chain(step.due).min();
+    }
 }
 
 /// One delivery handed to a transport.
@@ -410,7 +428,7 @@ pub trait Spool: Send + Sync + fmt::Debug {
 
     /// The oldest mails that have not been decided, oldest first; at most `limit`, and few enough
     /// to hold in memory.
-    async fn undecided(&self, limit: usize) -> Result<Vec<Undecided>, SpoolError>;
+    async fn undecided(&self, limit: usize) -> Result<ToDecide, SpoolError>;
 
     /// Stores decisions. Need not be durable: a decision that is lost is made again. What they make
     /// ready to be sent is leased at once, as far as asked for.

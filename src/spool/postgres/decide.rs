@@ -35,12 +35,13 @@ pub(super) const PLACEABLE: &str = delivery!(
      ORDER BY d.id LIMIT $1 FOR UPDATE OF d"
 );
 
+/// Also whether there may be more that can be placed.
 pub(super) async fn decide(
     transaction: &Transaction<'_>,
     deciding: &Deciding,
     node: Uuid,
     now: Time,
-) -> Result<Effects, SpoolError> {
+) -> Result<(Effects, bool), SpoolError> {
     let mut ids: Vec<i64> = Vec::new();
     let mut readings: Vec<String> = Vec::new();
     let mut message_ids: Vec<Option<&str>> = Vec::new();
@@ -76,7 +77,8 @@ pub(super) async fn decide(
     let known = known::of_decided(transaction, known, &decided, storm).await?;
     let may_start = (deciding.asks.as_slice(), deciding.budget);
     let changes = plan::decide(known, &decided, storm, may_start, now)?;
-    write::write(transaction, changes, node, now).await
+    let effects = write::write(transaction, changes, node, now).await?;
+    Ok((effects, found.len() == PLACED_AT_ONCE))
 }
 
 /// Written by another version of the program: it concerns one mail, and must not stop the others.

@@ -9,7 +9,9 @@ use super::rows::{self, query};
 use crate::clock::Time;
 use crate::limits::UNDECIDED_BYTES_MAX;
 use crate::smtp::ReceivedMail;
-use crate::spool::{Addressed, DeliveryId, MailId, SpoolError, Undecided, one_for_each_team};
+use crate::spool::{
+    Addressed, DeliveryId, MailId, SpoolError, ToDecide, Undecided, one_for_each_team,
+};
 
 /// One statement is one transaction: mails, their deliveries and the ledger, in one round trip.
 pub(super) const ACCEPT: &str = "WITH m AS (
@@ -44,6 +46,12 @@ pub(super) const TAKE_UNREAD: &str = "WITH next AS (
         RETURNING d.id, d.team, d.forward_path)
     SELECT t.id, t.team, t.forward_path, m.id, m.received_ms, m.reverse_path, m.bytes
     FROM taken t JOIN mails m ON m.seq = t.id >> 20 ORDER BY t.id";
+
+/// Read by nodes that are gone, or that were waiting for one that is.
+pub(super) const IS_PLACEABLE: &str = "SELECT EXISTS (SELECT 1 FROM deliveries d
+    WHERE d.stage = 0 AND d.reading IS NOT NULL AND d.id < coalesce(
+        (SELECT min(u.id) FROM deliveries u WHERE u.stage = 0 AND u.reading IS NULL),
+        9223372036854775807))";
 
 pub(super) const BODIES: &str = "SELECT seq, raw FROM bodies WHERE seq = ANY($1)";
 
@@ -126,7 +134,7 @@ pub(super) async fn undecided(
     transaction: &Transaction<'_>,
     limit: usize,
     node: Uuid,
-) -> Result<Vec<Undecided>, SpoolError> {
+) -> Result<ToDecide, SpoolError> {
     let taken = query(transaction, TAKE_UNREAD, &[&node, &rows::count(limit)]).await?;
     let mut mails: Vec<(i64, Undecided)> = Vec::new();
     let mut bytes = 0;
@@ -167,5 +175,16 @@ pub(super) async fn undecided(
         raw: bodies.remove(&seq).unwrap_or_default(),
         ..mail
     };
-    Ok(mails.into_iter().map(with_body).collect())
+    let mails: Vec<Undecided> = mails.into_iter().map(with_body).collect();
+    // Asked when there is nothing else to do: otherwise they take their place with what is read now.
+    let are_others_read = mails.is_empty() && is_placeable(transaction).await?;
+    Ok(ToDecide {
+        mails,
+        are_others_read,
+    })
+}
+
+async fn is_placeable(transaction: &Transaction<'_>) -> Result<bool, SpoolError> {
+    let found = query(transaction, IS_PLACEABLE, &[]).await?;
+    Ok(found.first().is_some_and(|row| row.get(0)))
 }

@@ -34,16 +34,17 @@ use crate::limits::{COLLISIONS_MAX, LOOK_AGAIN_ELSEWHERE};
 use crate::smtp::ReceivedMail;
 use crate::spool::{
     Ask, Audit, Budget, DeadLetters, Deciding, Effects, Filter, KnownTicket, MailId, Pruned,
-    Settlement, Shown, Spool, SpoolError, Summary, Totals, Undecided,
+    Settlement, Shown, Spool, SpoolError, Summary, ToDecide, Totals,
 };
 
 /// Prepared on each connection before it is used.
-const STATEMENTS: [&str; 27] = [
+const STATEMENTS: [&str; 28] = [
     decide::LOCK,
     decide::PLACEABLE,
     decide::STORE_READINGS,
     intake::ACCEPT,
     intake::BODIES,
+    intake::IS_PLACEABLE,
     intake::TAKE_UNREAD,
     known::BEHIND,
     known::BY_ID,
@@ -284,7 +285,7 @@ impl Spool for Postgres {
         self.accepts.run((MailId::at(now), mail, now), bytes).await
     }
 
-    async fn undecided(&self, limit: usize) -> Result<Vec<Undecided>, SpoolError> {
+    async fn undecided(&self, limit: usize) -> Result<ToDecide, SpoolError> {
         let me = self.me();
         transact!(self.pool, Commit::Written, |transaction| {
             intake::undecided(&transaction, limit, me)
@@ -292,10 +293,21 @@ impl Spool for Postgres {
     }
 
     async fn decide(&self, deciding: Deciding, now: Time) -> Result<Effects, SpoolError> {
-        let me = self.me();
-        let effects = transact!(self.pool, Commit::Written, |transaction| {
-            decide::decide(&transaction, &deciding, me, now)
-        })?;
+        let mut deciding = deciding;
+        let mut effects = Effects::default();
+        loop {
+            let me = self.me();
+            let (step, is_full) = transact!(self.pool, Commit::Written, |transaction| {
+                decide::decide(&transaction, &deciding, me, now)
+            })?;
+            effects.add(step);
+            if !is_full {
+                break;
+            }
+            // More are ready. What they make ready to be sent is leased as any other.
+            deciding.decided = Arc::default();
+            deciding.asks.clear();
+        }
         if effects.due.is_some() {
             self.node.ring();
         }
@@ -317,10 +329,7 @@ impl Spool for Postgres {
     async fn settle(&self, settlements: Vec<Settlement>, now: Time) -> Result<Effects, SpoolError> {
         let mut all = Effects::default();
         for settlement in settlements {
-            let effects = self.settlements.run((settlement, now), 0).await?;
-            all.leased.extend(effects.leased);
-            all.settled.extend(effects.settled);
-            all.due = all.due.into_iter().chain(effects.due).min();
+            all.add(self.settlements.run((settlement, now), 0).await?);
         }
         Ok(all)
     }

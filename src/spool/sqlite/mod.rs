@@ -28,7 +28,7 @@ use crate::limits::{LOOK_ELSEWHERE, SPOOL_READERS_MAX};
 use crate::smtp::ReceivedMail;
 use crate::spool::{
     Ask, Audit, Budget, DeadLetters, Deciding, Effects, Filter, KnownTicket, MailId, Pruned,
-    Settlement, Shown, Spool, SpoolError, Summary, Totals, Undecided,
+    Settlement, Shown, Spool, SpoolError, Summary, ToDecide, Totals,
 };
 use writer::{Durability, Writer};
 
@@ -150,9 +150,14 @@ impl Spool for Sqlite {
         .await
     }
 
-    async fn undecided(&self, limit: usize) -> Result<Vec<Undecided>, SpoolError> {
-        self.read(move |connection| intake::undecided(connection, limit))
-            .await
+    async fn undecided(&self, limit: usize) -> Result<ToDecide, SpoolError> {
+        let mails = self
+            .read(move |connection| intake::undecided(connection, limit))
+            .await?;
+        Ok(ToDecide {
+            mails,
+            are_others_read: false,
+        })
     }
 
     async fn decide(&self, deciding: Deciding, now: Time) -> Result<Effects, SpoolError> {

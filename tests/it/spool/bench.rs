@@ -99,7 +99,7 @@ impl Bench {
     /// Decides all that is undecided, as its script says.
     pub async fn decide(&self, ms: i64) -> Vec<Settled> {
         let mut decided = Vec::new();
-        for mail in self.spool.undecided(1000).await.unwrap() {
+        for mail in self.spool.undecided(1000).await.unwrap().mails {
             let text = String::from_utf8_lossy(&mail.raw).into_owned();
             let message_id = text
                 .split_once("Message-ID: ")

@@ -17,7 +17,7 @@ pub async fn what_was_accepted_is_there_after_a_restart_stage_by_stage(store: St
     let bench = Bench::new(store).await;
     let id = bench.accept(&new("T-1"), 0).await;
     let bench = bench.restart().await;
-    assert_eq!(bench.spool.undecided(10).await.unwrap().len(), 1);
+    assert_eq!(bench.spool.undecided(10).await.unwrap().mails.len(), 1);
     bench.decide(1).await;
     let bench = bench.restart().await;
     assert_eq!(bench.spool.teams().await.unwrap(), ["ops"]);
@@ -304,7 +304,7 @@ pub async fn a_mail_to_several_teams_has_one_outcome_for_each(store: Store) {
         });
     }
     bench.spool.accept(mail, at(0)).await.unwrap();
-    let undecided = bench.spool.undecided(10).await.unwrap();
+    let undecided = bench.spool.undecided(10).await.unwrap().mails;
     assert_eq!(undecided[0].addressed.len(), 2);
     bench.decide(1).await;
     assert_eq!(bench.deliver_all(2).await, ["new T"]);
@@ -372,7 +372,7 @@ pub async fn an_undecided_dead_letter_is_decided_again_when_retried(store: Store
     bench.decide(0).await;
     assert_eq!(bench.outcomes().await, ["dead-letter: the script says so"]);
     bench.spool.retry(DeadLetters::Of(id), at(1)).await.unwrap();
-    assert_eq!(bench.spool.undecided(10).await.unwrap().len(), 1);
+    assert_eq!(bench.spool.undecided(10).await.unwrap().mails.len(), 1);
     bench.assert_balanced().await;
 }
 
@@ -439,7 +439,7 @@ pub async fn a_retried_part_that_the_rules_of_today_do_not_make_is_a_dead_letter
     bench.decide(0).await;
     bench.deliver_all(1).await;
     bench.spool.retry(DeadLetters::Of(id), at(2)).await.unwrap();
-    let undecided = bench.spool.undecided(10).await.unwrap();
+    let undecided = bench.spool.undecided(10).await.unwrap().mails;
     let decided = Decided {
         delivery: undecided[0].addressed[0].delivery,
         message_id: None,
@@ -471,7 +471,7 @@ pub async fn a_retried_new_does_not_follow_its_own_close(store: Store) {
         bench.bring(&event("resolved", "T"), 3).await;
         assert_eq!(bench.deliver_all(4).await, ["resolved T"]);
         assert_eq!(bench.spool.retry(DeadLetters::Of(id), at(5)).await, Ok(1));
-        for mail in bench.spool.undecided(10).await.unwrap() {
+        for mail in bench.spool.undecided(10).await.unwrap().mails {
             let decided = Decided {
                 delivery: mail.addressed[0].delivery,
                 message_id: None,
