@@ -194,13 +194,14 @@ pub const MESSAGE_ID_BYTES_MAX: usize = 998;
 pub const POSTGRES_CONNECTIONS: usize = 10;
 /// How long a connection to PostgreSQL may take to be made, or to become free.
 pub const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The pause after the connection on which a node listens was lost; doubles up to the longest.
+/// The pause after the connection on which a node listens was lost; doubles up to the longest. A node
+/// that is not back within two heartbeats is taken for dead.
 pub const POSTGRES_PAUSE_FIRST: Duration = Duration::from_millis(200);
-pub const POSTGRES_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// A node renews its row so often.
-pub const NODE_HEARTBEAT: Duration = Duration::from_secs(2);
-/// A node whose row was not renewed for so long is gone, and the others take over. Several beats may
-/// be late; a request to SIGNL4 that is under way has ended by then.
+pub const POSTGRES_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// A node renews its row, and looks for the others, so often.
+pub const NODE_HEARTBEAT: Duration = Duration::from_secs(1);
+/// A node whose row was not renewed for so long is gone, and the others take over, also when it cannot
+/// be told from one whose connections have broken. Several beats may be late; a request to SIGNL4 that is under way has ended by then.
 pub const NODE_EXPIRES: Duration = Duration::from_secs(10);
 /// Between two notifications to the other nodes.
 pub const RING_PAUSE: Duration = Duration::from_millis(20);

@@ -17,6 +17,7 @@ mod door;
 mod gateway;
 mod golden;
 mod heldout;
+mod nodes;
 mod program;
 mod reading;
 mod receiver;

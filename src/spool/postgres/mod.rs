@@ -144,12 +144,13 @@ impl Postgres {
         connect::migrate(config).await?;
         let node = Arc::new(Node::new(hostname));
         let pool = connect::pool(config)?;
-        node.beat(&pool).await?;
         let mut opened = Postgres::open(pool.clone(), Arc::clone(&node));
         let tasks = &mut opened._tasks;
+        tasks.spawn(Arc::clone(&node).listen(config.clone()));
+        node.until_it_listens().await?;
+        node.beat(&pool).await?;
         tasks.spawn(Arc::clone(&node).live(pool.clone()));
-        tasks.spawn(Arc::clone(&node).ring_others(pool));
-        tasks.spawn(node.listen(config.clone()));
+        tasks.spawn(node.ring_others(pool));
         Ok(opened)
     }
 

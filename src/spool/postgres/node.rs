@@ -1,13 +1,18 @@
 //! This gateway among those that share the database: it keeps its row from expiring, takes over from
 //! those whose row has expired, and hears when another has changed something.
+//!
+//! A process that dies loses its connections at once, and with the one on which it listens a lock
+//! that it holds for as long as it lives: the others see that within two beats, and need not wait for its
+//! row to expire.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use deadpool_postgres::Pool;
-use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
 use tokio_postgres::AsyncMessage;
 use uuid::Uuid;
 
@@ -15,11 +20,25 @@ use super::{connect, lease};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::limits::{
-    NODE_EXPIRES, NODE_HEARTBEAT, POSTGRES_PAUSE_FIRST, POSTGRES_PAUSE_MAX, RING_PAUSE,
+    NODE_EXPIRES, NODE_HEARTBEAT, POSTGRES_CONNECT_TIMEOUT, POSTGRES_PAUSE_FIRST,
+    POSTGRES_PAUSE_MAX, RING_PAUSE,
 };
 use crate::spool::SpoolError;
 
 const CHANNEL: &str = "mailbell";
+
+/// Held by each node on the connection on which it listens.
+const LIVE: &str = "SELECT pg_advisory_lock(hashtextextended($1::uuid::text, 1))";
+
+/// Those whose row has not expired, and whether their lock is free. It is given back at once.
+const LOOK_AT_OTHERS: &str = "SELECT o.node, CASE
+        WHEN pg_try_advisory_lock(o.key) THEN pg_advisory_unlock(o.key) ELSE false END
+    FROM (SELECT node, hashtextextended(node::text, 1) AS key FROM nodes
+          WHERE expires > now() AND node <> $1) AS o";
+
+/// A node whose lock is free so many times in a row is gone: one that has only lost its connection
+/// has made another meanwhile.
+const MISSED_BEATS: u32 = 2;
 
 /// One node, as its tasks share it.
 #[derive(Debug)]
@@ -32,6 +51,10 @@ pub(super) struct Node {
     pub(super) changed: Notify,
     /// This node has changed what concerns others.
     bell: Notify,
+    /// Whether its lock is held, and others are heard.
+    listens: watch::Sender<bool>,
+    /// Nodes whose lock was free, and how many times in a row.
+    missed: Mutex<HashMap<Uuid, u32>>,
 }
 
 impl Node {
@@ -42,6 +65,8 @@ impl Node {
             living: AtomicUsize::new(1),
             changed: Notify::new(),
             bell: Notify::new(),
+            listens: watch::Sender::new(false),
+            missed: Mutex::default(),
         }
     }
 
@@ -71,6 +96,7 @@ impl Node {
             )
             .await?;
         self.remember_restarts(&transaction).await?;
+        self.end_the_dead(&transaction).await?;
         let taken = transaction.execute(lease::TAKE_OVER, &[]).await?;
         transaction
             .execute(
@@ -89,6 +115,30 @@ impl Node {
             tracing::warn!(deliveries = taken, "took over from a node that is gone");
             self.changed.notify_one();
         }
+        Ok(())
+    }
+
+    /// Lets the rows expire of those that are gone.
+    async fn end_the_dead(
+        &self,
+        transaction: &deadpool_postgres::Transaction<'_>,
+    ) -> Result<(), SpoolError> {
+        let found = transaction.query(LOOK_AT_OTHERS, &[&self.id]).await?;
+        let mut free: HashMap<Uuid, bool> = HashMap::new();
+        for row in &found {
+            free.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+        let dead: Vec<Uuid> = {
+            let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+            missed.retain(|node, _| free.get(node) == Some(&true));
+            for (node, _) in free.iter().filter(|(_, is_free)| **is_free) {
+                *missed.entry(*node).or_default() += 1;
+            }
+            let dead = missed.iter().filter(|(_, beats)| **beats >= MISSED_BEATS);
+            dead.map(|(node, _)| *node).collect()
+        };
+        let sql = "UPDATE nodes SET expires = now() WHERE node = ANY($1)";
+        transaction.execute(sql, &[&dead]).await?;
         Ok(())
     }
 
@@ -149,6 +199,7 @@ impl Node {
             if let Ok((client, connection)) = connect::connect(&from).await {
                 pause = POSTGRES_PAUSE_FIRST;
                 self.hear(&client, connection).await;
+                self.listens.send_replace(false);
             }
             // What was said meanwhile was not heard.
             self.changed.notify_one();
@@ -157,10 +208,25 @@ impl Node {
         }
     }
 
+    /// Returns once it listens. Before that its row must not be seen: it would be taken for dead.
+    pub(super) async fn until_it_listens(&self) -> Result<(), SpoolError> {
+        let mut listens = self.listens.subscribe();
+        let listening = listens.wait_for(|listens| *listens);
+        match timeout(POSTGRES_CONNECT_TIMEOUT, listening).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(SpoolError::Unavailable(
+                "PostgreSQL cannot be listened to".to_owned(),
+            )),
+        }
+    }
+
     /// Until the connection ends.
     async fn hear(&self, client: &tokio_postgres::Client, mut connection: connect::Connection) {
         let sql = format!("LISTEN {CHANNEL}");
-        let listening = client.batch_execute(&sql);
+        let listening = async {
+            client.query(LIVE, &[&self.id]).await?;
+            client.batch_execute(&sql).await
+        };
         tokio::pin!(listening);
         let mut is_listening = false;
         let own = self.id.to_string();
@@ -169,6 +235,7 @@ impl Node {
                 result = &mut listening, if !is_listening => match result {
                     Ok(()) => {
                         is_listening = true;
+                        self.listens.send_replace(true);
                         self.changed.notify_one();
                     }
                     Err(_) => return,
