@@ -3,18 +3,19 @@
 //! Owns the order of starting and draining: what could be wrong is found before a peer is
 //! greeted, and the door closes before the pipeline does.
 
+mod sockets;
+
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use listenfd::ListenFd;
 use secrecy::ExposeSecret;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alarms::watch::Faults;
+use crate::alarms::{notice, watch};
 use crate::clock::SystemClock;
 use crate::config::{Config, Team, TransportKind};
 use crate::deliver::lanes::Transports;
@@ -28,18 +29,13 @@ use crate::pipeline::{Decider, Parts, Pipeline};
 use crate::rules::rulebook::Watch;
 use crate::rules::{Decision, Rulebook};
 use crate::smtp::certificate::{self, Expiry};
-use crate::smtp::listener::{self, Door, Listeners};
+use crate::smtp::listener::{self, Door};
 use crate::smtp::tls::{self, CertificateError, Certificates};
 use crate::spool::Spool;
 use crate::{observe, spool, web};
 
-/// Where the gateway listens, with the ports that it got.
-#[derive(Debug, Clone)]
-pub struct Addresses {
-    pub smtp: Vec<SocketAddr>,
-    pub smtps: Vec<SocketAddr>,
-    pub http: SocketAddr,
-}
+use self::sockets::Sockets;
+pub use self::sockets::{Addresses, Handed};
 
 /// A running gateway.
 #[derive(Debug)]
@@ -86,10 +82,12 @@ impl Gateway {
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
         };
+        let faults = Arc::new(Faults::default());
         let observer: Arc<dyn Observer> = Arc::new(Observers(vec![
             Arc::new(Log),
             metrics,
             Arc::clone(&health) as Arc<dyn Observer>,
+            Arc::clone(&faults) as Arc<dyn Observer>,
         ]));
         let teams = transports(config, &(clock.clone() as Arc<dyn crate::clock::Clock>))?;
         anyhow::ensure!(
@@ -143,6 +141,7 @@ impl Gateway {
             _watch: watch,
             _watch_certificates: watch_certificates,
         };
+        gateway.watch_itself(&pipeline, faults, config);
         gateway.run(door, sockets, pipeline, shown, spool, config);
         Ok(gateway)
     }
@@ -189,6 +188,27 @@ impl Gateway {
         });
     }
 
+    fn watch_itself(&self, pipeline: &Pipeline, faults: Arc<Faults>, config: &Config) {
+        let Some(alarms) = config.alarms.clone() else {
+            return;
+        };
+        let parts = watch::Parts {
+            config: alarms,
+            hostname: config.hostname.clone(),
+            teams: config.teams.clone(),
+            spool: Arc::clone(&self.spool),
+            faults,
+            clock: Arc::new(SystemClock),
+        };
+        let (stop, sink) = (self.stop_rest.clone(), Arc::new(pipeline.clone()));
+        self.rest.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = watch::keep(parts, sink) => {}
+            }
+        });
+    }
+
     /// Reads rules and certificate again. What is wrong stays as it was, and is reported.
     pub fn reload(&self) {
         self.reports.rules(self.rulebook.reload());
@@ -217,6 +237,13 @@ struct Judge(Arc<Rulebook>);
 
 impl Decider for Judge {
     fn decide(&self, raw: &[u8], envelopes: &[Envelope]) -> Vec<Vec<Decision>> {
+        // Never in one mail with others: no peer can send to it.
+        if envelopes
+            .iter()
+            .any(|one| one.forward_path == notice::FORWARD_PATH)
+        {
+            return vec![vec![notice::read(raw)]; envelopes.len()];
+        }
         let message = message::read(raw);
         let rules = self.0.current();
         envelopes
@@ -380,91 +407,4 @@ fn transports(
             ))
         })
         .collect()
-}
-
-/// Sockets that the process was started with (systemd socket activation, sd_listen_fds(3)).
-/// The name of a socket (`FileDescriptorName=`) says what it is for: `smtps` implicit TLS,
-/// `http` health and metrics, anything else plain SMTP.
-#[derive(Debug, Default)]
-pub struct Handed {
-    smtp: Vec<std::net::TcpListener>,
-    smtps: Vec<std::net::TcpListener>,
-    http: Option<std::net::TcpListener>,
-}
-
-impl Handed {
-    /// Takes them from the environment (`LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES`), whose
-    /// variables are removed: call it before any thread is started.
-    ///
-    /// # Errors
-    /// One of them is no listening TCP socket.
-    pub fn from_environment() -> anyhow::Result<Handed> {
-        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
-        let mut names = names.split(':');
-        let mut sockets = ListenFd::from_env();
-        let mut handed = Handed::default();
-        for index in 0..sockets.len() {
-            let socket = sockets
-                .take_tcp_listener(index)
-                .with_context(|| format!("socket {index} of LISTEN_FDS"))?;
-            let Some(socket) = socket else { continue };
-            socket.set_nonblocking(true)?;
-            match names.next() {
-                Some("smtps") => handed.smtps.push(socket),
-                Some("http") => handed.http = Some(socket),
-                _ => handed.smtp.push(socket),
-            }
-        }
-        Ok(handed)
-    }
-}
-
-/// Everything that is listened on, bound.
-struct Sockets {
-    mail: Listeners,
-    http: TcpListener,
-    addresses: Addresses,
-}
-
-impl Sockets {
-    async fn open(config: &Config, handed: Handed) -> anyhow::Result<Sockets> {
-        let smtp = &config.smtp;
-        let plain = take_or_bind(handed.smtp, &smtp.listen, "smtp.listen").await?;
-        let tls = take_or_bind(handed.smtps, &smtp.listen_tls, "smtp.listen_tls").await?;
-        let http = handed.http.into_iter().collect();
-        let http = take_or_bind(http, &[config.web.listen], "web.listen").await?;
-        let http = http.into_iter().next().context("web.listen")?;
-        Ok(Sockets {
-            addresses: Addresses {
-                smtp: addresses(&plain)?,
-                smtps: addresses(&tls)?,
-                http: http.local_addr()?,
-            },
-            mail: Listeners { plain, tls },
-            http,
-        })
-    }
-}
-
-async fn take_or_bind(
-    handed: Vec<std::net::TcpListener>,
-    configured: &[SocketAddr],
-    key: &str,
-) -> anyhow::Result<Vec<TcpListener>> {
-    if !handed.is_empty() {
-        let taken = handed.into_iter().map(TcpListener::from_std);
-        return Ok(taken.collect::<Result<_, _>>()?);
-    }
-    let mut listeners = Vec::new();
-    for address in configured {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("{key}: cannot listen on {address}"))?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
-    listeners.iter().map(TcpListener::local_addr).collect()
 }

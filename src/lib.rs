@@ -28,6 +28,8 @@ pub mod pipeline;
 
 pub mod observe;
 
+pub mod alarms;
+
 pub mod web;
 
 pub mod gateway;

@@ -270,6 +270,15 @@ pub const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 pub const SPOOL_PAUSE_FIRST: std::time::Duration = std::time::Duration::from_millis(200);
 pub const SPOOL_PAUSE_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// Between two looks for what is wrong with the gateway itself, when nothing happens.
+pub const ALARMS_EVERY: Duration = Duration::from_secs(10);
+
+/// The least time between two of them.
+pub const ALARMS_PAUSE: Duration = Duration::from_secs(1);
+
+/// An alarm that has reached nobody is raised again after this long.
+pub const ALARM_REPEATED_AFTER: Duration = Duration::from_secs(3600);
+
 /// How long a mail in the middle may take to come to its end when the gateway stops. Below the
 /// 90 seconds after which systemd kills by default.
 pub const DOOR_DRAIN: Duration = Duration::from_secs(20);

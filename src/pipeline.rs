@@ -357,6 +357,13 @@ impl Shared {
             self.tell_settled(&effects.settled);
             self.start(effects.leased, carriers, now);
         }
+        let probes = self.lanes().idle_probes(now);
+        for (team, transport) in probes {
+            let shared = Arc::clone(self);
+            carriers
+                .lock()
+                .spawn(async move { shared.probe(team, transport).await });
+        }
         Ok(self.lanes().wake_at(now))
     }
 

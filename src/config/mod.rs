@@ -2,6 +2,7 @@
 //!
 //! Owns what the program runs with. Nothing downstream sees the file as written.
 
+mod delivery;
 mod environment;
 mod load;
 mod resolve;
@@ -33,6 +34,8 @@ pub struct Config {
     pub retry: Retry,
     /// `None`: each ticket pages for itself.
     pub storm: Option<Storm>,
+    /// `None`: the gateway tells nobody of itself.
+    pub alarms: Option<Alarms>,
     pub web: Web,
     /// Never empty.
     pub teams: Vec<Team>,
@@ -160,6 +163,15 @@ pub struct Retry {
     pub second_transport_after: Duration,
 }
 
+/// Who is told when something is wrong with the gateway itself.
+#[derive(Debug, Clone)]
+pub struct Alarms {
+    /// `None`: the team that it concerns.
+    pub team: Option<String>,
+    /// How long alerts may be late, or a transport may fail, before somebody is told.
+    pub after: Duration,
+}
+
 /// When many new tickets of one source become one summary alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Storm {
@@ -194,7 +206,7 @@ pub struct Team {
     pub transports: Vec<TransportKind>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TransportKind {
     Webhook,
     Relay,

@@ -29,6 +29,7 @@ pub struct Written {
     pub relay: Option<Spanned<Relay>>,
     pub retry: Retry,
     pub storm: Storm,
+    pub alarms: Alarms,
     pub web: Web,
     #[schemars(with = "Vec<Team>")]
     pub team: Vec<Spanned<Team>>,
@@ -192,6 +193,20 @@ pub struct Storm {
     pub window: Option<DurationText>,
     /// How long a summary gathers before it leaves. Default 30 seconds.
     pub gather: Option<DurationText>,
+}
+
+/// Alerts about the gateway itself: dead letters, a backlog, a transport that fails.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alarms {
+    /// Default true.
+    pub enabled: Option<bool>,
+    /// The team that is told. Default: the one that it concerns. One that cannot be reached is not
+    /// told, if another can be.
+    #[schemars(with = "Option<String>")]
+    pub team: Option<Spanned<String>>,
+    /// How long alerts may be late, or a transport may fail. Default 10 minutes.
+    pub after: Option<DurationText>,
 }
 
 /// The HTTP listener: health and metrics.

@@ -84,6 +84,13 @@ impl Circuit {
         }
     }
 
+    /// The other side answers again, asked without a delivery.
+    pub fn answers(&mut self) -> Change {
+        let change = self.delivered();
+        self.proven = false;
+        change
+    }
+
     /// `retry_after` is what the other side asked for.
     pub fn deferred(
         &mut self,

@@ -248,6 +248,39 @@ impl Lanes {
         }
     }
 
+    /// Transports that are due to be probed while nothing waits for them; counts each as started. Not
+    /// those that answer and refuse: only a delivery can show that they take one again.
+    pub fn idle_probes(&mut self, now: Time) -> Vec<(String, Arc<dyn Transport>)> {
+        let mut probes = Vec::new();
+        for (team, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.idle) {
+            for way in &mut lane.ways {
+                if way.circuit.gate(now) == Gate::Probe && !way.circuit.is_refusing() {
+                    way.circuit.started();
+                    probes.push((team.clone(), Arc::clone(&way.transport)));
+                }
+            }
+        }
+        probes
+    }
+
+    /// What such a probe has shown; `draw` is in `0.0..1.0`.
+    pub fn probed(
+        &mut self,
+        team: &str,
+        kind: TransportKind,
+        answers: bool,
+        now: Time,
+        draw: f64,
+    ) -> Change {
+        let Some(way) = self.lanes.get_mut(team).and_then(|lane| lane.way(kind)) else {
+            return Change::None;
+        };
+        match answers {
+            true => way.circuit.answers(),
+            false => way.circuit.deferred(now, None, &self.retry, draw),
+        }
+    }
+
     /// When a delivery whose attempt was deferred is tried again.
     pub fn again_at(
         &self,

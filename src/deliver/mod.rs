@@ -211,4 +211,8 @@ pub trait Transport: Send + Sync + fmt::Debug {
 
     /// Bounded in time. Never fails otherwise than by its verdict.
     async fn deliver(&self, dispatch: &Dispatch) -> Outcome;
+
+    /// Whether the other side answers at all, asked without an alert: for a transport that has failed,
+    /// while nothing waits for it. Bounded in time.
+    async fn answers(&self) -> bool;
 }

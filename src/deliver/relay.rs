@@ -144,6 +144,11 @@ impl Transport for Relay {
             ),
         }
     }
+
+    async fn answers(&self) -> bool {
+        let asking = tokio::time::timeout(RELAY_TIMEOUT, self.client.answers());
+        matches!(asking.await, Ok(Ok(())))
+    }
 }
 
 impl Relay {

@@ -128,6 +128,16 @@ impl Transport for Webhook {
             Err(error) => failure(error),
         }
     }
+
+    async fn answers(&self) -> bool {
+        let asking = self.client.http.get(self.url.expose_secret()).send().await;
+        asking.is_ok_and(|answer| is_there(answer.status()))
+    }
+}
+
+/// Whether the endpoint is there: it answers another method than POST with 405 (FORMATS.md 1.1).
+fn is_there(status: StatusCode) -> bool {
+    !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS
 }
 
 /// What each answer means; the one table of it (FORMATS.md 1.1).

@@ -67,6 +67,9 @@ pub enum Happening<'a> {
         team: &'a str,
         transport: TransportKind,
         reason: &'a str,
+        /// It answers, but refuses.
+        refuses: bool,
+        at: Time,
         /// How long until it is probed.
         probe_in: Duration,
     },
@@ -193,6 +196,7 @@ fn log_transport(happening: &Happening<'_>) {
             transport,
             reason,
             probe_in,
+            ..
         } => tracing::error!(
             team,
             transport = transport.as_str(),

@@ -137,12 +137,42 @@ impl Shared {
         let change = self
             .lanes()
             .answered(team, kind, outcome, now, fastrand::f64());
+        let reason = outcome.reason();
+        let refuses = matches!(outcome, Outcome::Rejected { .. });
+        self.follow_change(team, kind, change, (reason, refuses), now)
+            .await;
+    }
+
+    /// Asks a transport that has failed whether it answers again, while nothing waits for it.
+    pub(super) async fn probe(&self, team: String, transport: Arc<dyn Transport>) {
+        let kind = transport.kind();
+        let answers = transport.answers().await;
+        let now = self.clock.now();
+        let change = self
+            .lanes()
+            .probed(&team, kind, answers, now, fastrand::f64());
+        self.follow_change(&team, kind, change, ("no answer", false), now)
+            .await;
+        self.ready.notify_one();
+    }
+
+    /// Tells of a circuit that has opened or closed.
+    async fn follow_change(
+        &self,
+        team: &str,
+        kind: TransportKind,
+        change: Change,
+        (reason, refuses): (&str, bool),
+        now: Time,
+    ) {
         match change {
             Change::None => {}
             Change::Opened { probe_at } => self.tell(Happening::CircuitOpened {
                 team,
                 transport: kind,
-                reason: outcome.reason(),
+                reason,
+                refuses,
+                at: now,
                 probe_in: probe_at.since(now),
             }),
             Change::Closed => {

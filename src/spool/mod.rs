@@ -25,25 +25,26 @@ pub mod postgres;
 pub(crate) mod record;
 pub mod retention;
 pub mod sqlite;
+mod steps;
 pub(crate) mod storm;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::alert::Alert;
+use crate::alert::{Alert, ExternalId};
 use crate::clock::Time;
-use crate::config::Storm;
-use crate::deliver::schedule::Progress;
 use crate::rules::Decision;
 use crate::smtp::{AcceptError, ReceivedMail, Recipient};
 pub use id::{DeliveryId, MailId};
 pub use ledger::{Audit, TeamLedger, Totals};
 pub use open::{open_gateway, open_visitor};
+pub use steps::{
+    Addressed, Ask, Attempt, Budget, Decided, Deciding, Effects, Leased, Reading, Settled,
+    Settlement, Step, ToDecide, Undecided,
+};
 
 /// The named outcome of a delivery (DESIGN.md invariant 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -153,160 +154,6 @@ impl From<SpoolError> for AcceptError {
     }
 }
 
-/// A mail that has to be read and decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Undecided {
-    pub mail: MailId,
-    pub received: Time,
-    pub reverse_path: String,
-    /// Never empty; one for each team.
-    pub addressed: Vec<Addressed>,
-    pub raw: Vec<u8>,
-}
-
-/// What there is to decide.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ToDecide {
-    pub mails: Vec<Undecided>,
-    /// Others have read mails whose turn has come: [`Spool::decide`] lets them take their place, even
-    /// without anything to add.
-    pub are_others_read: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Addressed {
-    pub delivery: DeliveryId,
-    pub team: String,
-    /// The first of the mail's forward-paths that belongs to the team.
-    pub forward_path: String,
-}
-
-/// What reading and deciding made of one mail for one team.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reading {
-    /// One for each ticket that the mail is about. Empty is taken as a dead letter.
-    Decisions(Vec<Decision>),
-    /// It could not be decided at all.
-    DeadLetter(String),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decided {
-    pub delivery: DeliveryId,
-    /// Of the mail, to know it again when it is received twice.
-    pub message_id: Option<String>,
-    pub reading: Reading,
-}
-
-/// How many deliveries of a team may start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
-    pub team: String,
-    pub slots: usize,
-    /// Counts against the [`Budget`].
-    pub paced: bool,
-    /// Only those that giving up has been counted for since then: to be ended, not to be sent.
-    pub since_before: Option<Time>,
-}
-
-/// How many deliveries of paced teams may start in all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
-    /// New alerts.
-    pub new: usize,
-    /// Acknowledgements and closes; they also count against `new`.
-    pub other: usize,
-}
-
-/// Decisions, in the order in which their mails arrived, and how many deliveries may start by them.
-#[derive(Debug, Clone)]
-pub struct Deciding {
-    pub decided: Arc<[Decided]>,
-    /// `None`: each ticket pages for itself.
-    pub storm: Option<Storm>,
-    pub asks: Vec<Ask>,
-    pub budget: Budget,
-}
-
-/// What a step has led to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Effects {
-    /// Most urgent first; each is in [`Stage::Sending`] until [`Spool::settle`].
-    pub leased: Vec<Leased>,
-    pub settled: Vec<Settled>,
-    /// When the first of what waits now is due. Of a lease: when the next delivery of the teams
-    /// asked for is due, if they had fewer than asked for.
-    pub due: Option<Time>,
-}
-
-impl Effects {
-    /// Those of a further step.
-    pub(crate) fn add(&mut self, step: Effects) {
-        self.leased.extend(step.leased);
-        self.settled.extend(step.settled);
-        self.due = self.due.into_iter().chain(step.due).min();
-    }
-}
-
-/// One delivery handed to a transport.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leased {
-    pub delivery: DeliveryId,
-    pub mail: MailId,
-    pub team: String,
-    /// Counts the tickets of a digest from 0.
-    pub part: u32,
-    pub received: Time,
-    /// When giving up began to be counted: acceptance, or the last `retry` by a person.
-    pub since: Time,
-    pub alert: Alert,
-    pub progress: Progress,
-}
-
-/// What became of a leased delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settlement {
-    pub delivery: DeliveryId,
-    /// In their order; empty when no transport was asked.
-    pub attempts: Vec<Attempt>,
-    pub progress: Progress,
-    pub step: Step,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    End(Ending, String),
-    Wait {
-        until: Time,
-        /// The attempt's answer was lost, so somebody may have been paged by it.
-        maybe_paged: bool,
-    },
-}
-
-/// One try of one transport, and its answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
-    pub at: Time,
-    pub took: Duration,
-    /// `webhook` or `relay`.
-    pub transport: String,
-    /// `delivered`, `deferred` or `rejected`.
-    pub result: String,
-    /// What the other side said; never a secret.
-    pub answer: String,
-}
-
-/// A delivery that has just ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settled {
-    pub mail: MailId,
-    pub team: String,
-    pub part: u32,
-    pub received: Time,
-    pub ending: Ending,
-    pub reason: String,
-}
-
 /// Which deliveries a person wants to see.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -390,6 +237,15 @@ pub struct KnownTicket {
     pub storm: Option<String>,
 }
 
+/// The dead letters of one team.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLettersOf {
+    pub count: u64,
+    pub newest: MailId,
+    /// Of the newest.
+    pub reason: String,
+}
+
 /// Which dead letters a person means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeadLetters {
@@ -403,6 +259,11 @@ pub struct Pruned {
     pub removed: usize,
     /// The last mail that was looked at; `None` when there are no more of that age.
     pub next: Option<i64>,
+}
+
+/// What sorts behind everything that begins with `prefix`, byte by byte.
+pub(crate) fn beyond(prefix: &str) -> String {
+    format!("{prefix}\u{10ffff}")
 }
 
 /// A mail to two addresses of one team is one delivery.
@@ -486,6 +347,23 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// stays in the ledger as a dead letter. What a transport has at this moment is not touched.
     /// Returns how many.
     async fn drop_mail(&self, mail: MailId, now: Time) -> Result<usize, SpoolError>;
+
+    /// Dead letters that no person has dropped, by team; not those of `source`.
+    async fn dead_letters(
+        &self,
+        except_source: &str,
+    ) -> Result<BTreeMap<String, DeadLettersOf>, SpoolError>;
+
+    /// Since when the oldest delivery of a team is due that has not been taken, or its oldest mail
+    /// waits to be decided.
+    async fn overdue(&self, now: Time) -> Result<BTreeMap<String, Time>, SpoolError>;
+
+    /// Teams and external ids, of those that begin with `prefix`, of tickets that are open, or will be
+    /// once what waits has left.
+    async fn open_with_prefix(
+        &self,
+        prefix: &str,
+    ) -> Result<BTreeSet<(String, ExternalId)>, SpoolError>;
 
     /// The ledger's running totals by team, all of one moment.
     async fn ledger(&self) -> Result<BTreeMap<String, Totals>, SpoolError>;

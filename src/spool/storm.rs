@@ -160,7 +160,7 @@ mod tests {
             // It lasts for as long as they keep coming.
             (
                 &[0, 1, 2, 3, 30, 61, 62, 150],
-                &[false, false, false, true, true, true, false, false],
+                &[false, false, false, true, true, true, true, false],
             ),
             (&[0, 20, 40, 61], &[false, false, false, false]),
             // The clock was set back.

@@ -4,6 +4,7 @@
     reason = "clippy knows tests by their attribute, not what they call"
 )]
 
+mod alarms;
 mod commands;
 mod configuration;
 mod corpus;

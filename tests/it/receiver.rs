@@ -62,11 +62,15 @@ impl Receiver {
     }
 
     pub async fn until(&self, mails: usize) {
+        self.until_it(|received| received.len() >= mails).await;
+    }
+
+    pub async fn until_it(&self, is_there: impl Fn(&[String]) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.mails().len() >= mails {
+            if is_there(&self.mails()) {
                 return;
             }
             changed.await;

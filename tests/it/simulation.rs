@@ -63,6 +63,10 @@ impl Transport for Flaky {
         true
     }
 
+    async fn answers(&self) -> bool {
+        self.kind == TransportKind::Relay || !self.world.lock().unwrap().down
+    }
+
     async fn deliver(&self, dispatch: &Dispatch) -> Outcome {
         let (fate, took) = {
             let mut chance = self.chance.lock().unwrap();

@@ -34,6 +34,8 @@ fn is_pure(name: &str) -> bool {
         "src/smtp/tls.rs",
     ];
     let pure_files = [
+        "src/alarms/cause.rs",
+        "src/alarms/notice.rs",
         "src/alert.rs",
         "src/diagnostic.rs",
         "src/document.rs",

@@ -15,9 +15,10 @@ mod node;
 mod rows;
 mod settle;
 mod tend;
+mod trouble;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -28,13 +29,14 @@ use uuid::Uuid;
 
 use self::group::{Group, Jobs, group};
 use self::node::Node;
+use crate::alert::ExternalId;
 use crate::clock::Time;
 use crate::config;
 use crate::limits::{COLLISIONS_MAX, LOOK_AGAIN_ELSEWHERE};
 use crate::smtp::ReceivedMail;
 use crate::spool::{
-    Ask, Audit, Budget, DeadLetters, Deciding, Effects, Filter, KnownTicket, MailId, Pruned,
-    Settlement, Shown, Spool, SpoolError, Summary, ToDecide, Totals,
+    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, Effects, Filter, KnownTicket, MailId,
+    Pruned, Settlement, Shown, Spool, SpoolError, Summary, ToDecide, Totals,
 };
 
 /// Prepared on each connection before it is used.
@@ -414,6 +416,31 @@ impl Spool for Postgres {
         })?;
         node::notify(&self.pool, Uuid::nil()).await?;
         Ok(dropped)
+    }
+
+    async fn dead_letters(
+        &self,
+        except_source: &str,
+    ) -> Result<BTreeMap<String, DeadLettersOf>, SpoolError> {
+        transact!(self.pool, Commit::Read, |transaction| {
+            trouble::dead_letters(&transaction, except_source)
+        })
+    }
+
+    async fn overdue(&self, now: Time) -> Result<BTreeMap<String, Time>, SpoolError> {
+        transact!(self.pool, Commit::Read, |transaction| trouble::overdue(
+            &transaction,
+            now
+        ))
+    }
+
+    async fn open_with_prefix(
+        &self,
+        prefix: &str,
+    ) -> Result<BTreeSet<(String, ExternalId)>, SpoolError> {
+        transact!(self.pool, Commit::Read, |transaction| {
+            trouble::open_with_prefix(&transaction, prefix)
+        })
     }
 
     async fn ledger(&self) -> Result<BTreeMap<String, Totals>, SpoolError> {

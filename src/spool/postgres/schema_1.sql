@@ -1,6 +1,7 @@
 -- The first schema. Later ones are steps from it; a step is never edited once released.
 -- The tables are those of the embedded store, with what several nodes need besides.
--- Times are milliseconds since the Unix epoch by the clock of the node that wrote them.
+-- Times are milliseconds since the Unix epoch by the clock of the node that wrote them. Names are compared
+-- byte by byte, whatever the language of the database.
 
 -- The gateways that share this database; each keeps its row from expiring.
 CREATE TABLE nodes (
@@ -36,7 +37,7 @@ CREATE TABLE bodies (
 
 CREATE TABLE deliveries (
     id            bigint   PRIMARY KEY,           -- mails.seq * 2^20 + a number among the mail's own
-    team          text     NOT NULL,
+    team          text COLLATE "C"     NOT NULL,
     part          integer  NOT NULL DEFAULT 0,
     forward_path  text     NOT NULL,
     stage         smallint NOT NULL,              -- 0 accepted 1 behind 2 waiting 3 sending 4 settled
@@ -49,7 +50,7 @@ CREATE TABLE deliveries (
     rule          text,
     event         text,
     status        text,
-    external_id   text,
+    external_id   text COLLATE "C",
     title         text,
     escalate      boolean  NOT NULL DEFAULT false,
     urgency       smallint NOT NULL DEFAULT 0,
@@ -91,8 +92,8 @@ CREATE TABLE attempts (
 );
 
 CREATE TABLE tickets (
-    team        text    NOT NULL,
-    external_id text    NOT NULL,
+    team        text COLLATE "C"    NOT NULL,
+    external_id text COLLATE "C"    NOT NULL,
     state       text    NOT NULL,
     paged       boolean NOT NULL,
     changed_ms  bigint  NOT NULL,
@@ -105,7 +106,7 @@ CREATE INDEX tickets_unresolved ON tickets (changed_ms) WHERE state <> 'resolved
 CREATE INDEX tickets_of_storm ON tickets (team, storm) WHERE storm IS NOT NULL;
 
 CREATE TABLE storms (
-    team     text NOT NULL,
+    team     text COLLATE "C" NOT NULL,
     source   text NOT NULL,
     recent   text NOT NULL,
     delivery bigint,
@@ -115,7 +116,7 @@ CREATE TABLE storms (
 
 -- Running totals. Each node adds to rows of its own, so that none waits for another's commit.
 CREATE TABLE ledger (
-    team  text   NOT NULL,
+    team  text COLLATE "C"   NOT NULL,
     entry text   NOT NULL,
     node  uuid   NOT NULL,
     total bigint NOT NULL,

@@ -13,22 +13,24 @@ mod look;
 mod rows;
 mod settle;
 mod tend;
+mod trouble;
 mod write;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rusqlite::Connection;
 
+use crate::alert::ExternalId;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::limits::{LOOK_ELSEWHERE, SPOOL_READERS_MAX};
 use crate::smtp::ReceivedMail;
 use crate::spool::{
-    Ask, Audit, Budget, DeadLetters, Deciding, Effects, Filter, KnownTicket, MailId, Pruned,
-    Settlement, Shown, Spool, SpoolError, Summary, ToDecide, Totals,
+    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, Effects, Filter, KnownTicket, MailId,
+    Pruned, Settlement, Shown, Spool, SpoolError, Summary, ToDecide, Totals,
 };
 use writer::{Durability, Writer};
 
@@ -246,6 +248,29 @@ impl Spool for Sqlite {
             tend::drop_mail(connection, mail, now)
         })
         .await
+    }
+
+    async fn dead_letters(
+        &self,
+        except_source: &str,
+    ) -> Result<BTreeMap<String, DeadLettersOf>, SpoolError> {
+        let except = except_source.to_owned();
+        self.read(move |connection| trouble::dead_letters(connection, &except))
+            .await
+    }
+
+    async fn overdue(&self, now: Time) -> Result<BTreeMap<String, Time>, SpoolError> {
+        self.read(move |connection| trouble::overdue(connection, now))
+            .await
+    }
+
+    async fn open_with_prefix(
+        &self,
+        prefix: &str,
+    ) -> Result<BTreeSet<(String, ExternalId)>, SpoolError> {
+        let prefix = prefix.to_owned();
+        self.read(move |connection| trouble::open_with_prefix(connection, &prefix))
+            .await
     }
 
     async fn ledger(&self) -> Result<BTreeMap<String, Totals>, SpoolError> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mailbell::alert::ExternalId;
 use mailbell::deliver::schedule::Progress;
 use mailbell::smtp::Recipient;
 use mailbell::spool::lifecycle::TicketState;
@@ -639,7 +640,49 @@ pub async fn lists_are_filtered_and_paged(store: Store) {
     assert!(of(none, 9).await.is_empty());
 }
 
+pub async fn what_somebody_has_to_be_told_of_it_is_found(store: Store) {
+    let bench = Bench::new(store).await;
+    let overdue = || bench.spool.overdue(at(100_000));
+    assert!(overdue().await.unwrap().is_empty());
+    bench.accept(&new("mailbell-x"), 5).await;
+    assert_eq!(overdue().await.unwrap()["ops"], at(5), "undecided");
+    bench.decide(6).await;
+    assert_eq!(overdue().await.unwrap()["ops"], at(6), "waiting");
+    let open = || bench.spool.open_with_prefix("mailbell-");
+    let waits = ("ops".to_owned(), ExternalId::new("mailbell-x").unwrap());
+    assert_eq!(open().await.unwrap(), [waits.clone()].into());
+    bench.bring(&new("mailbell"), 7).await;
+    bench.bring(&new("mailbelly"), 7).await;
+    bench.deliver_all(8).await;
+    assert!(overdue().await.unwrap().is_empty());
+    assert_eq!(open().await.unwrap(), [waits].into());
+    bench.bring(&event("resolved", "mailbell-x"), 9).await;
+    bench.deliver_all(10).await;
+    assert!(open().await.unwrap().is_empty());
+
+    let dead = json!({ "event": "update", "dead_letter": true });
+    let first = bench.accept(&dead, 11).await;
+    let second = bench.accept(&dead, 12).await;
+    bench.decide(13).await;
+    let letters = bench.spool.dead_letters("another").await.unwrap();
+    assert_eq!(letters["ops"].count, 2);
+    assert_eq!(letters["ops"].newest, second);
+    assert_eq!(letters["ops"].reason, "the script says so");
+    assert!(
+        bench
+            .spool
+            .dead_letters("scripted")
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    bench.spool.drop_mail(second, at(14)).await.unwrap();
+    let letters = bench.spool.dead_letters("another").await.unwrap();
+    assert_eq!((letters["ops"].count, letters["ops"].newest), (1, first));
+}
+
 on_every_store! {
+    what_somebody_has_to_be_told_of_it_is_found,
     what_was_accepted_is_there_after_a_restart_stage_by_stage,
     a_settlement_that_is_repeated_changes_nothing,
     one_delivery_of_a_ticket_at_a_time_and_others_pass_by,

@@ -1,0 +1,13 @@
+//! What the gateway tells people about itself: dead letters, a backlog, a transport that fails.
+//!
+//! An alarm is a mail that the gateway accepts from itself. So it is durable, ordered and told once,
+//! takes the second transport when the first fails, and stands in the ledger as any other.
+//!
+//! [`cause`] and [`notice`] are pure; [`watch`] looks for causes. Must not know how alerts travel.
+
+pub mod cause;
+pub mod notice;
+pub mod watch;
+
+/// The source that alarms name.
+pub const SOURCE: &str = "mailbell";

@@ -1,0 +1,102 @@
+//! What somebody has to be told about the store itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::look;
+use crate::alert::ExternalId;
+use crate::clock::Time;
+use crate::deliver::schedule::URGENCIES;
+use crate::spool::plan::DROPPED;
+use crate::spool::{DeadLettersOf, MailId, SpoolError, beyond};
+
+pub(super) fn dead_letters(
+    connection: &Connection,
+    except_source: &str,
+) -> Result<BTreeMap<String, DeadLettersOf>, SpoolError> {
+    // In a query with a single max(), the other columns are of the row that has it.
+    let mut statement = connection.prepare_cached(
+        "SELECT d.team, count(*), max(d.id), d.reason, m.id
+         FROM deliveries d JOIN mails m ON m.seq = d.id >> 20
+         WHERE d.outcome = 'dead-letter' AND d.reason <> ?1 AND d.source IS NOT ?2
+         GROUP BY d.team",
+    )?;
+    let found = statement.query_map([DROPPED, except_source], |row| {
+        let letters = DeadLettersOf {
+            count: row.get(1)?,
+            newest: MailId(row.get(4)?),
+            reason: row.get(3)?,
+        };
+        Ok((row.get(0)?, letters))
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn overdue(
+    connection: &Connection,
+    now: Time,
+) -> Result<BTreeMap<String, Time>, SpoolError> {
+    let mut overdue = BTreeMap::new();
+    let mut due = connection.prepare_cached(
+        "SELECT not_before_ms FROM deliveries
+         WHERE stage = 2 AND team = ?1 AND urgency = ?2 AND not_before_ms <= ?3
+         ORDER BY not_before_ms LIMIT 1",
+    )?;
+    for team in look::teams(connection)? {
+        for urgency in 0..URGENCIES {
+            let since = due
+                .query_row(params![team, urgency, now.ms()], |row| row.get(0))
+                .optional()?;
+            note(&mut overdue, &team, since);
+        }
+    }
+    let undecided = connection
+        .prepare_cached(
+            "SELECT d.team, m.received_ms FROM deliveries d JOIN mails m ON m.seq = d.id >> 20
+             WHERE d.stage = 0 ORDER BY d.id LIMIT 1",
+        )?
+        .query_row((), |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((team, since)) = undecided {
+        note(&mut overdue, &team, Some(since));
+    }
+    Ok(overdue)
+}
+
+fn note(overdue: &mut BTreeMap<String, Time>, team: &str, since_ms: Option<i64>) {
+    let Some(since) = since_ms.map(Time::from_ms) else {
+        return;
+    };
+    let entry = overdue.entry(team.to_owned()).or_insert(since);
+    *entry = since.min(*entry);
+}
+
+pub(super) fn open_with_prefix(
+    connection: &Connection,
+    prefix: &str,
+) -> Result<BTreeSet<(String, ExternalId)>, SpoolError> {
+    let mut open = BTreeSet::new();
+    // By team, so that each is a range of an index; teams are few, and all are in the ledger.
+    for sql in [
+        "SELECT t.team, t.external_id FROM (SELECT DISTINCT team FROM ledger) l
+         CROSS JOIN tickets t ON t.team = l.team
+             AND t.external_id >= ?1 AND t.external_id < ?2
+         WHERE t.state <> 'resolved'",
+        "SELECT d.team, d.external_id FROM (SELECT DISTINCT team FROM ledger) l
+         CROSS JOIN deliveries d ON d.team = l.team
+             AND d.external_id >= ?1 AND d.external_id < ?2
+             AND d.stage IN (2, 3) AND d.external_id IS NOT NULL
+         WHERE d.status = 'new'",
+    ] {
+        let mut statement = connection.prepare_cached(sql)?;
+        let found = statement.query_map([prefix, &beyond(prefix)], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        })?;
+        for one in found {
+            let (team, external_id) = one?;
+            open.extend(ExternalId::new(&external_id).map(|id| (team, id)));
+        }
+    }
+    Ok(open)
+}
