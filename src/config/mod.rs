@@ -90,8 +90,15 @@ pub struct Tls {
 #[derive(Debug, Clone)]
 pub struct Spool {
     pub store: Store,
-    /// How long finished mails are kept.
-    pub retention: Duration,
+    pub retention: Retention,
+}
+
+/// How long finished mails are kept, and how much of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    pub age: Duration,
+    /// Over so many bytes, the oldest leave before their time.
+    pub bytes_max: Option<u64>,
 }
 
 #[derive(Debug, Clone)]

@@ -12,7 +12,9 @@ use toml::Spanned;
 
 use super::secrets::Sources;
 use super::values::{DurationText, NetText, StoreText, Written};
-use super::{Config, Password, Postgres, Rules, Smtp, Spool, Store, Tls, User, Web, written};
+use super::{
+    Config, Password, Postgres, Retention, Rules, Smtp, Spool, Store, Tls, User, Web, written,
+};
 use crate::diagnostic::{Diagnostic, SourceText};
 use crate::smtp::credentials;
 
@@ -285,7 +287,10 @@ impl<'a> Resolver<'a> {
     fn spool(&mut self, spool: &written::Spool) -> Spool {
         Spool {
             store: self.store(spool),
-            retention: duration(spool.retention, 30 * DAY),
+            retention: Retention {
+                age: duration(spool.retention, 30 * DAY),
+                bytes_max: spool.size_max.map(|size| size.0),
+            },
         }
     }
 

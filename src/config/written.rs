@@ -114,6 +114,8 @@ pub struct Spool {
     pub ca_file: Option<Spanned<PathBuf>>,
     /// How long finished mails are kept. Default 30 days.
     pub retention: Option<DurationText>,
+    /// When the spool takes more, the oldest finished mails leave before their time. Default: no bound.
+    pub size_max: Option<SizeText>,
 }
 
 /// The rule files.

@@ -375,4 +375,12 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// first), and removes those all of whose deliveries ended before `before`; the ledger keeps
     /// counting them. Dead letters stay until a person has dropped them.
     async fn prune(&self, before: Time, after: i64, limit: usize) -> Result<Pruned, SpoolError>;
+
+    /// Bytes that what is kept takes on the disk, without what is free to be used again; of a
+    /// database, those of the mails alone.
+    async fn bytes(&self) -> Result<u64, SpoolError>;
+
+    /// Gives a little of the room that has become free back to the system. Returns whether there is
+    /// more to give back.
+    async fn shrink(&self) -> Result<bool, SpoolError>;
 }

@@ -461,4 +461,15 @@ impl Spool for Postgres {
             tend::prune(&transaction, before, after, limit, me)
         })
     }
+
+    async fn bytes(&self) -> Result<u64, SpoolError> {
+        transact!(self.pool, Commit::Read, |transaction| tend::bytes(
+            &transaction
+        ))
+    }
+
+    /// PostgreSQL's own vacuum makes room.
+    async fn shrink(&self) -> Result<bool, SpoolError> {
+        Ok(false)
+    }
 }

@@ -244,3 +244,8 @@ pub(super) async fn prune(
         next: last.filter(|_| is_full),
     })
 }
+
+pub(super) async fn bytes(transaction: &Transaction<'_>) -> Result<u64, SpoolError> {
+    let sql = "SELECT coalesce(sum(bytes), 0)::bigint FROM mails";
+    rows::size(&transaction.query_one(sql, &[]).await?, 0)
+}

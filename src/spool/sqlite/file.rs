@@ -41,6 +41,8 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, SpoolError> {
     if is_new {
         // Twice the default: a ticket mail of 2 to 6 KiB then overflows into few pages.
         connection.pragma_update(None, "page_size", 8192)?;
+        // So that room can be given back in small steps, which VACUUM cannot.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
     connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;

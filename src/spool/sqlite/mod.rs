@@ -287,6 +287,14 @@ impl Spool for Sqlite {
         })
         .await
     }
+
+    async fn bytes(&self) -> Result<u64, SpoolError> {
+        self.read(tend::bytes).await
+    }
+
+    async fn shrink(&self) -> Result<bool, SpoolError> {
+        self.write(Durability::Written, 0, tend::shrink).await
+    }
 }
 
 /// Idle connections for reading; more are opened when they are all in use.

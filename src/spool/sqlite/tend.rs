@@ -14,6 +14,12 @@ use crate::spool::{
     Audit, DeadLetters, DeliveryId, MailId, Pruned, SpoolError, TeamLedger, Totals,
 };
 
+/// Free pages that are not given back: they are used again soon (64 MiB).
+const FREE_PAGES_KEPT: u64 = 8192;
+
+/// Pages given back in one transaction: some milliseconds of the writer's time.
+const SHRINK_PAGES: u64 = 512;
+
 fn ids(
     connection: &Connection,
     sql: &str,
@@ -232,4 +238,26 @@ fn remove(connection: &Connection, seq: i64) -> Result<(), SpoolError> {
         connection.prepare_cached(sql)?.execute([seq])?;
     }
     Ok(())
+}
+
+fn pages(connection: &Connection, which: &str) -> Result<u64, SpoolError> {
+    Ok(connection.pragma_query_value(None, which, |row| row.get(0))?)
+}
+
+pub(super) fn bytes(connection: &Connection) -> Result<u64, SpoolError> {
+    let used =
+        pages(connection, "page_count")?.saturating_sub(pages(connection, "freelist_count")?);
+    Ok(used * pages(connection, "page_size")?)
+}
+
+pub(super) fn shrink(connection: &Connection) -> Result<bool, SpoolError> {
+    if pages(connection, "freelist_count")? <= FREE_PAGES_KEPT {
+        return Ok(false);
+    }
+    // Stepped to its end: each step moves one page.
+    let mut statement =
+        connection.prepare_cached(&format!("PRAGMA incremental_vacuum({SHRINK_PAGES})"))?;
+    let mut rows = statement.query(())?;
+    while rows.next()?.is_some() {}
+    Ok(true)
 }

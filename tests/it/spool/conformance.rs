@@ -1,11 +1,15 @@
 //! What every store promises. Each test runs on each store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mailbell::alert::ExternalId;
+use mailbell::clock::{Clock, Time};
+use mailbell::config::Retention;
 use mailbell::deliver::schedule::Progress;
 use mailbell::smtp::Recipient;
 use mailbell::spool::lifecycle::TicketState;
+use mailbell::spool::retention;
 use mailbell::spool::{
     Ask, Budget, DeadLetters, Decided, Ending, Filter, Reading, Settlement, StageFilter, Step,
 };
@@ -681,7 +685,58 @@ pub async fn what_somebody_has_to_be_told_of_it_is_found(store: Store) {
     assert_eq!((letters["ops"].count, letters["ops"].newest), (1, first));
 }
 
+pub async fn the_oldest_finished_leave_when_there_is_no_room(store: Store) {
+    let bench = Bench::new(store).await;
+    let large = |id: &str| json!({ "event": "new", "id": id, "filler": "x".repeat(20_000) });
+    let unfinished = bench.accept(&large("first"), 0).await;
+    for index in 0..40 {
+        bench.accept(&large(&format!("T-{index}")), 1).await;
+    }
+    bench.decide(2).await;
+    let leased = bench.lease(3).await;
+    for one in leased.iter().filter(|one| one.mail != unfinished) {
+        bench.deliver(one, 4).await;
+    }
+    let bytes_max = bench.spool.bytes().await.unwrap() / 2;
+    let retention = Retention {
+        age: Duration::from_secs(365 * 24 * 3600),
+        bytes_max: Some(bytes_max),
+    };
+    let clock = Arc::new(Fixed(at(10)));
+    let keeping = retention::keep(Arc::clone(&bench.spool), retention, clock);
+    let watching = async {
+        while bench.spool.bytes().await.unwrap() > bytes_max {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = keeping => {}
+        () = watching => {}
+    }
+    let list = bench.spool.list(Filter::default(), 100).await.unwrap();
+    let left: Vec<&str> = list
+        .iter()
+        .filter_map(|one| one.external_id.as_deref())
+        .collect();
+    assert!(
+        left.contains(&"first"),
+        "what is unfinished stays: {left:?}"
+    );
+    assert!(left.len() < 41, "{left:?}");
+    bench.assert_balanced().await;
+}
+
+#[derive(Debug)]
+struct Fixed(Time);
+
+impl Clock for Fixed {
+    fn now(&self) -> Time {
+        self.0
+    }
+}
+
 on_every_store! {
+    the_oldest_finished_leave_when_there_is_no_room,
     what_somebody_has_to_be_told_of_it_is_found,
     what_was_accepted_is_there_after_a_restart_stage_by_stage,
     a_settlement_that_is_repeated_changes_nothing,
