@@ -122,6 +122,7 @@ async fn deliver(spool: &Arc<dyn Spool>) -> anyhow::Result<usize> {
         tokio::spawn(async move {
             let settlement = Settlement {
                 delivery: leased.delivery,
+                lease: leased.lease,
                 attempts: Vec::new(),
                 progress: Progress::default(),
                 step: Step::End(Ending::Alerted, "201".to_owned()),

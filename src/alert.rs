@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use crate::limits::EXTERNAL_ID_BYTES_MAX;
+
 /// What a ticket mail says has happened (DESIGN.md section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
@@ -87,10 +89,14 @@ impl Status {
 pub struct ExternalId(String);
 
 impl ExternalId {
-    /// White space is collapsed; `None` if nothing is left.
+    /// White space is collapsed; `None` if nothing is left, or more than
+    /// [`EXTERNAL_ID_BYTES_MAX`]: that is no ticket's number.
     pub fn new(text: &str) -> Option<ExternalId> {
         let collapsed = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        (!collapsed.is_empty()).then_some(ExternalId(collapsed))
+        let is_sound = !collapsed.is_empty()
+            && collapsed.len() <= EXTERNAL_ID_BYTES_MAX
+            && !collapsed.contains('\0');
+        is_sound.then_some(ExternalId(collapsed))
     }
 
     /// Of an alert that the gateway raises by itself.

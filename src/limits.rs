@@ -160,6 +160,9 @@ pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// hundred times is refused, which no line of a ticket mail needs.
 pub const REGEX_BYTES_MAX: usize = 10 * 1024 * 1024;
 
+/// Bytes of an external id. PostgreSQL's index takes 2,700 of a row; ticket numbers have about twenty.
+pub const EXTERNAL_ID_BYTES_MAX: usize = 1000;
+
 /// Characters of an alert's title. Longer ones are cut: phones show a few lines at most.
 pub const ALERT_TITLE_CHARS_MAX: usize = 250;
 

@@ -12,8 +12,9 @@ mod reading;
 mod sending;
 mod trouble;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ use crate::observe::{Happening, Observer, age};
 use crate::rules::Decision;
 use crate::smtp::{AcceptError, MailSink, ReceivedMail};
 use crate::spool::{
-    Decided, Deciding, Effects, Leased, Reading, Settled, Spool, SpoolError, ToDecide,
+    Decided, Deciding, DeliveryId, Effects, Leased, Reading, Settled, Spool, SpoolError, ToDecide,
 };
 
 /// Reading and deciding, as the pipeline sees it.
@@ -144,11 +145,29 @@ impl Pipeline {
 
 /// The tasks that carry leased deliveries; cut off when dropped.
 #[derive(Debug, Default)]
-struct Carriers(Mutex<JoinSet<()>>);
+struct Carriers {
+    tasks: Mutex<JoinSet<()>>,
+    /// Each with the number of its lease; shared with the tasks.
+    carried: Arc<Mutex<HashSet<(DeliveryId, u32)>>>,
+    /// A step of the store failed, or its answer was lost: it may have leased what nobody carries.
+    in_doubt: AtomicBool,
+}
 
 impl Carriers {
     fn lock(&self) -> MutexGuard<'_, JoinSet<()>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn carried(&self) -> MutexGuard<'_, HashSet<(DeliveryId, u32)>> {
+        self.carried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps in mind whether a step may have been done although it failed.
+    fn note<T>(&self, step: Result<T, SpoolError>) -> Result<T, SpoolError> {
+        if step.is_err() {
+            self.in_doubt.store(true, Ordering::Relaxed);
+        }
+        step
     }
 }
 
@@ -240,32 +259,28 @@ impl Shared {
         Ok(true)
     }
 
-    /// When the store refuses all of them together, each is tried alone, and one that is refused
-    /// while others are not goes to the dead letters: no mail can stop the gateway.
+    /// When the store refuses all of them together, each is tried alone, in their order, and one that
+    /// is refused goes to the dead letters: no mail can stop the gateway.
     async fn store(
         self: &Arc<Self>,
         decided: Arc<[Decided]>,
         carriers: &Carriers,
     ) -> Result<(), SpoolError> {
-        let Err(error) = self.decide(Arc::clone(&decided), carriers).await else {
-            return Ok(());
-        };
-        let mut refused = Vec::new();
+        match self.decide(Arc::clone(&decided), carriers).await {
+            Err(SpoolError::Refused(_)) => {}
+            result => return result,
+        }
         for one in decided.iter() {
-            if let Err(error) = self.decide([one.clone()].into(), carriers).await {
-                refused.push((one, error));
-            }
-        }
-        let any_fault_of_a_mail = refused
-            .iter()
-            .any(|(_, error)| matches!(error, SpoolError::Refused(_)));
-        if refused.len() == decided.len() && !any_fault_of_a_mail {
-            return Err(error);
-        }
-        for (one, error) in refused {
-            let reading = Reading::DeadLetter(format!("its decision could not be stored: {error}"));
+            let refused = match self.decide([one.clone()].into(), carriers).await {
+                Err(SpoolError::Refused(reason)) => reason,
+                result => {
+                    result?;
+                    continue;
+                }
+            };
+            let reason = format!("its decision could not be stored: {refused}");
             let dead = Decided {
-                reading,
+                reading: Reading::DeadLetter(reason),
                 ..one.clone()
             };
             self.decide([dead].into(), carriers).await?;
@@ -291,7 +306,7 @@ impl Shared {
             asks,
             budget,
         };
-        let effects = self.spool.decide(deciding, now).await?;
+        let effects = carriers.note(self.spool.decide(deciding, now).await)?;
         self.take_effect(&effects);
         self.start(effects.leased, carriers, now);
         Ok(())
@@ -345,6 +360,12 @@ impl Shared {
     /// Starts what can be started. Returns when to look again, unless something happens before.
     async fn lease(self: &Arc<Self>, carriers: &Carriers) -> Result<Option<Time>, SpoolError> {
         let _leasing = self.leasing.lock().await;
+        if carriers.in_doubt.load(Ordering::Relaxed) {
+            let carried = carriers.carried().iter().copied().collect();
+            self.spool.reclaim(carried).await?;
+            carriers.in_doubt.store(false, Ordering::Relaxed);
+            self.lanes().stir();
+        }
         let now = self.clock.now();
         let (asks, budget) = {
             let mut lanes = self.lanes();
@@ -352,7 +373,7 @@ impl Shared {
             lanes.asks(now)
         };
         if !asks.is_empty() {
-            let effects = self.spool.lease(asks.clone(), budget, now).await?;
+            let effects = carriers.note(self.spool.lease(asks.clone(), budget, now).await)?;
             self.lanes().looked(&asks, budget, &effects);
             self.tell_settled(&effects.settled);
             self.start(effects.leased, carriers, now);
@@ -368,17 +389,23 @@ impl Shared {
     }
 
     fn start(self: &Arc<Self>, leased: Vec<Leased>, carriers: &Carriers, now: Time) {
-        let mut carriers = carriers.lock();
+        let mut tasks = carriers.lock();
         for leased in leased {
+            let lease = (leased.delivery, leased.lease);
+            carriers.carried().insert(lease);
             let order = {
                 let mut lanes = self.lanes();
                 lanes.leased(&leased.team);
                 lanes.order(&leased.team, &leased.progress, leased.since, now)
             };
-            let shared = Arc::clone(self);
-            carriers.spawn(async move { shared.carry(leased, order).await });
+            let (shared, carried) = (Arc::clone(self), Arc::clone(&carriers.carried));
+            tasks.spawn(async move {
+                shared.carry(leased, order).await;
+                let mut carried = carried.lock().unwrap_or_else(PoisonError::into_inner);
+                carried.remove(&lease);
+            });
         }
-        while carriers.try_join_next().is_some() {}
+        while tasks.try_join_next().is_some() {}
     }
 }
 

@@ -26,6 +26,7 @@ impl Trail {
             message_id: message
                 .message_id()
                 .filter(|id| !id.trim().is_empty() && id.len() <= MESSAGE_ID_BYTES_MAX)
+                .filter(|id| !id.contains('\0'))
                 .map(str::to_owned),
             ..Trail::default()
         };

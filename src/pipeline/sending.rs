@@ -22,6 +22,7 @@ impl Shared {
     pub(super) async fn carry(&self, leased: Leased, order: Order) {
         let mut settlement = Settlement {
             delivery: leased.delivery,
+            lease: leased.lease,
             attempts: Vec::new(),
             progress: leased.progress.clone(),
             step: Step::Wait {
@@ -204,7 +205,11 @@ impl Shared {
                 .settle(vec![settlement.clone()], self.clock.now());
             match settling.await {
                 Ok(effects) => {
-                    trouble.over(self);
+                    if trouble.over(self) {
+                        // It may have been settled before: what that has led to is not known.
+                        self.lanes().stir();
+                        self.ready.notify_one();
+                    }
                     return self.take_effect(&effects);
                 }
                 Err(error) => sleep(trouble.pause(self, &error)).await,

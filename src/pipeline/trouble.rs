@@ -33,10 +33,13 @@ impl Trouble {
         pause
     }
 
-    pub(super) fn over(&mut self, shared: &Shared) {
-        if self.failures > 0 {
-            shared.tell(Happening::SpoolRecovered { doing: self.doing });
+    /// Returns whether there was any.
+    pub(super) fn over(&mut self, shared: &Shared) -> bool {
+        if self.failures == 0 {
+            return false;
         }
+        shared.tell(Happening::SpoolRecovered { doing: self.doing });
         self.failures = 0;
+        true
     }
 }

@@ -250,6 +250,7 @@ pub struct DeadLettersOf {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeadLetters {
     Of(MailId),
+    /// But what a person has dropped.
     All,
 }
 
@@ -299,6 +300,10 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// Need not be durable: a lease that is lost was never sent, or is folded by its key.
     async fn lease(&self, asks: Vec<Ask>, budget: Budget, now: Time)
     -> Result<Effects, SpoolError>;
+
+    /// What this gateway has leased, as the store knows, but does not carry under that lease, waits
+    /// again: the answer to a step that was done was lost. Returns how many.
+    async fn reclaim(&self, carried: Vec<(DeliveryId, u32)>) -> Result<usize, SpoolError>;
 
     /// Ends or postpones leased deliveries.
     async fn settle(&self, settlements: Vec<Settlement>, now: Time) -> Result<Effects, SpoolError>;

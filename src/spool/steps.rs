@@ -111,6 +111,8 @@ impl Effects {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leased {
     pub delivery: DeliveryId,
+    /// Counts the leases of a delivery from 1.
+    pub lease: u32,
     pub mail: MailId,
     pub team: String,
     /// Counts the tickets of a digest from 0.
@@ -126,6 +128,8 @@ pub struct Leased {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
     pub delivery: DeliveryId,
+    /// Which lease of it is settled.
+    pub lease: u32,
     /// In their order; empty when no transport was asked.
     pub attempts: Vec<Attempt>,
     pub progress: Progress,

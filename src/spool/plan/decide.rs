@@ -328,6 +328,7 @@ impl Planner {
                 delivery,
                 Leased {
                     delivery: delivery.id,
+                    lease: delivery.leases + 1,
                     mail: delivery.mail,
                     team: delivery.team.clone(),
                     part: delivery.part,
@@ -341,7 +342,9 @@ impl Planner {
     }
 
     pub(super) fn send(&mut self, delivery: &Delivery, leased: Leased) {
-        self.row(delivery).stage = Stage::Sending;
+        let row = self.row(delivery);
+        row.stage = Stage::Sending;
+        row.leases = leased.lease;
         if let Some(ticket_id) = delivery.ticket_id()
             && let Some(turn) = &mut self.line(&ticket_id).turn
         {

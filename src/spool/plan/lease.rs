@@ -128,6 +128,7 @@ impl Planner {
         }
         let leased = Leased {
             delivery: delivery.id,
+            lease: delivery.leases + 1,
             mail: delivery.mail,
             team: delivery.team.clone(),
             part: delivery.part,

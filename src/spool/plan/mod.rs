@@ -55,6 +55,8 @@ pub(crate) struct Delivery {
     pub(crate) not_before: Time,
     pub(crate) maybe_paged: bool,
     pub(crate) attempts: u32,
+    /// How often it has been leased.
+    pub(crate) leases: u32,
     /// What it gathers, when it is the summary of a storm.
     pub(crate) is_summary: bool,
 }
@@ -192,6 +194,8 @@ pub(crate) struct Row {
     /// When it was let wait again; its outcome and progress are forgotten then.
     pub(crate) since: Option<Time>,
     pub(crate) maybe_paged: Option<bool>,
+    /// How often it has been leased, with this time.
+    pub(crate) leases: u32,
     /// JSON.
     pub(crate) progress: Option<String>,
     /// Numbered from here.
@@ -262,6 +266,7 @@ impl Planner {
             not_before: None,
             since: None,
             maybe_paged: None,
+            leases: delivery.leases,
             progress: None,
             first_attempt: delivery.attempts,
             attempts: Vec::new(),
@@ -356,6 +361,7 @@ impl Planner {
             not_before: whole.received,
             maybe_paged: false,
             attempts: 0,
+            leases: 0,
             ..whole.clone()
         };
         self.row(&delivery).new_part = Some(NewPart {
@@ -401,7 +407,8 @@ fn verdict(decision: &Decision, message_id: Option<&str>) -> Result<Verdict, Spo
         event: Some(decision.event.as_str()),
         status: alert.map(|alert| alert.status),
         external_id: external_id.map(ExternalId::to_string),
-        title: alert.map(|alert| alert.title.clone()),
+        // PostgreSQL's text has no NUL.
+        title: alert.map(|alert| alert.title.replace('\0', "\u{fffd}")),
         escalate: decision.escalate,
         urgency: alert.map_or(0, |alert| {
             crate::deliver::schedule::urgency(alert, priority)

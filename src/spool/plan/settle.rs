@@ -5,8 +5,8 @@ use crate::alert::Status;
 use crate::clock::Time;
 use crate::spool::{Settlement, SpoolError, Stage, Step, lifecycle, record};
 
-/// A settlement of what is not being sent any more changes nothing: it was settled before, and the
-/// answer to that was lost.
+/// A settlement of what is not being sent any more, or is being sent again, changes nothing: it was
+/// settled before, and the answer to that was lost.
 pub(crate) fn settle(
     known: Known,
     settlements: &[Settlement],
@@ -17,7 +17,7 @@ pub(crate) fn settle(
         let Some(delivery) = planner.known.deliveries.get(&settlement.delivery) else {
             continue;
         };
-        if delivery.stage != Stage::Sending {
+        if delivery.stage != Stage::Sending || delivery.leases != settlement.lease {
             continue;
         }
         let delivery = delivery.clone();

@@ -47,7 +47,9 @@ impl Planner {
         let (Some(storm), Some(source)) = (storm, &decision.source) else {
             return Ok(false);
         };
-        if sending.status != Status::New || sending.escalate {
+        // SIGNL4 may have an alert of its own for it already, which will have to be closed.
+        let is_open = self.line(ticket_id).ticket().is_some_and(Ticket::is_open);
+        if sending.status != Status::New || sending.escalate || is_open {
             return Ok(false);
         }
         let key = (delivery.team.clone(), source.clone());

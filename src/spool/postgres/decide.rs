@@ -65,10 +65,10 @@ pub(super) async fn decide(
     let mut decided = Vec::with_capacity(found.len());
     for row in &found {
         let delivery = read_delivery(row)?;
-        let reading: &str = row.try_get(17)?;
+        let reading: &str = row.try_get(18)?;
         decided.push(Decided {
             delivery: delivery.id,
-            message_id: row.try_get(18)?,
+            message_id: row.try_get(19)?,
             reading: record::read_reading(reading).unwrap_or_else(unreadable),
         });
         known.deliveries.insert(delivery.id, delivery);

@@ -13,7 +13,7 @@ use crate::clock::Time;
 use crate::deliver::schedule::URGENCIES;
 use crate::limits::{HURRIED_MAX, LEASE_COLLISION_PAUSE, LEASE_ROUNDS_MAX};
 use crate::spool::plan::{self, Candidate, Slots, TicketId};
-use crate::spool::{Ask, Budget, Effects, SpoolError};
+use crate::spool::{Ask, Budget, DeliveryId, Effects, SpoolError};
 
 /// The due deliveries of each team, by urgency, that no other node is about to take.
 pub(super) const DUE: &str = delivery!(
@@ -54,6 +54,22 @@ pub(super) const TAKE_OVER: &str = "UPDATE deliveries d
 
 fn last_urgency() -> i32 {
     i32::from(URGENCIES) - 1
+}
+
+pub(super) async fn reclaim(
+    transaction: &Transaction<'_>,
+    carried: &[(DeliveryId, u32)],
+    node: Uuid,
+) -> Result<usize, SpoolError> {
+    let ids: Vec<i64> = carried.iter().map(|(id, _)| id.0).collect();
+    let leases = carried.iter().map(|(_, lease)| i64::from(*lease));
+    let leases: Vec<i64> = leases.collect();
+    let sql = "UPDATE deliveries d SET stage = 2, node = NULL
+        WHERE d.stage = 3 AND d.node = $1 AND NOT EXISTS (
+            SELECT 1 FROM unnest($2::bigint[], $3::bigint[]) AS c (id, lease)
+            WHERE c.id = d.id AND c.lease = d.leases)";
+    let reclaimed = transaction.execute(sql, &[&node, &ids, &leases]).await?;
+    Ok(usize::try_from(reclaimed).unwrap_or(usize::MAX))
 }
 
 pub(super) async fn lease(
@@ -118,9 +134,9 @@ async fn candidates(
     let mut candidates = Vec::with_capacity(found.len());
     for (delivery, (urgency, decision, progress)) in known::with_more(&found, |row| {
         Ok((
-            row.try_get::<_, i16>(17)?,
-            row.try_get(18)?,
+            row.try_get::<_, i16>(18)?,
             row.try_get(19)?,
+            row.try_get(20)?,
         ))
     })? {
         candidates.push(Candidate {

@@ -35,8 +35,8 @@ use crate::config;
 use crate::limits::{COLLISIONS_MAX, LOOK_AGAIN_ELSEWHERE};
 use crate::smtp::ReceivedMail;
 use crate::spool::{
-    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, Effects, Filter, KnownTicket, MailId,
-    Pruned, Settlement, Shown, Spool, SpoolError, Summary, ToDecide, Totals,
+    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter,
+    KnownTicket, MailId, Pruned, Settlement, Shown, Spool, SpoolError, Summary, ToDecide, Totals,
 };
 
 /// Prepared on each connection before it is used.
@@ -326,6 +326,13 @@ impl Spool for Postgres {
         let me = self.me();
         transact!(self.pool, Commit::Written, |transaction| {
             lease::lease(&transaction, &asks, budget, me, now)
+        })
+    }
+
+    async fn reclaim(&self, carried: Vec<(DeliveryId, u32)>) -> Result<usize, SpoolError> {
+        let me = self.me();
+        transact!(self.pool, Commit::Written, |transaction| {
+            lease::reclaim(&transaction, &carried, me)
         })
     }
 

@@ -16,7 +16,7 @@ macro_rules! delivery {
         concat!(
             "SELECT d.id, m.id, m.received_ms, d.team, d.forward_path, d.part, d.stage, d.outcome,
              d.status, d.external_id, d.title, d.escalate, d.since_ms, d.not_before_ms,
-             d.maybe_paged, d.attempts, d.is_summary ",
+             d.maybe_paged, d.attempts, d.is_summary, d.leases ",
             $more
         )
     };
@@ -57,6 +57,7 @@ pub(super) fn read_delivery(row: &Row) -> Result<Delivery, SpoolError> {
         maybe_paged: row.try_get(14)?,
         attempts: number(row, 15)?,
         is_summary: row.try_get(16)?,
+        leases: number(row, 17)?,
     })
 }
 

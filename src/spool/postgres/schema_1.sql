@@ -57,6 +57,7 @@ CREATE TABLE deliveries (
     not_before_ms bigint   NOT NULL DEFAULT 0,
     maybe_paged   boolean  NOT NULL DEFAULT false,
     attempts      integer  NOT NULL DEFAULT 0,
+    leases        integer  NOT NULL DEFAULT 0,
     progress      text,
     outcome       text,
     reason        text,

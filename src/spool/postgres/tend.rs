@@ -52,8 +52,9 @@ pub(super) async fn retry(
             ids(transaction, sql, &[&first, &last]).await?
         }
         DeadLetters::All => {
-            let sql = "SELECT id FROM deliveries WHERE outcome = 'dead-letter' ORDER BY id";
-            ids(transaction, sql, &[]).await?
+            let sql = "SELECT id FROM deliveries
+                WHERE outcome = 'dead-letter' AND reason <> $1 ORDER BY id";
+            ids(transaction, sql, &[&DROPPED]).await?
         }
     };
     known::lock_tickets_of(transaction, &dead).await?;

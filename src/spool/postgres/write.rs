@@ -21,12 +21,12 @@ pub(super) const DECIDED: &str = "UPDATE deliveries d SET message_id = x.message
     external_id = x.external_id, title = x.title, escalate = x.escalate, urgency = x.urgency,
     stage = x.stage, not_before_ms = coalesce(x.not_before_ms, d.not_before_ms),
     outcome = x.outcome, reason = x.reason, settled_ms = x.settled_ms, reading = NULL,
-    node = CASE WHEN x.stage = 3 THEN $16::uuid END
+    node = CASE WHEN x.stage = 3 THEN $16::uuid END, leases = x.leases
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
         $7::text[], $8::text[], $9::bool[], $10::smallint[], $11::smallint[], $12::bigint[],
-        $13::text[], $14::text[], $15::bigint[])
+        $13::text[], $14::text[], $15::bigint[], $17::int[])
     AS x (id, message_id, source, rule, event, status, external_id, title, escalate, urgency,
-        stage, not_before_ms, outcome, reason, settled_ms)
+        stage, not_before_ms, outcome, reason, settled_ms, leases)
     WHERE d.id = x.id";
 
 pub(super) const MOVED: &str = "UPDATE deliveries d SET stage = x.stage, outcome = x.outcome,
@@ -35,11 +35,11 @@ pub(super) const MOVED: &str = "UPDATE deliveries d SET stage = x.stage, outcome
     maybe_paged = coalesce(x.maybe_paged, d.maybe_paged), attempts = d.attempts + x.attempts,
     progress = CASE WHEN x.since_ms IS NULL THEN coalesce(x.progress, d.progress) END,
     since_ms = coalesce(x.since_ms, d.since_ms), reading = NULL,
-    node = CASE WHEN x.stage = 3 THEN $11::uuid END
+    node = CASE WHEN x.stage = 3 THEN $11::uuid END, leases = x.leases
     FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],
-        $7::bool[], $8::int[], $9::text[], $10::bigint[])
+        $7::bool[], $8::int[], $9::text[], $10::bigint[], $12::int[])
     AS x (id, stage, outcome, reason, settled_ms, not_before_ms, maybe_paged, attempts, progress,
-        since_ms)
+        since_ms, leases)
     WHERE d.id = x.id";
 
 pub(super) const DECISIONS: &str = "INSERT INTO decisions (delivery, decision)
@@ -182,6 +182,7 @@ async fn write_decided(
     let stages: Vec<i16> = rows.iter().map(|(row, _)| stage_code(row.stage)).collect();
     let not_before = rows.iter().map(|(row, _)| row.not_before.map(Time::ms));
     let not_before: Vec<Option<i64>> = not_before.collect();
+    let leases: Vec<i32> = rows.iter().map(|(row, _)| integer(row.leases)).collect();
     let ends = Ends::of(rows.iter().map(|(row, _)| *row), now);
     let values: &[&(dyn ToSql + Sync)] = &[
         &ids,
@@ -200,6 +201,7 @@ async fn write_decided(
         &ends.reasons,
         &ends.settled,
         &node,
+        &leases,
     ];
     query(transaction, DECIDED, values).await?;
     Ok(())
@@ -232,6 +234,7 @@ async fn write_moved(
     let attempts: Vec<i32> = attempts.collect();
     let progress: Vec<Option<&str>> = rows.iter().map(|row| row.progress.as_deref()).collect();
     let since: Vec<Option<i64>> = rows.iter().map(|row| row.since.map(Time::ms)).collect();
+    let leases: Vec<i32> = rows.iter().map(|row| integer(row.leases)).collect();
     let ends = Ends::of(rows.iter().copied(), now);
     let values: &[&(dyn ToSql + Sync)] = &[
         &ids,
@@ -245,6 +248,7 @@ async fn write_moved(
         &progress,
         &since,
         &node,
+        &leases,
     ];
     query(transaction, MOVED, values).await?;
     Ok(())

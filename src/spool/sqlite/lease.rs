@@ -9,7 +9,7 @@ use crate::clock::Time;
 use crate::deliver::schedule::URGENCIES;
 use crate::limits::{HURRIED_MAX, LEASE_ROUNDS_MAX};
 use crate::spool::plan::{self, Candidate, Slots};
-use crate::spool::{Ask, Budget, Effects, SpoolError};
+use crate::spool::{Ask, Budget, DeliveryId, Effects, SpoolError};
 
 /// What was being sent when the gateway died may have arrived. It is sent again: the other side
 /// folds it by idempotency key and external id. When the machine died, it may even have been
@@ -33,6 +33,23 @@ pub(super) fn recover(connection: &Connection, now: Time) -> Result<(), SpoolErr
 pub(super) fn close(connection: &Connection) -> Result<(), SpoolError> {
     connection.execute("UPDATE memory SET is_closed = 1", ())?;
     Ok(())
+}
+
+pub(super) fn reclaim(
+    connection: &Connection,
+    carried: &[(DeliveryId, u32)],
+) -> Result<usize, SpoolError> {
+    let mut statement =
+        connection.prepare_cached("SELECT id, leases FROM deliveries WHERE stage = 3")?;
+    let sending = statement.query_map((), |row| Ok((DeliveryId(row.get(0)?), row.get(1)?)))?;
+    let sending: Vec<(DeliveryId, u32)> = sending.collect::<Result<_, _>>()?;
+    let mut reclaimed = 0;
+    for (id, _) in sending.iter().filter(|lease| !carried.contains(lease)) {
+        reclaimed += connection
+            .prepare_cached("UPDATE deliveries SET stage = 2 WHERE id = ?1")?
+            .execute([id.0])?;
+    }
+    Ok(reclaimed)
 }
 
 pub(super) fn lease(

@@ -29,8 +29,8 @@ use crate::clock::{Clock, SystemClock, Time};
 use crate::limits::{LOOK_ELSEWHERE, SPOOL_READERS_MAX};
 use crate::smtp::ReceivedMail;
 use crate::spool::{
-    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, Effects, Filter, KnownTicket, MailId,
-    Pruned, Settlement, Shown, Spool, SpoolError, Summary, ToDecide, Totals,
+    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter,
+    KnownTicket, MailId, Pruned, Settlement, Shown, Spool, SpoolError, Summary, ToDecide, Totals,
 };
 use writer::{Durability, Writer};
 
@@ -177,6 +177,13 @@ impl Spool for Sqlite {
     ) -> Result<Effects, SpoolError> {
         self.write(Durability::Written, 0, move |connection| {
             lease::lease(connection, &asks, budget, now)
+        })
+        .await
+    }
+
+    async fn reclaim(&self, carried: Vec<(DeliveryId, u32)>) -> Result<usize, SpoolError> {
+        self.write(Durability::Written, 0, move |connection| {
+            lease::reclaim(connection, &carried)
         })
         .await
     }

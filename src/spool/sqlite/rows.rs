@@ -61,7 +61,7 @@ macro_rules! delivery {
         concat!(
             "SELECT d.id, m.id, m.received_ms, d.team, d.forward_path, d.part, d.stage, d.outcome,
              d.status, d.external_id, d.title, d.escalate, d.since_ms, d.not_before_ms,
-             d.maybe_paged, d.attempts, d.is_summary
+             d.maybe_paged, d.attempts, d.is_summary, d.leases
              FROM deliveries d JOIN mails m ON m.seq = d.id >> 20 WHERE ",
             $condition
         )
@@ -88,6 +88,7 @@ pub(super) fn read_delivery(row: &Row<'_>) -> Result<Delivery, SpoolError> {
         maybe_paged: row.get(14)?,
         attempts: row.get(15)?,
         is_summary: row.get(16)?,
+        leases: row.get(17)?,
     })
 }
 

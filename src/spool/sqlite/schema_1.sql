@@ -51,6 +51,7 @@ CREATE TABLE deliveries (
     not_before_ms INTEGER NOT NULL DEFAULT 0,
     maybe_paged   INTEGER NOT NULL DEFAULT 0,
     attempts      INTEGER NOT NULL DEFAULT 0,
+    leases        INTEGER NOT NULL DEFAULT 0, -- how often it has been leased
     progress      TEXT,                       -- JSON
     outcome       TEXT,
     reason        TEXT,

@@ -49,8 +49,8 @@ pub(super) fn retry(
         )?,
         DeadLetters::All => ids(
             connection,
-            "SELECT id FROM deliveries WHERE outcome = 'dead-letter' ORDER BY id",
-            (),
+            "SELECT id FROM deliveries WHERE outcome = 'dead-letter' AND reason <> ?1 ORDER BY id",
+            [DROPPED],
         )?,
     };
     for id in &dead {

@@ -85,7 +85,7 @@ fn write_decided(
             "UPDATE deliveries SET message_id = ?2, source = ?3, rule = ?4, event = ?5, status = ?6,
                  external_id = ?7, title = ?8, escalate = ?9, urgency = ?10, stage = ?11,
                  not_before_ms = coalesce(?12, not_before_ms), outcome = ?13, reason = ?14,
-                 settled_ms = ?15
+                 settled_ms = ?15, leases = ?16
              WHERE id = ?1",
         )?
         .execute(params![
@@ -103,7 +103,8 @@ fn write_decided(
             row.not_before.map(Time::ms),
             outcome,
             reason,
-            settled_ms
+            settled_ms,
+            row.leases
         ])?;
     if let Some(decision) = &verdict.decision {
         connection
@@ -123,7 +124,7 @@ fn write_moved(connection: &Connection, row: &Row, now: Time) -> Result<(), Spoo
                  not_before_ms = coalesce(?6, not_before_ms),
                  maybe_paged = coalesce(?7, maybe_paged), attempts = attempts + ?8,
                  progress = CASE WHEN ?10 IS NULL THEN coalesce(?9, progress) END,
-                 since_ms = coalesce(?10, since_ms)
+                 since_ms = coalesce(?10, since_ms), leases = ?11
              WHERE id = ?1",
         )?
         .execute(params![
@@ -136,7 +137,8 @@ fn write_moved(connection: &Connection, row: &Row, now: Time) -> Result<(), Spoo
             row.maybe_paged,
             rows::count(row.attempts.len()),
             row.progress,
-            row.since.map(Time::ms)
+            row.since.map(Time::ms),
+            row.leases
         ])?;
     Ok(())
 }

@@ -151,6 +151,7 @@ impl Bench {
     pub async fn settle(&self, leased: &Leased, step: Step, ms: i64) -> Vec<Settled> {
         let settlement = Settlement {
             delivery: leased.delivery,
+            lease: leased.lease,
             attempts: vec![Attempt {
                 at: at(ms),
                 took: Duration::from_millis(3),

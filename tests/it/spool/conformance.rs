@@ -51,6 +51,24 @@ pub async fn a_settlement_that_is_repeated_changes_nothing(store: Store) {
     bench.assert_balanced().await;
 }
 
+/// The answer to a settlement was lost, and the delivery has been leased again before it is repeated.
+pub async fn a_late_settlement_does_not_touch_the_next_lease(store: Store) {
+    let bench = Bench::new(store).await;
+    bench.bring(&new("T-1"), 0).await;
+    let first = bench.lease(1).await;
+    let wait = Step::Wait {
+        until: at(2),
+        maybe_paged: true,
+    };
+    bench.settle(&first[0], wait.clone(), 2).await;
+    let second = bench.lease(3).await;
+    bench.settle(&first[0], wait, 4).await;
+    assert!(bench.lease(5).await.is_empty(), "it is being sent");
+    bench.deliver(&second[0], 6).await;
+    assert_eq!(bench.outcomes().await, ["alerted: 201"]);
+    bench.assert_balanced().await;
+}
+
 pub async fn one_delivery_of_a_ticket_at_a_time_and_others_pass_by(store: Store) {
     let bench = Bench::new(store).await;
     for (name, id) in [
@@ -357,6 +375,8 @@ pub async fn dead_letters_are_listed_shown_retried_and_dropped(store: Store) {
     assert_eq!(bench.spool.drop_mail(id, at(6)).await.unwrap(), 1);
     assert_eq!(bench.outcomes().await, ["dead-letter: dropped by a person"]);
     bench.assert_balanced().await;
+    let all = bench.spool.retry(DeadLetters::All, at(6)).await;
+    assert_eq!(all, Ok(0), "what was dropped stays dropped");
     assert!(
         bench
             .spool
@@ -596,6 +616,7 @@ pub async fn hurry_brings_back_what_was_postponed_and_not_what_is_held(store: St
     progress.failed(mailbell::config::TransportKind::Webhook, at(1), false);
     let settlement = Settlement {
         delivery: leased[0].delivery,
+        lease: leased[0].lease,
         attempts: Vec::new(),
         progress: progress.clone(),
         step: Step::Wait {
@@ -736,6 +757,7 @@ impl Clock for Fixed {
 }
 
 on_every_store! {
+    a_late_settlement_does_not_touch_the_next_lease,
     the_oldest_finished_leave_when_there_is_no_room,
     what_somebody_has_to_be_told_of_it_is_found,
     what_was_accepted_is_there_after_a_restart_stage_by_stage,

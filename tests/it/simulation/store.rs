@@ -1,0 +1,364 @@
+//! One store and its nodes, in a world where it is away, full, slow, or answers are lost.
+//!
+//! The tables are SQLite's; what several nodes need besides is done here as the shared store does it:
+//! who has leased what, and that a node that is gone is taken over from after a while.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fastrand::Rng;
+use mailbell::alert::ExternalId;
+use mailbell::clock::{Clock, Time};
+use mailbell::deliver::schedule::Progress;
+use mailbell::smtp::ReceivedMail;
+use mailbell::spool::sqlite::Sqlite;
+use mailbell::spool::{
+    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter,
+    KnownTicket, MailId, Pruned, Settlement, Shown, Spool, SpoolError, Step, Summary, ToDecide,
+    Totals,
+};
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::Jumping;
+
+/// What the store is like at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weather {
+    Fair,
+    /// No step is done.
+    Away,
+    /// Nothing can be written.
+    Full,
+    /// Some steps are not done, and of some that are, the answer is lost.
+    Flaky,
+}
+
+#[derive(Debug)]
+pub struct Shared {
+    path: PathBuf,
+    clock: Arc<Jumping>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    inner: Arc<Sqlite>,
+    weather: Weather,
+    chance: Rng,
+    /// The node, and the number of the lease.
+    leased_by: BTreeMap<DeliveryId, (usize, u32)>,
+    nodes: usize,
+}
+
+impl Shared {
+    pub fn new(path: PathBuf, clock: Arc<Jumping>, nodes: usize, chance: Rng) -> Arc<Shared> {
+        let inner = Arc::new(Sqlite::open_simulated(&path, clock.now()).unwrap());
+        Arc::new(Shared {
+            path,
+            clock,
+            state: Mutex::new(State {
+                inner,
+                weather: Weather::Fair,
+                chance,
+                leased_by: BTreeMap::new(),
+                nodes,
+            }),
+            changed: Notify::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub fn set_weather(&self, weather: Weather) {
+        self.state().weather = weather;
+    }
+
+    /// The store itself, whatever the weather.
+    pub fn inner(&self) -> Arc<Sqlite> {
+        Arc::clone(&self.state().inner)
+    }
+
+    pub fn node(self: &Arc<Self>, number: usize) -> Arc<dyn Spool> {
+        Arc::new(Node {
+            shared: Arc::clone(self),
+            number,
+        })
+    }
+
+    /// The only gateway has died, and the next opens the file.
+    pub fn reopen(&self) {
+        let mut state = self.state();
+        state.leased_by.clear();
+        state.inner = Arc::new(Sqlite::open_simulated(&self.path, self.clock.now()).unwrap());
+    }
+
+    /// A node is gone, and has been for long enough: the others take over what it had.
+    pub async fn take_over_from(&self, number: usize) {
+        let (inner, orphans) = {
+            let mut state = self.state();
+            let orphans = state
+                .leased_by
+                .iter()
+                .filter(|(_, (node, _))| *node == number);
+            let orphans: Vec<_> = orphans.map(|(id, (_, lease))| (*id, *lease)).collect();
+            state.leased_by.retain(|_, (node, _)| *node != number);
+            (Arc::clone(&state.inner), orphans)
+        };
+        let now = self.clock.now();
+        let back = |(delivery, lease)| Settlement {
+            delivery,
+            lease,
+            attempts: Vec::new(),
+            progress: Progress::default(),
+            step: Step::Wait {
+                until: now,
+                maybe_paged: true,
+            },
+        };
+        let settlements = orphans.into_iter().map(back).collect();
+        inner.settle(settlements, now).await.unwrap();
+        self.changed.notify_waiters();
+    }
+}
+
+/// The store as one gateway sees it.
+#[derive(Debug)]
+struct Node {
+    shared: Arc<Shared>,
+    number: usize,
+}
+
+/// What becomes of one step.
+enum Fate {
+    Done,
+    NotDone(SpoolError),
+    AnswerLost,
+}
+
+impl Node {
+    async fn fate(&self, writes: bool) -> Fate {
+        let away = || SpoolError::Unavailable("simulated".to_owned());
+        let (took, fate) = {
+            let mut state = self.shared.state();
+            let took = state.chance.u64(0..20);
+            let draw = state.chance.u32(..10);
+            let fate = match state.weather {
+                Weather::Away => Fate::NotDone(away()),
+                Weather::Full if writes => Fate::NotDone(SpoolError::Full("simulated".to_owned())),
+                Weather::Flaky if draw == 0 => Fate::NotDone(away()),
+                Weather::Flaky if draw == 1 && writes => Fate::AnswerLost,
+                _ => Fate::Done,
+            };
+            (took, fate)
+        };
+        sleep(Duration::from_millis(took)).await;
+        fate
+    }
+
+    fn inner(&self) -> Arc<Sqlite> {
+        self.shared.inner()
+    }
+
+    /// Does a step, or does not, or does it and does not say so. `note` sees what was done.
+    async fn step<T>(
+        &self,
+        writes: bool,
+        step: impl Future<Output = Result<T, SpoolError>>,
+        note: impl FnOnce(&T),
+    ) -> Result<T, SpoolError> {
+        let fate = self.fate(writes).await;
+        if let Fate::NotDone(error) = fate {
+            return Err(error);
+        }
+        let value = step.await?;
+        note(&value);
+        match fate {
+            Fate::AnswerLost => Err(SpoolError::Unavailable("the answer was lost".to_owned())),
+            _ => Ok(value),
+        }
+    }
+
+    /// Others may have something to send.
+    fn ring(&self, effects: &Effects) {
+        if effects.due.is_some() && self.nodes() > 1 {
+            self.shared.changed.notify_waiters();
+        }
+    }
+
+    fn note_leases(&self, effects: &Effects) {
+        let mut state = self.shared.state();
+
+        for leased in &effects.leased {
+            let lease = (self.number, leased.lease);
+            state.leased_by.insert(leased.delivery, lease);
+        }
+    }
+}
+
+#[async_trait]
+impl Spool for Node {
+    async fn accept(&self, mail: ReceivedMail, now: Time) -> Result<MailId, SpoolError> {
+        let inner = self.inner();
+        self.step(true, inner.accept(mail, now), |_| {}).await
+    }
+
+    async fn undecided(&self, limit: usize) -> Result<ToDecide, SpoolError> {
+        let inner = self.inner();
+        self.step(false, inner.undecided(limit), |_| {}).await
+    }
+
+    async fn decide(&self, deciding: Deciding, now: Time) -> Result<Effects, SpoolError> {
+        let inner = self.inner();
+        let note = |effects: &Effects| {
+            self.note_leases(effects);
+            self.ring(effects);
+        };
+        self.step(true, inner.decide(deciding, now), note).await
+    }
+
+    async fn lease(
+        &self,
+        asks: Vec<Ask>,
+        budget: Budget,
+        now: Time,
+    ) -> Result<Effects, SpoolError> {
+        let inner = self.inner();
+        let note = |effects: &Effects| self.note_leases(effects);
+        self.step(true, inner.lease(asks, budget, now), note).await
+    }
+
+    async fn reclaim(&self, mut carried: Vec<(DeliveryId, u32)>) -> Result<usize, SpoolError> {
+        let inner = self.inner();
+        {
+            let state = self.shared.state();
+            let others = state
+                .leased_by
+                .iter()
+                .filter(|(_, (node, _))| *node != self.number);
+            carried.extend(others.map(|(id, (_, lease))| (*id, *lease)));
+        }
+        self.step(true, inner.reclaim(carried), |_| {}).await
+    }
+
+    async fn settle(
+        &self,
+        mut settlements: Vec<Settlement>,
+        now: Time,
+    ) -> Result<Effects, SpoolError> {
+        let inner = self.inner();
+        {
+            let state = self.shared.state();
+            settlements.retain(|one| {
+                let lease = state.leased_by.get(&one.delivery);
+                lease.is_some_and(|(node, _)| *node == self.number)
+            });
+        }
+        let ids: Vec<DeliveryId> = settlements.iter().map(|one| one.delivery).collect();
+        let note = |effects: &Effects| {
+            self.ring(effects);
+            let mut state = self.shared.state();
+            for id in &ids {
+                state.leased_by.remove(id);
+            }
+        };
+        self.step(true, inner.settle(settlements, now), note).await
+    }
+
+    async fn hurry(&self, team: &str, now: Time) -> Result<(), SpoolError> {
+        let inner = self.inner();
+        self.step(true, inner.hurry(team, now), |()| {}).await
+    }
+
+    async fn teams(&self) -> Result<Vec<String>, SpoolError> {
+        let inner = self.inner();
+        self.step(false, inner.teams(), |_| {}).await
+    }
+
+    async fn changed_elsewhere(&self) {
+        tokio::select! {
+            () = self.shared.changed.notified() => {}
+            () = sleep(Duration::from_secs(300)) => {}
+        }
+    }
+
+    fn nodes(&self) -> usize {
+        self.shared.state().nodes
+    }
+
+    async fn close(&self) -> Result<(), SpoolError> {
+        Ok(())
+    }
+
+    async fn knows(&self, mail: MailId) -> Result<bool, SpoolError> {
+        self.inner().knows(mail).await
+    }
+
+    async fn list(&self, filter: Filter, limit: usize) -> Result<Vec<Summary>, SpoolError> {
+        self.inner().list(filter, limit).await
+    }
+
+    async fn show(&self, mail: MailId) -> Result<Option<Shown>, SpoolError> {
+        self.inner().show(mail).await
+    }
+
+    async fn raw(&self, mail: MailId) -> Result<Option<Vec<u8>>, SpoolError> {
+        self.inner().raw(mail).await
+    }
+
+    async fn tickets(&self, limit: usize) -> Result<Vec<KnownTicket>, SpoolError> {
+        self.inner().tickets(limit).await
+    }
+
+    async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {
+        self.inner().retry(which, now).await
+    }
+
+    async fn drop_mail(&self, mail: MailId, now: Time) -> Result<usize, SpoolError> {
+        self.inner().drop_mail(mail, now).await
+    }
+
+    async fn dead_letters(
+        &self,
+        except_source: &str,
+    ) -> Result<BTreeMap<String, DeadLettersOf>, SpoolError> {
+        self.inner().dead_letters(except_source).await
+    }
+
+    async fn overdue(&self, now: Time) -> Result<BTreeMap<String, Time>, SpoolError> {
+        self.inner().overdue(now).await
+    }
+
+    async fn open_with_prefix(
+        &self,
+        prefix: &str,
+    ) -> Result<BTreeSet<(String, ExternalId)>, SpoolError> {
+        self.inner().open_with_prefix(prefix).await
+    }
+
+    async fn ledger(&self) -> Result<BTreeMap<String, Totals>, SpoolError> {
+        self.inner().ledger().await
+    }
+
+    async fn audit(&self) -> Result<Audit, SpoolError> {
+        self.inner().audit().await
+    }
+
+    async fn prune(&self, before: Time, after: i64, limit: usize) -> Result<Pruned, SpoolError> {
+        self.inner().prune(before, after, limit).await
+    }
+
+    async fn bytes(&self) -> Result<u64, SpoolError> {
+        self.inner().bytes().await
+    }
+
+    async fn shrink(&self) -> Result<bool, SpoolError> {
+        self.inner().shrink().await
+    }
+}
