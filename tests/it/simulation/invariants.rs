@@ -129,10 +129,10 @@ impl Moment<'_> {
         assert!(reasons, "seed {}", self.seed);
         for (ticket, deliveries) in self.tickets() {
             // Whatever was closed last must not stay open on somebody's phone.
-            let events = deliveries.iter().filter(|one| {
+            let mut events = deliveries.iter().filter(|one| {
                 one.event.as_deref() != Some("update") && !one.reason.starts_with("duplicate of")
             });
-            if let Some(last) = events.last()
+            if let Some(last) = events.next_back()
                 && last.event.as_deref() == Some("resolved")
                 && last.stage != Stage::Settled(Ending::DeadLetter)
             {
