@@ -47,11 +47,13 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
             .await
             .with_context(|| format!("spool {}", config.spool.store))?;
         let mut watch = Watch::start(&*spool, arguments).await?;
-        while !arguments.no_follow {
+        if arguments.no_follow {
+            return Ok(Answer::Yes);
+        }
+        loop {
             sleep(TAIL_EVERY).await;
             watch.look(&*spool, arguments).await?;
         }
-        Ok(Answer::Yes)
     })
 }
 
