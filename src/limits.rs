@@ -292,3 +292,21 @@ pub const PRUNE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Between two looks for mails whose retention is over.
 pub const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// Mails that one search goes through, newest first, when no index knows the answer: some tens of
+/// milliseconds.
+pub const SEARCH_MAX: usize = 20_000;
+
+/// A count for people goes no further: some milliseconds, however large the store is.
+pub const COUNT_MAX: u64 = 10_000;
+
+// --- commands
+
+/// Between two looks of `mailbell tail` into the store.
+pub const TAIL_EVERY: Duration = Duration::from_millis(250);
+
+/// Deliveries that it reads at once.
+pub const TAIL_PAGE: usize = 200;
+
+/// Mails whose end it waits for; of more, the oldest are not told.
+pub const TAIL_WAITING_MAX: usize = 1000;

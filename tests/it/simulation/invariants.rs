@@ -141,7 +141,7 @@ impl Moment<'_> {
                 assert!(closed, "still open: {}", self.about(ticket));
             }
         }
-        let open = spool.tickets(usize::MAX).await.unwrap();
+        let open = spool.tickets(None, usize::MAX).await.unwrap();
         for summary in open
             .iter()
             .filter(|one| one.external_id.starts_with("storm-"))

@@ -16,9 +16,9 @@ use mailbell::deliver::schedule::Progress;
 use mailbell::smtp::ReceivedMail;
 use mailbell::spool::sqlite::Sqlite;
 use mailbell::spool::{
-    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter,
-    KnownTicket, MailId, Pruned, Settlement, Shown, Spool, SpoolError, Step, Summary, ToDecide,
-    Totals,
+    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
+    KnownTicket, MailId, Page, Pruned, Query, Settlement, Shown, Spool, SpoolError, Step, Summary,
+    TicketCursor, ToDecide, Totals,
 };
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -336,8 +336,20 @@ impl Spool for Node {
         self.inner().raw(mail).await
     }
 
-    async fn tickets(&self, limit: usize) -> Result<Vec<KnownTicket>, SpoolError> {
-        self.inner().tickets(limit).await
+    async fn search(&self, query: Query) -> Result<Page, SpoolError> {
+        self.inner().search(query).await
+    }
+
+    async fn glance(&self, now: Time) -> Result<Glance, SpoolError> {
+        self.inner().glance(now).await
+    }
+
+    async fn tickets(
+        &self,
+        before: Option<TicketCursor>,
+        limit: usize,
+    ) -> Result<Vec<KnownTicket>, SpoolError> {
+        self.inner().tickets(before, limit).await
     }
 
     async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {
