@@ -81,7 +81,10 @@ impl Site {
     pub(super) async fn new(options: &Options, rules: Option<&Path>) -> anyhow::Result<Site> {
         let folder = TempDir::with_prefix_in("mailbell-bench-", &options.folder)
             .with_context(|| format!("a folder in {}", options.folder.display()))?;
-        let tag = format!("MB{:06x}", fastrand::u32(..1 << 24));
+        let tag: String = "Mark"
+            .chars()
+            .chain(std::iter::repeat_with(fastrand::lowercase).take(6))
+            .collect();
         let sink = Sink::start(options.sink, &tag).await?;
         let database = match &options.server {
             Some(server) if options.against.is_none() => Some(Database::create(server).await?),
