@@ -141,7 +141,7 @@ async fn list(spool: &dyn Spool, arguments: &List) -> anyhow::Result<Answer> {
     }
     for entry in &found {
         if arguments.json {
-            writeln!(out, "{}", entries::summary(entry))?;
+            writeln!(out, "{}", json!(entries::summary(entry)))?;
         } else {
             writeln!(out, "{}", line(entry))?;
         }
@@ -175,7 +175,7 @@ async fn show(spool: &dyn Spool, arguments: &Show) -> anyhow::Result<Answer> {
     let mut out = std::io::stdout().lock();
     if arguments.json {
         for delivery in &shown.deliveries {
-            writeln!(out, "{}", flat(&entries::delivery(delivery)))?;
+            writeln!(out, "{}", flat(&json!(entries::delivery(delivery))))?;
         }
         return Ok(Answer::Yes);
     }

@@ -21,7 +21,7 @@ use crate::limits;
 
 /// Who may authenticate, and who failed to.
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub struct Throttle {
     slots: Semaphore,
     failures: Mutex<HashMap<IpAddr, Failures>>,
 }
@@ -33,7 +33,7 @@ struct Failures {
 }
 
 impl Throttle {
-    pub(super) fn new() -> Throttle {
+    pub fn new() -> Throttle {
         Throttle {
             slots: Semaphore::new(limits::AUTH_CONCURRENT_MAX),
             failures: Mutex::new(HashMap::new()),
@@ -41,12 +41,7 @@ impl Throttle {
     }
 
     /// Answers late when the answer is no.
-    pub(super) async fn check(
-        &self,
-        users: Vec<User>,
-        peer: IpAddr,
-        credentials: Credentials,
-    ) -> bool {
+    pub async fn check(&self, users: Vec<User>, peer: IpAddr, credentials: Credentials) -> bool {
         let right = {
             let _slot = self.slots.acquire().await;
             tokio::task::spawn_blocking(move || is_right(&users, &credentials))
