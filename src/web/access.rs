@@ -67,7 +67,7 @@ impl Access {
                 .map(|host| host.to_lowercase())
                 .collect(),
             hostname: hostname.to_lowercase(),
-            throttle: Throttle::new(),
+            throttle: Throttle::default(),
             known: Mutex::default(),
             sessions: Mutex::default(),
         }

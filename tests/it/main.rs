@@ -28,4 +28,5 @@ mod samotop;
 mod scripted;
 mod simulation;
 mod spool;
+mod steering;
 mod tidy;
