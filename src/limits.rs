@@ -294,3 +294,10 @@ pub const PRUNE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Between two looks for mails whose retention is over.
 pub const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// Mails that one search goes through, newest first, when no index knows the answer: some tens of
+/// milliseconds.
+pub const SEARCH_MAX: usize = 20_000;
+
+/// A count for people goes no further: some milliseconds, however large the store is.
+pub const COUNT_MAX: u64 = 10_000;

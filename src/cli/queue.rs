@@ -40,8 +40,8 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct List {
-    /// Only these: unfinished, settled, or an outcome such as dead-letter
-    #[arg(long, value_name = "STATE", value_parser = stage)]
+    /// Only these: unfinished, settled, undropped, or an outcome such as dead-letter
+    #[arg(long, value_name = "STATE", value_parser = StageFilter::parse)]
     state: Option<StageFilter>,
     /// Only dead letters
     #[arg(long, conflicts_with = "state")]
@@ -96,18 +96,6 @@ struct Export {
 struct Audit {
     #[arg(long)]
     json: bool,
-}
-
-fn stage(word: &str) -> Result<StageFilter, String> {
-    match (word, Ending::parse(word)) {
-        ("unfinished", _) => Ok(StageFilter::Unfinished),
-        ("settled", _) => Ok(StageFilter::Settled),
-        (_, Some(ending)) => Ok(StageFilter::Ending(ending)),
-        _ => {
-            let outcomes = Ending::ALL.map(Ending::as_str).join(", ");
-            Err(format!("one of unfinished, settled, {outcomes}"))
-        }
-    }
 }
 
 pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
