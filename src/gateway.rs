@@ -124,6 +124,9 @@ impl Gateway {
             ),
             ledger,
             spool: Arc::clone(&spool),
+            door: door.stats(),
+            rulebook: Arc::clone(&rulebook),
+            teams: config.teams.iter().map(web::TeamWays::of).collect(),
             password: config.web.password.clone(),
         };
         let watch = watch(&rulebook, &reports);

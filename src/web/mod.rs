@@ -2,7 +2,12 @@
 //!
 //! Owns what HTTP looks like. Must not decide anything: it shows what spool and health say.
 
+mod assets;
 pub mod entries;
+mod pages;
+mod reader;
+mod shell;
+mod words;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -24,7 +29,10 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::{Team, TransportKind};
 use crate::observe::{Health, Ledger};
+use crate::rules::Rulebook;
+use crate::smtp::stats::DoorStats;
 use crate::spool::{Ending, Filter, MailId, Spool, StageFilter};
 
 /// What the pages show.
@@ -34,8 +42,27 @@ pub struct Shown {
     /// Shown in `metrics`, and read from the spool for each scrape.
     pub ledger: Ledger,
     pub spool: Arc<dyn Spool>,
+    pub door: Arc<DoorStats>,
+    pub rulebook: Arc<Rulebook>,
+    pub teams: Vec<TeamWays>,
     /// Asked of everything but `/healthz` and `/readyz` when it is set.
     pub password: Option<SecretString>,
+}
+
+/// A team's name and its ways out.
+#[derive(Debug)]
+pub struct TeamWays {
+    pub name: String,
+    pub transports: Vec<TransportKind>,
+}
+
+impl TeamWays {
+    pub fn of(team: &Team) -> TeamWays {
+        TeamWays {
+            name: team.name.clone(),
+            transports: team.transports.clone(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Shown {
@@ -68,11 +95,15 @@ fn router(shown: Arc<Shown>) -> Router {
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route("/api/v1/mails/{id}", get(mail))
+        .merge(pages::router())
         .layer(middleware::from_fn_with_state(shown.clone(), guard));
     Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready))
+        .merge(assets::router())
+        .merge(pages::open_router())
         .merge(guarded)
+        .fallback(pages::not_found)
         .with_state(shown)
 }
 

@@ -248,3 +248,100 @@ pub mod mails {
     pub const FROM: Text = Text("from", "von");
     pub const DEGRADED: Text = Text("not understood", "nicht verstanden");
 }
+
+pub mod tickets {
+    use super::Text;
+    pub const TITLE: Text = Text("Open tickets", "Offene Tickets");
+    pub const NONE: Text = Text("No ticket is open.", "Kein Ticket ist offen.");
+    pub const OPEN: Text = Text("open", "offen");
+    pub const ACKNOWLEDGED: Text = Text("acknowledged", "bestätigt");
+    pub const TEAM: Text = Text("team", "Team");
+    pub const IN_SUMMARY: Text = Text("in the summary", "in der Sammelmeldung");
+    pub const ITS_MAILS: Text = Text("its mails", "seine Mails");
+    pub const SINCE: Text = Text("open for", "offen seit");
+    pub const CHANGED: Text = Text("changed", "geändert");
+    pub const NEWEST: Text = Text("To the last changed", "Zu den zuletzt geänderten");
+    pub const OLDER: Text = Text("Longer unchanged", "Länger unverändert");
+}
+
+pub mod dead {
+    use super::Text;
+    pub const TITLE: Text = Text("Dead letters", "Unzustellbar");
+    pub const WHAT: Text = Text(
+        "Nobody was told of these mails. They stay until somebody retries or drops them.",
+        "Von diesen Mails hat niemand erfahren. Sie bleiben, bis jemand sie erneut sendet oder verwirft.",
+    );
+    pub const NONE: Text = Text(
+        "None. Every mail reached somebody or was meant for nobody.",
+        "Keine. Jede Mail hat jemanden erreicht oder war für niemanden bestimmt.",
+    );
+    pub const RETRY_ALL: Text = Text("Retry all", "Alle erneut senden");
+    pub const RETRY: Text = Text("Retry", "Erneut senden");
+    pub const EXPORT: Text = Text("Export .eml", ".eml exportieren");
+    pub const DROP: Text = Text("Drop …", "Verwerfen …");
+}
+
+pub mod mail {
+    use super::Text;
+    pub const FROM: Text = Text("From", "Von");
+    pub const TO: Text = Text("To", "An");
+    pub const RECEIVED: Text = Text("Received", "Empfangen");
+    pub const SENT_BY: Text = Text("Sent by", "Gesendet von");
+    pub const UNENCRYPTED: Text = Text("unencrypted", "unverschlüsselt");
+    pub const SIZE: Text = Text("Size", "Größe");
+    pub const BYTES: Text = Text("bytes", "Bytes");
+    pub const ID: Text = Text("Id", "Kennung");
+    pub const SOURCE: Text = Text("Source", "Quelle");
+    pub const RULE: Text = Text("Rule", "Regel");
+    pub const EVENT: Text = Text("Event", "Ereignis");
+    pub const TICKET: Text = Text("Ticket", "Ticket");
+    pub const WHY: Text = Text("Why", "Warum");
+    pub const PROBLEM: Text = Text("Problem", "Problem");
+    pub const TIMELINE: Text = Text("What happened", "Was geschah");
+    pub const FOR_TEAM: Text = Text("Team {}", "Team {}");
+    pub const PART: Text = Text("ticket {} of this mail", "Ticket {} dieser Mail");
+    pub const ACCEPTED: Text = Text("Received and stored", "Empfangen und gespeichert");
+    pub const DECIDED: Text = Text("Decided:", "Entschieden:");
+    pub const UNDECIDED: Text = Text("Not yet decided", "Noch nicht entschieden");
+    pub const ATTEMPT: Text = Text("{} {} after {}", "{} {} nach {}");
+    pub const NEXT: Text = Text("Tried next", "Nächster Versuch");
+    pub const ENDED: Text = Text("Ended:", "Beendet:");
+    pub const TEXT: Text = Text("What the rules read", "Was die Regeln lesen");
+    pub const SET_APART: Text = Text("Set apart, never looked at", "Beiseitegelegt, nie angesehen");
+    pub const FIELDS: Text = Text("Fields", "Felder");
+    pub const NO_FIELDS: Text = Text("No field was taken from it.", "Es wurde kein Feld entnommen.");
+    pub const ALERT: Text = Text("The alert", "Der Alarm");
+    pub const NO_ALERT: Text = Text("None: nothing was to be sent.", "Keiner: Es war nichts zu senden.");
+    pub const TRACE: Text = Text("Why it was decided so", "Warum so entschieden wurde");
+    pub const TRACE_BY: Text = Text(
+        "Step by step, by the rules in force now.",
+        "Schritt für Schritt, nach den jetzt gültigen Regeln.",
+    );
+    pub const TRACE_DIFFERS: Text = Text(
+        "The rules in force now decide it differently than it was decided then.",
+        "Die jetzt gültigen Regeln entscheiden anders, als damals entschieden wurde.",
+    );
+    pub const STEPS: Text = Text("{} steps", "{} Schritte");
+    pub const ORIGINAL: Text = Text("The original", "Das Original");
+    pub const DOWNLOAD: Text = Text("Download .eml", ".eml herunterladen");
+    pub const SHOW: Text = Text("Show its source text", "Quelltext zeigen");
+    pub const CUT: Text = Text("Only the beginning is shown.", "Nur der Anfang wird gezeigt.");
+    pub const GONE: Text = Text("The original is not kept any more.", "Das Original wird nicht mehr aufbewahrt.");
+    pub const UNREADABLE: Text = Text(
+        "This mail cannot be read: a bug. Please report it with the original.",
+        "Diese Mail kann nicht gelesen werden: ein Fehler. Bitte mit dem Original melden.",
+    );
+    pub const BUSY: Text = Text(
+        "Too many mails are being read at this moment; reload the page.",
+        "Gerade werden zu viele Mails gelesen; bitte neu laden.",
+    );
+    pub const RETRY: Text = Text("Retry", "Erneut senden");
+    pub const REPLAY: Text = Text("Replay through today's rules", "Mit heutigen Regeln wiederholen");
+    pub const SAVE_TEST: Text = Text("Save as a test", "Als Test speichern");
+    pub const DROP: Text = Text("Drop …", "Verwerfen …");
+    pub const DROP_ASK: Text = Text(
+        "Nobody will be told of this mail. It stays in the ledger as a dead letter that was dropped.",
+        "Von dieser Mail wird niemand erfahren. Sie bleibt als verworfene unzustellbare Mail im Hauptbuch.",
+    );
+    pub const DROP_DO: Text = Text("Drop it", "Verwerfen");
+}

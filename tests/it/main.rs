@@ -28,3 +28,4 @@ mod scripted;
 mod simulation;
 mod spool;
 mod tidy;
+mod web;

@@ -1,5 +1,6 @@
 //! *Now*: is it working? One look must do, at three in the morning too.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::{Refusal, rows};
+use super::rows;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::config::TransportKind;
 use crate::limits::COUNT_MAX;
@@ -25,7 +26,7 @@ const LATEST: usize = 8;
 const PROBLEMS: usize = 5;
 
 /// One part of the gateway, and how it is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Part {
     name: String,
     tone: Tone,
@@ -102,7 +103,7 @@ async fn ask(shown: &Shown, now: Time) -> Result<(Glance, Vec<Found>, Vec<Found>
 fn parts(shown: &Shown, reader: &Reader) -> Vec<Part> {
     let mut entries = shown.health.entries();
     let mut part = |name: String, keys: &dyn Fn(&str) -> bool, doing: String, hint: Text| {
-        let mut take = |list: &mut std::collections::BTreeMap<String, String>| {
+        let take = |list: &mut BTreeMap<String, String>| {
             let mine: Vec<String> = list.keys().filter(|key| keys(key)).cloned().collect();
             let texts: Vec<String> = mine.iter().filter_map(|key| list.remove(key)).collect();
             (!texts.is_empty()).then(|| texts.join("; "))
