@@ -249,8 +249,6 @@ pub const RELAYED_IDS_MAX: usize = 10;
 pub const DIALECT_VALUE_BYTES_MAX: usize = 16 << 10;
 /// How long running deliveries may take to end after a shutdown was asked for.
 pub const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(20);
-/// How long one relayed mail may take from connect to the answer.
-pub const RELAY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
 /// Idle connections kept for reading the spool.
 pub const SPOOL_READERS_MAX: usize = 4;
 /// Unfinished deliveries of one ticket that a close is compared with, to cancel them.
@@ -301,3 +299,14 @@ pub const SEARCH_MAX: usize = 20_000;
 
 /// A count for people goes no further: some milliseconds, however large the store is.
 pub const COUNT_MAX: u64 = 10_000;
+
+// --- commands
+
+/// Between two looks of `mailbell tail` into the store.
+pub const TAIL_EVERY: Duration = Duration::from_millis(250);
+
+/// Deliveries that it reads at once.
+pub const TAIL_PAGE: usize = 200;
+
+/// Mails whose end it waits for; of more, the oldest are not told.
+pub const TAIL_WAITING_MAX: usize = 1000;

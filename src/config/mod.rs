@@ -157,6 +157,8 @@ pub enum Pace {
 pub struct Relay {
     /// lettre's URL form; may hold a password, so it is a secret as a whole.
     pub url: SecretString,
+    /// For one mail, from the connection to the answer.
+    pub timeout: Duration,
     /// The reverse-path and From of what the gateway writes itself.
     pub from: String,
 }

@@ -164,6 +164,8 @@ pub struct Relay {
     pub url: Option<String>,
     pub url_file: Option<PathBuf>,
     pub url_env: Option<String>,
+    /// For one mail, from the connection to the answer. Default 2 minutes.
+    pub timeout: Option<DurationText>,
     /// Sender of what the gateway sends. Default `mailbell@` and the hostname.
     pub from: Option<AddressText>,
 }

@@ -18,12 +18,30 @@ pub struct Asset {
     bytes: &'static [u8],
 }
 
-pub static STYLE: LazyLock<Asset> =
-    LazyLock::new(|| Asset::new("style", "css", "text/css", include_bytes!("assets/style.css")));
-pub static LIVE: LazyLock<Asset> =
-    LazyLock::new(|| Asset::new("live", "js", "text/javascript", include_bytes!("assets/live.js")));
-pub static ICON: LazyLock<Asset> =
-    LazyLock::new(|| Asset::new("bell", "svg", "image/svg+xml", include_bytes!("assets/bell.svg")));
+pub static STYLE: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new(
+        "style",
+        "css",
+        "text/css",
+        include_bytes!("assets/style.css"),
+    )
+});
+pub static LIVE: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new(
+        "live",
+        "js",
+        "text/javascript",
+        include_bytes!("assets/live.js"),
+    )
+});
+pub static ICON: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new(
+        "bell",
+        "svg",
+        "image/svg+xml",
+        include_bytes!("assets/bell.svg"),
+    )
+});
 
 fn all() -> [&'static Asset; 3] {
     [&STYLE, &LIVE, &ICON]
@@ -54,8 +72,14 @@ async fn asset(Path(name): Path<String>) -> Response {
         None => StatusCode::NOT_FOUND.into_response(),
         Some(asset) => {
             let headers = [
-                (header::CONTENT_TYPE, format!("{}; charset=utf-8", asset.media_type)),
-                (header::CACHE_CONTROL, "public, max-age=31536000, immutable".to_owned()),
+                (
+                    header::CONTENT_TYPE,
+                    format!("{}; charset=utf-8", asset.media_type),
+                ),
+                (
+                    header::CACHE_CONTROL,
+                    "public, max-age=31536000, immutable".to_owned(),
+                ),
                 (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
             ];
             (headers, asset.bytes).into_response()

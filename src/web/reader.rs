@@ -67,7 +67,13 @@ mod tests {
     #[test]
     fn a_form_leads_back_to_this_server_only() {
         assert_eq!(local_path("/mails?q=a"), "/mails?q=a");
-        for elsewhere in ["//evil.example", "https://evil.example", "/\\evil", "", "/a\r\nb"] {
+        for elsewhere in [
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil",
+            "",
+            "/a\r\nb",
+        ] {
             assert_eq!(local_path(elsewhere), "/");
         }
     }

@@ -234,9 +234,7 @@ pub fn took(took: Duration) -> String {
 pub fn chart(reader: &Reader, title: Text, minutes: &[u64]) -> Markup {
     let most = minutes.iter().copied().max().unwrap_or(0);
     let total: u64 = minutes.iter().sum();
-    let words = reader
-        .language
-        .fill(words::now::CHART, &[&total, &most]);
+    let words = reader.language.fill(words::now::CHART, &[&total, &most]);
     let bars = minutes.iter().enumerate().filter(|(_, count)| **count > 0);
     html! {
         h3 { (reader.say(title)) }

@@ -130,10 +130,7 @@ pub mod shell {
         "The mail may have been removed after its time (spool.retention), or the address is wrong.",
         "Die Mail ist vielleicht nach Ablauf ihrer Zeit entfernt worden (spool.retention), oder die Adresse ist falsch.",
     );
-    pub const STORE_FAILS: Text = Text(
-        "The store does not answer",
-        "Der Speicher antwortet nicht",
-    );
+    pub const STORE_FAILS: Text = Text("The store does not answer", "Der Speicher antwortet nicht");
     pub const STORE_FAILS_HINT: Text = Text(
         "Mail is refused for now and comes again; what was accepted is safe. The store says:",
         "Mails werden vorerst abgewiesen und kommen wieder; Angenommenes ist sicher. Der Speicher sagt:",
@@ -187,16 +184,16 @@ pub mod now {
     pub const LATEST: Text = Text("Latest mails", "Neueste Mails");
     pub const ALL_MAILS: Text = Text("All mails", "Alle Mails");
     pub const DEAD_ONE: [Text; 2] = [
-        Text(
-            "1 mail reached nobody.",
-            "1 Mail hat niemanden erreicht.",
-        ),
+        Text("1 mail reached nobody.", "1 Mail hat niemanden erreicht."),
         Text(
             "{} mails reached nobody.",
             "{} Mails haben niemanden erreicht.",
         ),
     ];
-    pub const DEAD_DO: Text = Text("Look at them, retry or drop", "Ansehen, erneut senden oder verwerfen");
+    pub const DEAD_DO: Text = Text(
+        "Look at them, retry or drop",
+        "Ansehen, erneut senden oder verwerfen",
+    );
     pub const HINT_TRANSPORT: Text = Text(
         "Deliveries wait and leave by themselves when it works again. `mailbell doctor` says what is between here and there.",
         "Zustellungen warten und gehen von selbst hinaus, sobald es wieder läuft. `mailbell doctor` zeigt, was dazwischen steht.",
@@ -224,7 +221,10 @@ pub mod mails {
     use super::Text;
     pub const TITLE: Text = Text("Mails", "Mails");
     pub const SEARCH: Text = Text("Search", "Suchen");
-    pub const WORDS: Text = Text("Subject, ticket, address or id", "Betreff, Ticket, Adresse oder Kennung");
+    pub const WORDS: Text = Text(
+        "Subject, ticket, address or id",
+        "Betreff, Ticket, Adresse oder Kennung",
+    );
     pub const SOURCE: Text = Text("Source", "Quelle");
     pub const TEAM: Text = Text("Team", "Team");
     pub const OUTCOME: Text = Text("Outcome", "Ergebnis");
@@ -307,11 +307,20 @@ pub mod mail {
     pub const NEXT: Text = Text("Tried next", "Nächster Versuch");
     pub const ENDED: Text = Text("Ended:", "Beendet:");
     pub const TEXT: Text = Text("What the rules read", "Was die Regeln lesen");
-    pub const SET_APART: Text = Text("Set apart, never looked at", "Beiseitegelegt, nie angesehen");
+    pub const SET_APART: Text = Text(
+        "Set apart, never looked at",
+        "Beiseitegelegt, nie angesehen",
+    );
     pub const FIELDS: Text = Text("Fields", "Felder");
-    pub const NO_FIELDS: Text = Text("No field was taken from it.", "Es wurde kein Feld entnommen.");
+    pub const NO_FIELDS: Text = Text(
+        "No field was taken from it.",
+        "Es wurde kein Feld entnommen.",
+    );
     pub const ALERT: Text = Text("The alert", "Der Alarm");
-    pub const NO_ALERT: Text = Text("None: nothing was to be sent.", "Keiner: Es war nichts zu senden.");
+    pub const NO_ALERT: Text = Text(
+        "None: nothing was to be sent.",
+        "Keiner: Es war nichts zu senden.",
+    );
     pub const TRACE: Text = Text("Why it was decided so", "Warum so entschieden wurde");
     pub const TRACE_BY: Text = Text(
         "Step by step, by the rules in force now.",
@@ -325,8 +334,14 @@ pub mod mail {
     pub const ORIGINAL: Text = Text("The original", "Das Original");
     pub const DOWNLOAD: Text = Text("Download .eml", ".eml herunterladen");
     pub const SHOW: Text = Text("Show its source text", "Quelltext zeigen");
-    pub const CUT: Text = Text("Only the beginning is shown.", "Nur der Anfang wird gezeigt.");
-    pub const GONE: Text = Text("The original is not kept any more.", "Das Original wird nicht mehr aufbewahrt.");
+    pub const CUT: Text = Text(
+        "Only the beginning is shown.",
+        "Nur der Anfang wird gezeigt.",
+    );
+    pub const GONE: Text = Text(
+        "The original is not kept any more.",
+        "Das Original wird nicht mehr aufbewahrt.",
+    );
     pub const UNREADABLE: Text = Text(
         "This mail cannot be read: a bug. Please report it with the original.",
         "Diese Mail kann nicht gelesen werden: ein Fehler. Bitte mit dem Original melden.",
@@ -336,7 +351,10 @@ pub mod mail {
         "Gerade werden zu viele Mails gelesen; bitte neu laden.",
     );
     pub const RETRY: Text = Text("Retry", "Erneut senden");
-    pub const REPLAY: Text = Text("Replay through today's rules", "Mit heutigen Regeln wiederholen");
+    pub const REPLAY: Text = Text(
+        "Replay through today's rules",
+        "Mit heutigen Regeln wiederholen",
+    );
     pub const SAVE_TEST: Text = Text("Save as a test", "Als Test speichern");
     pub const DROP: Text = Text("Drop …", "Verwerfen …");
     pub const DROP_ASK: Text = Text(

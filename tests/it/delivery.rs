@@ -1,6 +1,8 @@
 //! From an accepted mail to the other side, over real sockets: the stand-in for SIGNL4, and an
 //! SMTP server that receives the relay.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +40,8 @@ struct Setup {
     pace: PaceConfig,
     ca_file: Option<PathBuf>,
     limits: Vec<(u32, Duration)>,
+    /// What the first connections meet on the way to the other side.
+    faults: Vec<faults::Fault>,
 }
 
 impl Default for Setup {
@@ -57,6 +61,7 @@ impl Default for Setup {
             pace: PaceConfig::Off,
             ca_file: None,
             limits: Vec::new(),
+            faults: Vec::new(),
         }
     }
 }
@@ -87,7 +92,13 @@ impl Gateway {
         let mut transports: Vec<Arc<dyn Transport>> = Vec::new();
         if setup.webhook {
             let config = Signl4 {
-                url: setup.url.clone().unwrap_or_else(|| standin.url()),
+                url: match setup.url.clone() {
+                    Some(url) => url,
+                    None => {
+                        let path = faults::path_to(standin.address(), &setup.faults).await;
+                        format!("http://{path}/webhook/")
+                    }
+                },
                 timeout: setup.timeout,
                 pace: setup.pace,
                 proxy: None,
@@ -98,7 +109,11 @@ impl Gateway {
         }
         if let Some(form) = setup.relay {
             let config = RelayConfig {
-                url: format!("smtp://{}", receiver.address()).into(),
+                url: format!("smtp://{}", {
+                    faults::path_to(receiver.address(), &setup.faults).await
+                })
+                .into(),
+                timeout: setup.timeout,
                 from: "mailbell@alerts.example".to_owned(),
             };
             let client = relay::Client::new(&config).unwrap();

@@ -27,5 +27,6 @@ mod samotop;
 mod scripted;
 mod simulation;
 mod spool;
+mod steering;
 mod tidy;
 mod web;

@@ -54,7 +54,13 @@ impl Asked {
     }
 
     fn is_filtered(&self) -> bool {
-        let all = [&self.q, &self.source, &self.team, &self.outcome, &self.event];
+        let all = [
+            &self.q,
+            &self.source,
+            &self.team,
+            &self.outcome,
+            &self.event,
+        ];
         all.iter().any(|text| !text.trim().is_empty())
     }
 
@@ -115,10 +121,16 @@ fn form(shown: &Shown, reader: &Reader, asked: &Asked) -> Markup {
     let sources = rules
         .sources()
         .map(|name| (name.to_owned(), name.to_owned()));
-    let teams = shown.teams.iter().map(|team| (team.name.clone(), team.name.clone()));
-    let stages = [("unfinished".to_owned(), reader.say(mails::UNFINISHED).to_owned())]
-        .into_iter()
-        .chain(Ending::ALL.map(|ending| named(reader, ending.as_str(), words::stage)));
+    let teams = shown
+        .teams
+        .iter()
+        .map(|team| (team.name.clone(), team.name.clone()));
+    let stages = [(
+        "unfinished".to_owned(),
+        reader.say(mails::UNFINISHED).to_owned(),
+    )]
+    .into_iter()
+    .chain(Ending::ALL.map(|ending| named(reader, ending.as_str(), words::stage)));
     let events = Event::ALL.map(|event| named(reader, event.as_str(), words::event));
     html! {
         form.card.filter method="get" action="/mails" role="search" {

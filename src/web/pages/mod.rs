@@ -3,9 +3,14 @@
 //! Owns which page is where and what its forms do. Must not decide anything of a mail: it shows what
 //! spool, rules and health say, and asks them for steps.
 
+mod dead_letters;
+mod mail;
 mod mails;
 mod now;
+mod reread;
 mod rows;
+mod tickets;
+mod timeline;
 
 use std::sync::Arc;
 
@@ -30,6 +35,10 @@ pub fn router() -> Router<Arc<Shown>> {
     Router::new()
         .route("/", get(now::page))
         .route("/mails", get(mails::page))
+        .route("/mails/{id}", get(mail::page))
+        .route("/mails/{id}/original", get(mail::source))
+        .route("/tickets", get(tickets::page))
+        .route("/dead-letters", get(dead_letters::page))
 }
 
 /// What is open to everybody.
@@ -85,9 +94,5 @@ async fn choose_language(cookies: CookieJar, Form(choice): Form<Choice>) -> Resp
         .same_site(SameSite::Lax)
         .http_only(true)
         .permanent();
-    (
-        cookies.add(cookie),
-        Redirect::to(local_path(&choice.back)),
-    )
-        .into_response()
+    (cookies.add(cookie), Redirect::to(local_path(&choice.back))).into_response()
 }

@@ -58,8 +58,16 @@ pub async fn page(State(shown): State<Arc<Shown>>, reader: Reader) -> Response {
         }
         Ok((glance, latest, degraded)) => {
             let dead = glance.dead_letters;
-            let worst = parts.iter().map(|part| part.tone).max().unwrap_or(Tone::Good);
-            let worst = if dead > 0 || !degraded.is_empty() { worst.max(Tone::Warn) } else { worst };
+            let worst = parts
+                .iter()
+                .map(|part| part.tone)
+                .max()
+                .unwrap_or(Tone::Good);
+            let worst = if dead > 0 || !degraded.is_empty() {
+                worst.max(Tone::Warn)
+            } else {
+                worst
+            };
             html! {
                 h1 { (title) }
                 div #now data-live {
@@ -116,7 +124,13 @@ fn parts(shown: &Shown, reader: &Reader) -> Vec<Part> {
         };
         let problem = problem.or(warning);
         let hint = problem.is_some().then_some(hint);
-        Part { name, tone, problem, doing, hint }
+        Part {
+            name,
+            tone,
+            problem,
+            doing,
+            hint,
+        }
     };
     let door = &shown.door;
     let doing = reader.language.fill(
@@ -128,7 +142,12 @@ fn parts(shown: &Shown, reader: &Reader) -> Vec<Part> {
     );
     let certificate = |key: &str| key.starts_with("certificate");
     let mut parts = vec![
-        part(reader.say(now::DOOR).to_owned(), &certificate, doing, now::HINT_CERTIFICATE),
+        part(
+            reader.say(now::DOOR).to_owned(),
+            &certificate,
+            doing,
+            now::HINT_CERTIFICATE,
+        ),
         part(
             reader.say(now::STORE).to_owned(),
             &|key| key.starts_with("spool"),
@@ -138,14 +157,21 @@ fn parts(shown: &Shown, reader: &Reader) -> Vec<Part> {
         part(
             reader.say(now::RULES).to_owned(),
             &|key| key == "rules",
-            shown.rulebook.current().sources().collect::<Vec<_>>().join(", "),
+            shown
+                .rulebook
+                .current()
+                .sources()
+                .collect::<Vec<_>>()
+                .join(", "),
             now::HINT_RULES,
         ),
     ];
     for team in &shown.teams {
         for kind in &team.transports {
             let (name, key) = match kind {
-                TransportKind::Webhook => (now::WEBHOOK_OF, format!("webhook of team {}", team.name)),
+                TransportKind::Webhook => {
+                    (now::WEBHOOK_OF, format!("webhook of team {}", team.name))
+                }
                 TransportKind::Relay => (now::RELAY_OF, format!("relay of team {}", team.name)),
             };
             parts.push(part(
@@ -156,7 +182,10 @@ fn parts(shown: &Shown, reader: &Reader) -> Vec<Part> {
             ));
         }
     }
-    let others = [(entries.problems, Tone::Bad), (entries.warnings, Tone::Warn)];
+    let others = [
+        (entries.problems, Tone::Bad),
+        (entries.warnings, Tone::Warn),
+    ];
     parts.extend(others.into_iter().flat_map(|(list, tone)| {
         list.into_iter().map(move |(name, problem)| Part {
             name,
@@ -203,7 +232,11 @@ fn states(reader: &Reader, parts: &[Part]) -> Markup {
 }
 
 fn problems(reader: &Reader, parts: &[Part], dead: Count, degraded: &[Found]) -> Markup {
-    let troubled = || parts.iter().filter_map(|part| Some((part, part.problem.as_ref()?)));
+    let troubled = || {
+        parts
+            .iter()
+            .filter_map(|part| Some((part, part.problem.as_ref()?)))
+    };
     html! {
         section.card aria-labelledby="problems" {
             h2 #problems { (reader.say(now::PROBLEMS)) }
@@ -236,7 +269,12 @@ fn problems(reader: &Reader, parts: &[Part], dead: Count, degraded: &[Found]) ->
 }
 
 fn figures(reader: &Reader, glance: &Glance, now: Time) -> Markup {
-    let backlog = [glance.accepted, glance.behind, glance.waiting, glance.sending];
+    let backlog = [
+        glance.accepted,
+        glance.behind,
+        glance.waiting,
+        glance.sending,
+    ];
     let oldest = glance.overdue.values().min().map(|since| now.since(*since));
     let oldest = oldest.filter(|age| *age >= Duration::from_secs(1));
     let dead = glance.dead_letters;
@@ -254,7 +292,11 @@ fn figures(reader: &Reader, glance: &Glance, now: Time) -> Markup {
 }
 
 fn figure(count: Count) -> String {
-    if count >= COUNT_MAX { format!("{COUNT_MAX}+") } else { count.to_string() }
+    if count >= COUNT_MAX {
+        format!("{COUNT_MAX}+")
+    } else {
+        count.to_string()
+    }
 }
 
 fn charts(reader: &Reader, glance: &Glance) -> Markup {

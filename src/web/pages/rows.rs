@@ -66,5 +66,9 @@ pub fn title<'a>(reader: &Reader, found: &'a Found) -> &'a str {
 
 /// A reverse-path as people write it; the null one is `<>`.
 pub fn sender(reverse_path: &str) -> &str {
-    if reverse_path.is_empty() { "<>" } else { reverse_path }
+    if reverse_path.is_empty() {
+        "<>"
+    } else {
+        reverse_path
+    }
 }

@@ -44,7 +44,10 @@ pub async fn page(
         .tickets(before, PAGE)
         .await
         .map_err(|error| Refusal::Spool(reader.clone(), error))?;
-    let next = open.last().filter(|_| open.len() == PAGE).map(address_after);
+    let next = open
+        .last()
+        .filter(|_| open.len() == PAGE)
+        .map(address_after);
     let now = SystemClock.now();
     let title = reader.say(tickets::TITLE);
     let content = html! {
@@ -100,7 +103,10 @@ fn address_after(ticket: &KnownTicket) -> String {
         team: ticket.team.clone(),
         id: ticket.external_id.clone(),
     };
-    format!("/tickets?{}", serde_urlencoded::to_string(&asked).unwrap_or_default())
+    format!(
+        "/tickets?{}",
+        serde_urlencoded::to_string(&asked).unwrap_or_default()
+    )
 }
 
 /// The search for a ticket's mails.

@@ -82,7 +82,11 @@ impl Look {
     ];
 
     const fn new(theme: &'static str, width: u32, height: u32) -> Look {
-        Look { theme, width, height }
+        Look {
+            theme,
+            width,
+            height,
+        }
     }
 
     pub fn name(self) -> String {
@@ -96,8 +100,15 @@ impl Look {
 struct Native(&'static str, Value);
 
 impl WebDriverCompatibleCommand for Native {
-    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, <Url as std::str::FromStr>::Err> {
-        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+    fn endpoint(
+        &self,
+        base: &Url,
+        session: Option<&str>,
+    ) -> Result<Url, <Url as std::str::FromStr>::Err> {
+        base.join(&format!(
+            "session/{}/goog/cdp/execute",
+            session.unwrap_or_default()
+        ))
     }
 
     fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
@@ -140,7 +151,11 @@ impl Browser {
             .connect(&DRIVER)
             .await
             .expect("Chromium starts");
-        Browser { client, base, _profile: profile }
+        Browser {
+            client,
+            base,
+            _profile: profile,
+        }
     }
 
     pub async fn close(self) {
@@ -148,13 +163,19 @@ impl Browser {
     }
 
     pub async fn open(&self, path: &str) {
-        self.client.goto(&format!("{}{path}", self.base)).await.unwrap();
+        self.client
+            .goto(&format!("{}{path}", self.base))
+            .await
+            .unwrap();
     }
 
     /// Path and query of where the browser is.
     pub async fn path(&self) -> String {
         let url = self.client.current_url().await.unwrap();
-        url.as_str().strip_prefix(&self.base).unwrap_or(url.as_str()).to_owned()
+        url.as_str()
+            .strip_prefix(&self.base)
+            .unwrap_or(url.as_str())
+            .to_owned()
     }
 
     /// What a person sees of the first element that fits.
@@ -171,7 +192,10 @@ impl Browser {
     pub async fn click(&self, css: &str) {
         let found = self.client.find(Locator::Css(css)).await;
         let found = found.unwrap_or_else(|error| panic!("{css}: {error}"));
-        found.click().await.unwrap_or_else(|error| panic!("{css}: {error}"));
+        found
+            .click()
+            .await
+            .unwrap_or_else(|error| panic!("{css}: {error}"));
     }
 
     pub async fn fill(&self, css: &str, text: &str) {
@@ -192,22 +216,30 @@ impl Browser {
             if text.contains(wanted) {
                 return;
             }
-            assert!(Instant::now() < deadline, "{css} never says {wanted:?} but {text:?}");
+            assert!(
+                Instant::now() < deadline,
+                "{css} never says {wanted:?} but {text:?}"
+            );
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
     }
 
     async fn native(&self, command: &'static str, parameters: Value) -> Value {
-        self.client.issue_cmd(Native(command, parameters)).await.unwrap()
+        self.client
+            .issue_cmd(Native(command, parameters))
+            .await
+            .unwrap()
     }
 
     pub async fn look(&self, look: Look) {
         let theme = json!([{ "name": "prefers-color-scheme", "value": look.theme }]);
-        self.native("Emulation.setEmulatedMedia", json!({ "features": theme })).await;
+        self.native("Emulation.setEmulatedMedia", json!({ "features": theme }))
+            .await;
         let metrics = json!({
             "width": look.width, "height": look.height, "deviceScaleFactor": 1, "mobile": look.width < 600,
         });
-        self.native("Emulation.setDeviceMetricsOverride", metrics).await;
+        self.native("Emulation.setDeviceMetricsOverride", metrics)
+            .await;
     }
 
     /// The whole page, as `screenshots/NAME.png` beside the build.
@@ -215,7 +247,10 @@ impl Browser {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
         std::fs::create_dir_all(&folder).unwrap();
         let taken = self
-            .native("Page.captureScreenshot", json!({ "captureBeyondViewport": true }))
+            .native(
+                "Page.captureScreenshot",
+                json!({ "captureBeyondViewport": true }),
+            )
             .await;
         let png = BASE64.decode(taken["data"].as_str().unwrap()).unwrap();
         std::fs::write(folder.join(format!("{name}.png")), png).unwrap();
@@ -223,7 +258,11 @@ impl Browser {
 
     /// What axe-core finds wrong with the page, a line for each.
     pub async fn violations(&self) -> Vec<String> {
-        let is_there = self.client.execute("return typeof axe", vec![]).await.unwrap();
+        let is_there = self
+            .client
+            .execute("return typeof axe", vec![])
+            .await
+            .unwrap();
         if is_there != "object" {
             self.client.execute(AXE, vec![]).await.unwrap();
         }
@@ -253,7 +292,8 @@ impl Browser {
 
     /// Nothing is wider than the window.
     pub async fn is_wider_than_the_window(&self) -> bool {
-        let script = "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
+        let script =
+            "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
         self.client.execute(script, vec![]).await.unwrap() == true
     }
 }

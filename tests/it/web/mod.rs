@@ -44,7 +44,12 @@ impl Desk {
         );
         std::fs::write(folder.path().join("mailbell.toml"), text).unwrap();
         std::fs::write(folder.path().join("secret"), format!("{SECRET}\n")).unwrap();
-        let mut desk = Desk { runtime, standin, folder, gateway: None };
+        let mut desk = Desk {
+            runtime,
+            standin,
+            folder,
+            gateway: None,
+        };
         desk.start();
         desk
     }
@@ -96,7 +101,11 @@ impl Desk {
         self.until_asked(6);
         self.standin.fail_always(None);
         self.until_page_says("/dead-letters", &dead);
-        Morning { ticket, unknown, dead }
+        Morning {
+            ticket,
+            unknown,
+            dead,
+        }
     }
 
     /// Until a page that needs no browser contains that.
@@ -107,7 +116,10 @@ impl Desk {
             if status == 200 && body.contains(wanted) {
                 return;
             }
-            assert!(Instant::now() < deadline, "{path} never says {wanted}: {body}");
+            assert!(
+                Instant::now() < deadline,
+                "{path} never says {wanted}: {body}"
+            );
             std::thread::sleep(Duration::from_millis(30));
         }
     }
