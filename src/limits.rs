@@ -297,6 +297,30 @@ pub const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);
 /// milliseconds.
 pub const SEARCH_MAX: usize = 20_000;
 
+/// How long a person stays logged in.
+pub const SESSION_AGE: Duration = Duration::from_secs(12 * 3600);
+
+/// Sessions at the same time; the oldest ends when there is one more.
+pub const SESSIONS_MAX: usize = 1000;
+
+/// A request to the API: a rule file and a mail that somebody tries it on, in JSON.
+pub const API_BODY_BYTES_MAX: usize = 8 << 20;
+
+/// Mails on one page of the API.
+pub const API_PAGE_MAX: usize = 200;
+
+/// Browsers that follow what happens, at the same time.
+pub const EVENT_STREAMS_MAX: usize = 64;
+
+/// Happenings that a slow browser may be behind; then it is told to read everything again.
+pub const EVENTS_BEHIND_MAX: usize = 256;
+
+/// Former versions that are kept of each rule file.
+pub const RULE_VERSIONS_MAX: usize = 50;
+
+/// Drafts of rule files that are tried at the same time; each takes a core for a moment.
+pub const DRAFTS_CONCURRENT_MAX: usize = 2;
+
 /// A count for people goes no further: some milliseconds, however large the store is.
 pub const COUNT_MAX: u64 = 10_000;
 

@@ -130,6 +130,7 @@ pub mod shell {
         "The mail may have been removed after its time (spool.retention), or the address is wrong.",
         "Die Mail ist vielleicht nach Ablauf ihrer Zeit entfernt worden (spool.retention), oder die Adresse ist falsch.",
     );
+    pub const REFUSED: Text = Text("That did not work", "Das ging nicht");
     pub const STORE_FAILS: Text = Text("The store does not answer", "Der Speicher antwortet nicht");
     pub const STORE_FAILS_HINT: Text = Text(
         "Mail is refused for now and comes again; what was accepted is safe. The store says:",

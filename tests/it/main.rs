@@ -5,6 +5,7 @@
 )]
 
 mod alarms;
+mod api;
 mod commands;
 mod configuration;
 mod corpus;

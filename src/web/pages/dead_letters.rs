@@ -81,7 +81,7 @@ fn letter(reader: &Reader, mail: &Found) -> Markup {
                 input type="hidden" name="back" value="/dead-letters";
                 button { (reader.say(dead::RETRY)) }
             }
-            a.button href={ "/mails/" (mail.mail) "/original" } download { (reader.say(dead::EXPORT)) }
+            a.button href={ "/api/v1/mails/" (mail.mail) "/original" } download { (reader.say(dead::EXPORT)) }
             a.button href={ "/mails/" (mail.mail) "?ask=drop#drop" } { (reader.say(dead::DROP)) }
         }
     }

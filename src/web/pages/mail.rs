@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Query as Parameters, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::reread::{Reread, Unread, reread};
+use super::marked::marked;
 use super::rows::sender;
 use super::{Refusal, timeline};
-use crate::rules::Decision;
+use crate::rules::explain::Step;
 use crate::spool::{Ending, MailId, Shown as Mail, ShownDelivery, Stage};
 use crate::web::Shown;
 use crate::web::reader::Reader;
+use crate::web::reading::{self, Reading};
 use crate::web::shell::{self, Place, Tone};
 use crate::web::words::{self, mail as words_, mails};
 
@@ -38,11 +39,8 @@ pub async fn page(
     let fail = |error| Refusal::Spool(reader.clone(), error);
     let raw = shown.spool.raw(mail.mail).await.map_err(fail)?;
     let source = raw.as_deref().map(beginning);
-    let reread = match raw {
-        None => Err(Unread::Gone),
-        Some(raw) => reread(&shown, &mail, raw).await,
-    };
-    let title = title(&reader, &mail, &reread);
+    let reading = reading::of_mail(&shown, mail.mail).await;
+    let title = title(&reader, &mail, reading.as_ref().ok());
     let content = html! {
         div.head #mail data-live {
             h1 { (title) }
@@ -67,41 +65,16 @@ pub async fn page(
                 @for delivery in &mail.deliveries { (alert(&reader, &mail, delivery)) }
             }
         }
-        @match &reread {
-            Err(unread) => (problem(&reader, *unread)),
-            Ok(reread) => {
-                (text(&reader, reread))
-                (trace(&reader, &mail, reread))
+        @match &reading {
+            Err(problem) => div.card { p { (shell::english(&problem.detail)) } },
+            Ok(reading) => {
+                (text(&reader, reading))
+                (trace(&reader, &mail, reading))
             }
         }
         @if let Some(source) = source { (original(&reader, &mail, &source)) }
     };
     Ok(shell::page(&reader, Place::Mails, &title, &content))
-}
-
-/// As it was accepted, to be saved: never shown as anything but text.
-pub async fn source(
-    State(shown): State<Arc<Shown>>,
-    Path(id): Path<String>,
-    reader: Reader,
-) -> Result<Response, Refusal> {
-    let id = id.parse().map_err(|_| Refusal::NotFound(reader.clone()))?;
-    let raw = shown.spool.raw(id).await;
-    match raw.map_err(|error| Refusal::Spool(reader.clone(), error))? {
-        None => Err(Refusal::NotFound(reader)),
-        Some(raw) => {
-            let headers = [
-                (header::CONTENT_TYPE, "message/rfc822".to_owned()),
-                (
-                    header::CONTENT_DISPOSITION,
-                    format!("attachment; filename=\"{id}.eml\""),
-                ),
-                (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
-                (header::CACHE_CONTROL, "no-store".to_owned()),
-            ];
-            Ok((headers, raw).into_response())
-        }
-    }
 }
 
 /// A mail by the id in an address.
@@ -114,17 +87,12 @@ pub async fn load(shown: &Shown, reader: &Reader, id: &str) -> Result<Mail, Refu
 }
 
 /// The title that was decided, else the subject.
-pub fn title(reader: &Reader, mail: &Mail, reread: &Result<Reread, Unread>) -> String {
+pub fn title(reader: &Reader, mail: &Mail, reading: Option<&Reading>) -> String {
     let decided = mail
         .deliveries
         .iter()
         .find_map(|delivery| delivery.summary.title.clone());
-    let subject = || {
-        reread
-            .as_ref()
-            .ok()
-            .map(|reread| reread.message.subject.clone())
-    };
+    let subject = || reading.map(|reading| reading.subject.clone());
     decided
         .or_else(subject)
         .filter(|title| !title.trim().is_empty())
@@ -154,7 +122,7 @@ fn actions(reader: &Reader, mail: &Mail, is_asking: bool) -> Markup {
             }
             a.button href={ "/mails/" (id) "/replay" } { (reader.say(words_::REPLAY)) }
             a.button href={ "/mails/" (id) "/test" } { (reader.say(words_::SAVE_TEST)) }
-            a.button href={ "/mails/" (id) "/original" } download { (reader.say(words_::DOWNLOAD)) }
+            a.button href={ "/api/v1/mails/" (id) "/original" } download { (reader.say(words_::DOWNLOAD)) }
             @if can_drop {
                 details #drop open[is_asking] {
                     summary.button.danger { (reader.say(words_::DROP)) }
@@ -221,7 +189,7 @@ fn alert(reader: &Reader, mail: &Mail, delivery: &ShownDelivery) -> Markup {
 }
 
 /// The alert as SIGNL4 gets it.
-pub fn entries(payload: &serde_json::Map<String, serde_json::Value>) -> Markup {
+pub fn entries(payload: &Map<String, Value>) -> Markup {
     html! {
         dl.facts-list {
             @for (name, value) in payload {
@@ -232,41 +200,32 @@ pub fn entries(payload: &serde_json::Map<String, serde_json::Value>) -> Markup {
     }
 }
 
-fn problem(reader: &Reader, unread: Unread) -> Markup {
-    let words = match unread {
-        Unread::Gone => words_::GONE,
-        Unread::Panicked => words_::UNREADABLE,
-        Unread::Busy => words_::BUSY,
-    };
-    html! { div.card { p { (reader.say(words)) } } }
-}
-
-fn text(reader: &Reader, reread: &Reread) -> Markup {
-    let fields: Vec<_> = reread
+fn text(reader: &Reader, reading: &Reading) -> Markup {
+    let fields: Vec<(&String, &Value)> = reading
         .decisions
         .iter()
-        .flat_map(|decision| &decision.fields)
+        .filter_map(|decision| decision.get("fields")?.as_object())
+        .flatten()
         .collect();
-    let shown_apart = ["description"];
     html! {
         div.split {
             section.card aria-labelledby="text" {
                 h2 #text { (reader.say(words_::TEXT)) }
-                p { strong { (reread.message.subject) } }
-                pre.mail-text { (reread.message.text) }
-                @if !reread.message.set_apart.is_empty() {
+                p { strong { (marked(&reading.subject, "subject", &reading.spans)) } }
+                pre.mail-text { (marked(&reading.text, "text", &reading.spans)) }
+                @if !reading.set_apart.is_empty() {
                     details {
                         summary { (reader.say(words_::SET_APART)) }
-                        pre.muted { (reread.message.set_apart) }
+                        pre.muted { (reading.set_apart) }
                     }
                 }
             }
             section.card aria-labelledby="fields" {
                 h2 #fields { (reader.say(words_::FIELDS)) }
                 @if fields.is_empty() { p.muted { (reader.say(words_::NO_FIELDS)) } }
-                dl.facts-list {
-                    @for (name, value) in fields {
-                        @if !shown_apart.contains(&name.as_str()) { dt { (name) } dd { (value) } }
+                @else {
+                    dl.facts-list {
+                        @for (name, value) in fields { dt { (name) } dd { (value.as_str().unwrap_or_default()) } }
                     }
                 }
             }
@@ -274,28 +233,62 @@ fn text(reader: &Reader, reread: &Reread) -> Markup {
     }
 }
 
-fn trace(reader: &Reader, mail: &Mail, reread: &Reread) -> Markup {
-    let then: Vec<&Decision> = mail
+fn trace(reader: &Reader, mail: &Mail, reading: &Reading) -> Markup {
+    let then: Vec<Value> = mail
         .deliveries
         .iter()
-        .filter_map(|delivery| delivery.decision.as_ref())
+        .filter_map(|delivery| Some(delivery.decision.as_ref()?.to_json()))
         .collect();
-    let differs = !then.is_empty() && !then.iter().all(|one| reread.decisions.contains(one));
+    let differs = !then.is_empty() && !then.iter().all(|one| reading.decisions.contains(one));
+    let said = |decision: &Value, key: &str| {
+        let text = decision.get(key).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
     html! {
-        section.card aria-labelledby="trace" {
+        section.card #why aria-labelledby="trace" {
             h2 #trace { (reader.say(words_::TRACE)) }
-            @for decision in &reread.decisions {
-                p { strong { (reader.say(words::event(decision.event.as_str()))) } ": " (shell::english(&decision.reason)) }
-                @for problem in &decision.problems {
-                    p { (shell::tone(Tone::Warn, reader.say(words_::PROBLEM))) " " (shell::english(problem)) }
+            @for decision in &reading.decisions {
+                p {
+                    strong { (reader.say(words::event(&said(decision, "event")))) } ": "
+                    (shell::english(&said(decision, "reason")))
                 }
             }
             p.muted { (reader.say(words_::TRACE_BY)) }
             @if differs { p { (shell::tone(Tone::Warn, reader.say(words_::TRACE_DIFFERS))) } }
-            details open {
-                summary { (reader.language.fill(words_::STEPS, &[&reread.steps.len()])) }
-                ol.trace.scroll tabindex="0" lang="en" {
-                    @for step in &reread.steps { li.{ "d" (step.depth.min(3)) } { (step.text) } }
+            (steps(&reading.steps))
+        }
+    }
+}
+
+/// Each step with what it consists of, folded unless it decided; without the text, which stands above.
+fn steps(steps: &[Step]) -> Markup {
+    let groups = steps.chunk_by(|_, next| next.depth > 0);
+    let shown = groups
+        .filter_map(|group| group.split_first())
+        .filter(|(head, _)| {
+            let is_shown_above = ["text:", "set apart", "subject: ", "from: "];
+            !is_shown_above
+                .iter()
+                .any(|begin| head.text.starts_with(begin))
+        });
+    html! {
+        ol.trace lang="en" {
+            @for (head, inside) in shown {
+                @let decides = inside.iter().any(|step| {
+                    step.text.contains("holds and decides") || step.text.contains("claims the mail")
+                }) || head.text.contains("holds and decides");
+                li {
+                    @if inside.is_empty() { (head.text) }
+                    @else {
+                        details open[decides] {
+                            summary.chosen[decides] { (head.text) }
+                            ul.trace {
+                                @for step in inside {
+                                    li.{ "d" (step.depth.min(3)) }.hit[step.text.trim_start().starts_with('+')] { (step.text) }
+                                }
+                            }
+                        }
+                    }
                 }
             }
         }
@@ -307,7 +300,7 @@ fn original(reader: &Reader, mail: &Mail, (source, is_cut): &(String, bool)) -> 
         section.card aria-labelledby="original" {
             div.head {
                 h2 #original { (reader.say(words_::ORIGINAL)) }
-                a href={ "/mails/" (mail.mail) "/original" } download { (reader.say(words_::DOWNLOAD)) }
+                a href={ "/api/v1/mails/" (mail.mail) "/original" } download { (reader.say(words_::DOWNLOAD)) }
             }
             details {
                 summary { (reader.say(words_::SHOW)) }

@@ -5,76 +5,37 @@ use std::sync::Arc;
 use axum::extract::{Query as Parameters, State};
 use axum::response::Response;
 use maud::{Markup, html};
-use serde::{Deserialize, Serialize};
 
 use super::{Refusal, rows};
 use crate::alert::Event;
-use crate::spool::{Ending, Filter, MailId, Page, Query, StageFilter};
+use crate::spool::{Ending, MailId, Page};
 use crate::web::Shown;
+use crate::web::api::mails::Asked;
 use crate::web::reader::Reader;
 use crate::web::shell::{self, Place};
 use crate::web::words::{self, Text, mails};
 
-/// Mails on a page.
-const PAGE: usize = 50;
-
-/// The form as it was sent; empty means any.
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(default)]
-pub struct Asked {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    q: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    source: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    team: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    outcome: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    event: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    before: String,
+/// The address of a page of this search.
+fn address(asked: &Asked, before: Option<MailId>) -> String {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+    let asked = Asked {
+        text: given(&asked.text),
+        team: given(&asked.team),
+        source: given(&asked.source),
+        stage: given(&asked.stage),
+        event: given(&asked.event),
+        external_id: given(&asked.external_id),
+        before: before.map(|mail| mail.to_string()),
+        limit: asked.limit,
+    };
+    match serde_urlencoded::to_string(&asked) {
+        Ok(query) if !query.is_empty() => format!("/mails?{query}"),
+        _ => "/mails".to_owned(),
+    }
 }
 
-impl Asked {
-    fn query(&self) -> Query {
-        let given = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-        Query {
-            filter: Filter {
-                stage: StageFilter::parse(&self.outcome).ok(),
-                team: given(&self.team),
-                source: given(&self.source),
-                external_id: None,
-                before: self.before.parse::<MailId>().ok(),
-            },
-            event: given(&self.event),
-            text: given(&self.q),
-            limit: PAGE,
-        }
-    }
-
-    fn is_filtered(&self) -> bool {
-        let all = [
-            &self.q,
-            &self.source,
-            &self.team,
-            &self.outcome,
-            &self.event,
-        ];
-        all.iter().any(|text| !text.trim().is_empty())
-    }
-
-    /// The address of a page of this search.
-    fn address(&self, before: Option<MailId>) -> String {
-        let asked = Asked {
-            before: before.map(|mail| mail.to_string()).unwrap_or_default(),
-            ..self.clone()
-        };
-        match serde_urlencoded::to_string(&asked) {
-            Ok(query) if !query.is_empty() => format!("/mails?{query}"),
-            _ => "/mails".to_owned(),
-        }
-    }
+fn is_filtered(asked: &Asked) -> bool {
+    address(asked, None) != "/mails"
 }
 
 pub async fn page(
@@ -82,16 +43,15 @@ pub async fn page(
     reader: Reader,
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Response, Refusal> {
-    let found = shown
-        .spool
-        .search(asked.query())
-        .await
-        .map_err(|error| Refusal::Spool(reader.clone(), error))?;
+    let refuse = |problem| Refusal::Problem(reader.clone(), problem);
+    let query = asked.query().map_err(refuse)?;
+    let found = shown.spool.search(query).await;
+    let found = found.map_err(|error| Refusal::Spool(reader.clone(), error))?;
     let content = html! {
         h1 { (reader.say(mails::TITLE)) }
         (form(&shown, &reader, &asked))
         // An older page does not change under the reader.
-        div #mails data-live[asked.before.is_empty()] { (results(&reader, &asked, &found)) }
+        div #mails data-live[asked.before.is_none()] { (results(&reader, &asked, &found)) }
     };
     let title = reader.say(mails::TITLE);
     Ok(shell::page(&reader, Place::Mails, title, &content))
@@ -101,16 +61,16 @@ fn results(reader: &Reader, asked: &Asked, found: &Page) -> Markup {
     html! {
         @if found.mails.is_empty() {
             div.card { p {
-                @if asked.is_filtered() { (reader.say(mails::NONE)) } @else { (reader.say(mails::NONE_YET)) }
+                @if is_filtered(asked) { (reader.say(mails::NONE)) } @else { (reader.say(mails::NONE_YET)) }
             } }
         } @else {
             (rows::list(reader, &found.mails))
         }
         @if found.is_cut_off { p.muted { (reader.say(mails::CUT)) } }
         div.pages {
-            @if !asked.before.is_empty() { a.button href=(asked.address(None)) { (reader.say(mails::NEWEST)) } }
+            @if asked.before.is_some() { a.button href=(address(asked, None)) { (reader.say(mails::NEWEST)) } }
             @if let Some(next) = found.next {
-                a.button rel="next" href=(asked.address(Some(next))) { (reader.say(mails::OLDER)) }
+                a.button rel="next" href=(address(asked, Some(next))) { (reader.say(mails::OLDER)) }
             }
         }
     }
@@ -121,10 +81,12 @@ fn form(shown: &Shown, reader: &Reader, asked: &Asked) -> Markup {
     let sources = rules
         .sources()
         .map(|name| (name.to_owned(), name.to_owned()));
-    let teams = shown
-        .teams
+    let mut teams: Vec<_> = shown
+        .transports
         .iter()
-        .map(|team| (team.name.clone(), team.name.clone()));
+        .map(|(team, _)| (team.clone(), team.clone()))
+        .collect();
+    teams.dedup();
     let stages = [(
         "unfinished".to_owned(),
         reader.say(mails::UNFINISHED).to_owned(),
@@ -135,15 +97,15 @@ fn form(shown: &Shown, reader: &Reader, asked: &Asked) -> Markup {
     html! {
         form.card.filter method="get" action="/mails" role="search" {
             div {
-                label for="q" { (reader.say(mails::WORDS)) }
-                input #q type="search" name="q" value=(asked.q) autocomplete="off" maxlength="200";
+                label for="text" { (reader.say(mails::WORDS)) }
+                input #text type="search" name="text" value=[&asked.text] autocomplete="off" maxlength="200";
             }
-            (choice(reader, "source", mails::SOURCE, &asked.source, sources))
-            (choice(reader, "team", mails::TEAM, &asked.team, teams))
-            (choice(reader, "event", mails::EVENT, &asked.event, events))
-            (choice(reader, "outcome", mails::OUTCOME, &asked.outcome, stages))
+            (choice(reader, "source", mails::SOURCE, asked.source.as_deref(), sources))
+            (choice(reader, "team", mails::TEAM, asked.team.as_deref(), teams))
+            (choice(reader, "event", mails::EVENT, asked.event.as_deref(), events))
+            (choice(reader, "stage", mails::OUTCOME, asked.stage.as_deref(), stages))
             button.primary { (reader.say(mails::SEARCH)) }
-            @if asked.is_filtered() { a href="/mails" { (reader.say(mails::CLEAR)) } }
+            @if is_filtered(asked) { a href="/mails" { (reader.say(mails::CLEAR)) } }
         }
     }
 }
@@ -156,7 +118,7 @@ fn choice(
     reader: &Reader,
     name: &str,
     label: Text,
-    chosen: &str,
+    chosen: Option<&str>,
     options: impl IntoIterator<Item = (String, String)>,
 ) -> Markup {
     html! {
@@ -165,7 +127,7 @@ fn choice(
             select id=(name) name=(name) {
                 option value="" { (reader.say(mails::ANY)) }
                 @for (value, shown) in options {
-                    option value=(value) selected[value == chosen] { (shown) }
+                    option value=(value) selected[chosen == Some(value.as_str())] { (shown) }
                 }
             }
         }

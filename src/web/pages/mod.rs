@@ -6,8 +6,8 @@
 mod dead_letters;
 mod mail;
 mod mails;
+mod marked;
 mod now;
-mod reread;
 mod rows;
 mod tickets;
 mod timeline;
@@ -26,6 +26,7 @@ use serde::Deserialize;
 
 use crate::spool::SpoolError;
 use crate::web::Shown;
+use crate::web::problem::Problem;
 use crate::web::reader::{LANGUAGE, Reader, local_path};
 use crate::web::shell;
 use crate::web::words::{Language, shell as words};
@@ -36,7 +37,6 @@ pub fn router() -> Router<Arc<Shown>> {
         .route("/", get(now::page))
         .route("/mails", get(mails::page))
         .route("/mails/{id}", get(mail::page))
-        .route("/mails/{id}/original", get(mail::source))
         .route("/tickets", get(tickets::page))
         .route("/dead-letters", get(dead_letters::page))
 }
@@ -51,6 +51,7 @@ pub fn open_router() -> Router<Arc<Shown>> {
 enum Refusal {
     NotFound(Reader),
     Spool(Reader, SpoolError),
+    Problem(Reader, Problem),
 }
 
 impl IntoResponse for Refusal {
@@ -70,6 +71,20 @@ impl IntoResponse for Refusal {
                     (reader.say(words::STORE_FAILS_HINT)) " " (shell::english(&error.to_string()))
                 },
             ),
+            Refusal::Problem(reader, problem) => {
+                let status = StatusCode::from_u16(problem.status).unwrap_or_default();
+                let why = html! {
+                    (shell::english(&problem.detail))
+                    @for place in &problem.diagnostics {
+                        br; span.mono lang="en" { (place.file) ":" (place.line) ":" (place.column) ": " (place.message) }
+                    }
+                };
+                let title = match status {
+                    StatusCode::NOT_FOUND => words::NOT_FOUND,
+                    _ => words::REFUSED,
+                };
+                shell::refusal(&reader, status, reader.say(title), &why)
+            }
         }
     }
 }

@@ -166,21 +166,18 @@ fn parts(shown: &Shown, reader: &Reader) -> Vec<Part> {
             now::HINT_RULES,
         ),
     ];
-    for team in &shown.teams {
-        for kind in &team.transports {
-            let (name, key) = match kind {
-                TransportKind::Webhook => {
-                    (now::WEBHOOK_OF, format!("webhook of team {}", team.name))
-                }
-                TransportKind::Relay => (now::RELAY_OF, format!("relay of team {}", team.name)),
-            };
-            parts.push(part(
-                reader.language.fill(name, &[&team.name]),
-                &|component| component == key,
-                reader.say(now::SENDING).to_owned(),
-                now::HINT_TRANSPORT,
-            ));
-        }
+    for (team, kind) in &shown.transports {
+        let name = match kind {
+            TransportKind::Webhook => now::WEBHOOK_OF,
+            TransportKind::Relay => now::RELAY_OF,
+        };
+        let key = format!("{} of team {team}", kind.as_str());
+        parts.push(part(
+            reader.language.fill(name, &[team]),
+            &|component| component == key,
+            reader.say(now::SENDING).to_owned(),
+            now::HINT_TRANSPORT,
+        ));
     }
     let others = [
         (entries.problems, Tone::Bad),
@@ -280,7 +277,7 @@ fn figures(reader: &Reader, glance: &Glance, now: Time) -> Markup {
     let dead = glance.dead_letters;
     html! {
         dl.figures {
-            div { dt { (reader.say(now::BACKLOG)) } dd { a href="/mails?outcome=unfinished" { (figure(backlog.iter().sum())) } } }
+            div { dt { (reader.say(now::BACKLOG)) } dd { a href="/mails?stage=unfinished" { (figure(backlog.iter().sum())) } } }
             div {
                 dt { (reader.say(now::OLDEST)) }
                 dd { @if let Some(age) = oldest { (shell::age(reader, age)) } @else { (reader.say(now::NOBODY_WAITS)) } }

@@ -111,5 +111,5 @@ fn address_after(ticket: &KnownTicket) -> String {
 
 /// The search for a ticket's mails.
 fn mails_of(external_id: &str) -> String {
-    serde_urlencoded::to_string([("q", external_id)]).unwrap_or_default()
+    serde_urlencoded::to_string([("text", external_id)]).unwrap_or_default()
 }
