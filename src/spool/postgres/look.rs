@@ -164,8 +164,7 @@ pub(super) async fn tickets(
     before: Option<&TicketCursor>,
     limit: usize,
 ) -> Result<Vec<KnownTicket>, SpoolError> {
-    let sql =
-        "SELECT t.team, t.external_id, t.state, t.changed_ms, t.title, t.storm, m.id,
+    let sql = "SELECT t.team, t.external_id, t.state, t.changed_ms, t.title, t.storm, m.id,
             m.received_ms, c.decision
         FROM tickets t LEFT JOIN mails m ON m.seq = t.opened_by >> 20
             LEFT JOIN decisions c ON c.delivery = t.opened_by

@@ -9,6 +9,7 @@ mod mails;
 mod marked;
 mod now;
 mod rows;
+mod rules;
 mod tickets;
 mod timeline;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use axum::Form;
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -24,6 +26,7 @@ use axum_extra::extract::cookie::{Cookie, SameSite};
 use maud::html;
 use serde::Deserialize;
 
+use crate::limits::API_BODY_BYTES_MAX;
 use crate::spool::SpoolError;
 use crate::web::Shown;
 use crate::web::problem::Problem;
@@ -39,6 +42,13 @@ pub fn router() -> Router<Arc<Shown>> {
         .route("/mails/{id}", get(mail::page))
         .route("/tickets", get(tickets::page))
         .route("/dead-letters", get(dead_letters::page))
+        .route("/rules", get(rules::list))
+        .route(
+            "/rules/{source}",
+            get(rules::page)
+                .post(rules::submit)
+                .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX)),
+        )
 }
 
 /// What is open to everybody.
