@@ -333,8 +333,8 @@ fn decided(reader: &Reader, decision: &Value) -> Markup {
     let fields = decision.get("fields").and_then(Value::as_object);
     html! {
         section.card {
-            p {
-                strong { (shell::tone(tone, reader.say(words::event(event)))) }
+            h2 {
+                (shell::tone(tone, reader.say(words::event(event))))
                 @if let Some(id) = text("external_id") { " " span.mono { (id) } }
             }
             p.muted { (shell::english(text("reason").unwrap_or_default())) }
