@@ -32,6 +32,8 @@ use crate::smtp::certificate::{self, Expiry};
 use crate::smtp::listener::{self, Door};
 use crate::smtp::tls::{self, CertificateError, Certificates};
 use crate::spool::Spool;
+use crate::web::access::Access;
+use crate::web::api::events::Events;
 use crate::{observe, spool, web};
 
 use self::sockets::Sockets;
@@ -83,11 +85,13 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
         };
         let faults = Arc::new(Faults::default());
+        let events = Arc::new(Events::default());
         let observer: Arc<dyn Observer> = Arc::new(Observers(vec![
             Arc::new(Log),
             metrics,
             Arc::clone(&health) as Arc<dyn Observer>,
             Arc::clone(&faults) as Arc<dyn Observer>,
+            Arc::clone(&events) as Arc<dyn Observer>,
         ]));
         let teams = transports(config, &(clock.clone() as Arc<dyn crate::clock::Clock>))?;
         anyhow::ensure!(
@@ -124,7 +128,15 @@ impl Gateway {
             ),
             ledger,
             spool: Arc::clone(&spool),
-            password: config.web.password.clone(),
+            pipeline: pipeline.clone(),
+            rulebook: Arc::clone(&rulebook),
+            door: door.stats(),
+            transports: ways_out(config),
+            events,
+            access: Arc::new(Access::new(&config.web, &config.hostname)),
+            edit_rules: config.web.edit_rules,
+            drafts: web::drafts(),
+            hostname: config.hostname.clone(),
         };
         let watch = watch(&rulebook, &reports);
         let watch_certificates = watch_certificates(&certificates, &reports);
@@ -360,6 +372,15 @@ fn watch(rulebook: &Arc<Rulebook>, reports: &Reports) -> Option<Watch> {
             |error| tracing::warn!(%error, "rule files are not watched: reload them with SIGHUP"),
         )
         .ok()
+}
+
+fn ways_out(config: &Config) -> Vec<(String, TransportKind)> {
+    let of_team = |team: &Team| {
+        let name = team.name.clone();
+        let kinds = team.transports.clone();
+        kinds.into_iter().map(move |kind| (name.clone(), kind))
+    };
+    config.teams.iter().flat_map(of_team).collect()
 }
 
 /// Every team's ways out, first and second.

@@ -253,8 +253,6 @@ pub const RELAYED_IDS_MAX: usize = 10;
 pub const DIALECT_VALUE_BYTES_MAX: usize = 16 << 10;
 /// How long running deliveries may take to end after a shutdown was asked for.
 pub const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(20);
-/// How long one relayed mail may take from connect to the answer.
-pub const RELAY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
 /// Idle connections kept for reading the spool.
 pub const SPOOL_READERS_MAX: usize = 4;
 /// Unfinished deliveries of one ticket that a close is compared with, to cancel them.
@@ -298,3 +296,45 @@ pub const PRUNE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Between two looks for mails whose retention is over.
 pub const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// Mails that one search goes through, newest first, when no index knows the answer: some tens of
+/// milliseconds.
+pub const SEARCH_MAX: usize = 20_000;
+
+/// How long a person stays logged in.
+pub const SESSION_AGE: Duration = Duration::from_secs(12 * 3600);
+
+/// Sessions at the same time; the oldest ends when there is one more.
+pub const SESSIONS_MAX: usize = 1000;
+
+/// A request to the API: a rule file and a mail that somebody tries it on, in JSON.
+pub const API_BODY_BYTES_MAX: usize = 8 << 20;
+
+/// Mails on one page of the API.
+pub const API_PAGE_MAX: usize = 200;
+
+/// Browsers that follow what happens, at the same time.
+pub const EVENT_STREAMS_MAX: usize = 64;
+
+/// Happenings that a slow browser may be behind; then it is told to read everything again.
+pub const EVENTS_BEHIND_MAX: usize = 256;
+
+/// Former versions that are kept of each rule file.
+pub const RULE_VERSIONS_MAX: usize = 50;
+
+/// Drafts of rule files that are tried at the same time; each takes a core for a moment.
+pub const DRAFTS_CONCURRENT_MAX: usize = 2;
+
+/// A count for people goes no further: some milliseconds, however large the store is.
+pub const COUNT_MAX: u64 = 10_000;
+
+// --- commands
+
+/// Between two looks of `mailbell tail` into the store.
+pub const TAIL_EVERY: Duration = Duration::from_millis(250);
+
+/// Deliveries that it reads at once.
+pub const TAIL_PAGE: usize = 200;
+
+/// Mails whose end it waits for; of more, the oldest are not told.
+pub const TAIL_WAITING_MAX: usize = 1000;

@@ -8,12 +8,17 @@ mod check;
 mod demo;
 mod doctor;
 mod explain;
+mod init;
 mod mails;
+mod pages;
+mod progress;
 mod queue;
 mod schema;
 mod send;
 mod serve;
 mod submission;
+mod table;
+mod tail;
 mod test;
 
 use std::io::IsTerminal;
@@ -43,6 +48,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Show the whole way on this machine, without an account and without configuration
     Demo(demo::Arguments),
+    /// Write mailbell.toml and rules/, and tell the clicks to make in your ticket system
+    Init(init::Arguments),
     /// Check the configuration, every rule file and every rule's own tests
     Check(check::Arguments),
     /// Tell what would happen to these mails; sends nothing, needs no configuration
@@ -53,12 +60,18 @@ enum Command {
     Send(send::Arguments),
     /// List, show, retry, drop and export what is in the spool, dead letters included
     Queue(queue::Arguments),
+    /// Print one line for each mail with its outcome, live
+    Tail(tail::Arguments),
     /// Make a certificate for a first test
     Certs(certs::Arguments),
     /// Look at DNS, ports, certificate, clock, disk, SIGNL4 and relay; tell what to do
     Doctor(doctor::Arguments),
     /// Print the JSON Schema of rule files or of mailbell.toml, for editors
     Schema(schema::Arguments),
+    /// Print what completes these commands in a shell
+    Completions(pages::Completions),
+    /// Print the manual page
+    Man(pages::Man),
 }
 
 /// What a command found, as an exit code.
@@ -121,14 +134,18 @@ pub fn run() -> ExitCode {
     let answer = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments, &surroundings),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Check(arguments) => check::run(&arguments, &surroundings),
         Command::Test(arguments) => test::run(&arguments, &surroundings),
         Command::Explain(arguments) => explain::run(&arguments, &surroundings),
         Command::Send(arguments) => send::run(&arguments, &surroundings),
         Command::Queue(arguments) => queue::run(&arguments, &surroundings),
+        Command::Tail(arguments) => tail::run(&arguments, &surroundings),
         Command::Certs(arguments) => certs::run(&arguments, &surroundings),
         Command::Doctor(arguments) => doctor::run(&arguments, &surroundings),
         Command::Schema(arguments) => schema::run(&arguments),
+        Command::Completions(arguments) => pages::completions(&arguments),
+        Command::Man(arguments) => pages::man(&arguments),
     };
     match answer {
         Ok(Answer::Yes) => ExitCode::SUCCESS,

@@ -3,18 +3,24 @@
 //! Opens the spool itself, whether a gateway runs on it or not; a running one takes up what was
 //! changed.
 
+use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use comfy_table::Cell;
 use serde_json::{Value, json};
 
-use super::{Answer, Surroundings};
-use crate::clock::{Clock, SystemClock};
+use super::{Answer, Surroundings, progress, table};
+use crate::clock::{Clock, SystemClock, Time};
 use crate::spool::{
-    self, DeadLetters, Ending, Filter, MailId, Spool, Stage, StageFilter, Summary, TeamLedger,
+    self, DeadLetters, Ending, Filter, MailId, Shown, Spool, Stage, StageFilter, Summary,
+    TeamLedger,
 };
 use crate::web::entries;
+
+/// Lines of the list that are read at once.
+const EXPORTED_AT_ONCE: usize = 500;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -32,7 +38,7 @@ enum Command {
     Retry(Retry),
     /// End a mail by hand; it stays in the ledger as a dead letter
     Drop(Drop),
-    /// Write a mail as it was accepted
+    /// Write a mail as it was accepted, or every dead letter
     Export(Export),
     /// Prove from the store that every accepted mail has ended or waits; exit 1 if not
     Audit(Audit),
@@ -40,8 +46,8 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct List {
-    /// Only these: unfinished, settled, or an outcome such as dead-letter
-    #[arg(long, value_name = "STATE", value_parser = stage)]
+    /// Only these: unfinished, settled, undropped, or an outcome such as dead-letter
+    #[arg(long, value_name = "STATE", value_parser = StageFilter::parse)]
     state: Option<StageFilter>,
     /// Only dead letters
     #[arg(long, conflicts_with = "state")]
@@ -64,6 +70,7 @@ struct List {
 
 #[derive(Debug, clap::Args)]
 struct Show {
+    /// A mail's id
     id: String,
     /// The object of `test --json` with `id`, a line for each delivery
     #[arg(long)]
@@ -72,6 +79,7 @@ struct Show {
 
 #[derive(Debug, clap::Args)]
 struct Retry {
+    /// A mail's id
     #[arg(required_unless_present = "all")]
     id: Option<String>,
     /// Every dead letter
@@ -81,33 +89,29 @@ struct Retry {
 
 #[derive(Debug, clap::Args)]
 struct Drop {
+    /// A mail's id
     id: String,
 }
 
 #[derive(Debug, clap::Args)]
 struct Export {
-    id: String,
+    /// A mail's id
+    #[arg(required_unless_present = "dead")]
+    id: Option<String>,
     /// Else stdout
-    #[arg(long, short, value_name = "FILE.eml")]
+    #[arg(long, short, value_name = "FILE.eml", conflicts_with = "dead")]
     output: Option<PathBuf>,
+    /// Every dead letter, as ID.eml in the folder
+    #[arg(long, requires = "directory", conflicts_with = "id")]
+    dead: bool,
+    #[arg(long, value_name = "DIR", requires = "dead")]
+    directory: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 struct Audit {
     #[arg(long)]
     json: bool,
-}
-
-fn stage(word: &str) -> Result<StageFilter, String> {
-    match (word, Ending::parse(word)) {
-        ("unfinished", _) => Ok(StageFilter::Unfinished),
-        ("settled", _) => Ok(StageFilter::Settled),
-        (_, Some(ending)) => Ok(StageFilter::Ending(ending)),
-        _ => {
-            let outcomes = Ending::ALL.map(Ending::as_str).join(", ");
-            Err(format!("one of unfinished, settled, {outcomes}"))
-        }
-    }
 }
 
 pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
@@ -144,38 +148,38 @@ async fn list(spool: &dyn Spool, arguments: &List) -> anyhow::Result<Answer> {
     };
     let found = spool.list(filter, arguments.limit).await?;
     let mut out = std::io::stdout().lock();
-    if !arguments.json && !found.is_empty() {
-        writeln!(
-            out,
-            "{:<36}  {:<20}  {:<14}  {:<13}  {:<24}  TITLE",
-            "ID", "RECEIVED", "TEAM", "STATE", "TICKET"
-        )?;
-    }
-    for entry in &found {
-        if arguments.json {
-            writeln!(out, "{}", entries::summary(entry))?;
-        } else {
-            writeln!(out, "{}", line(entry))?;
+    if arguments.json {
+        for entry in &found {
+            writeln!(out, "{}", json!(entries::summary(entry)))?;
         }
+    } else if found.is_empty() {
+        eprintln!("mailbell: nothing is like that");
+    } else {
+        let mut rows = table::new(&[
+            "ID", "RECEIVED", "TEAM", "STATE", "TICKET", "TITLE", "REASON",
+        ]);
+        rows.add_rows(found.iter().map(row));
+        write!(out, "{}", table::text(&rows))?;
     }
     Ok(Answer::Yes)
 }
 
-fn line(entry: &Summary) -> String {
-    let received = entries::time(entry.received);
-    let received = received.split('.').next().unwrap_or_default();
-    let ticket = entry.external_id.as_deref().unwrap_or("-");
-    let title = entry.title.as_deref().unwrap_or("-");
-    let mut line = format!(
-        "{}  {received:<20}  {:<14}  {:<13}  {ticket:<24}  {title}",
-        entry.mail,
-        entry.team,
-        entry.stage.as_str(),
-    );
-    if !entry.reason.is_empty() {
-        line.push_str(&format!(" ({})", entry.reason));
-    }
-    line
+fn row(entry: &Summary) -> Vec<Cell> {
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    vec![
+        Cell::new(entry.mail),
+        Cell::new(seconds(entry.received)),
+        Cell::new(&entry.team),
+        table::stage(entry.stage.as_str()),
+        Cell::new(or_dash(&entry.external_id)),
+        Cell::new(or_dash(&entry.title)),
+        Cell::new(&entry.reason),
+    ]
+}
+
+fn seconds(time: Time) -> String {
+    let text = entries::time(time);
+    text.split('.').next().unwrap_or_default().to_owned()
 }
 
 async fn show(spool: &dyn Spool, arguments: &Show) -> anyhow::Result<Answer> {
@@ -187,46 +191,69 @@ async fn show(spool: &dyn Spool, arguments: &Show) -> anyhow::Result<Answer> {
     let mut out = std::io::stdout().lock();
     if arguments.json {
         for delivery in &shown.deliveries {
-            writeln!(out, "{}", flat(&entries::delivery(delivery)))?;
+            writeln!(out, "{}", flat(&json!(entries::delivery(delivery))))?;
         }
         return Ok(Answer::Yes);
     }
-    writeln!(out, "mail      {}", shown.mail)?;
+    write_shown(&mut out, &shown)?;
+    Ok(Answer::Yes)
+}
+
+fn write_shown(out: &mut impl Write, shown: &Shown) -> std::io::Result<()> {
+    let peer = shown
+        .peer
+        .map_or_else(|| "-".to_owned(), |peer| peer.to_string());
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    writeln!(out, "mail        {}", shown.mail)?;
+    writeln!(out, "received    {}", entries::time(shown.received))?;
     writeln!(
         out,
-        "received  {} from {}",
-        entries::time(shown.received),
-        shown
-            .peer
-            .map_or_else(|| "-".to_owned(), |peer| peer.to_string())
+        "from        {peer} ({}), {}",
+        shown.helo,
+        match &shown.tls {
+            Some(tls) => tls.as_str(),
+            None => "not encrypted",
+        }
     )?;
     writeln!(
         out,
-        "sender    <{}>, {} bytes",
+        "sender      <{}>, {} bytes",
         shown.reverse_path, shown.bytes
     )?;
     for delivery in &shown.deliveries {
-        writeln!(out, "\n{}", line(&delivery.summary))?;
-        for attempt in &delivery.attempts {
-            writeln!(
-                out,
-                "  {}  {} {} after {} ms: {}",
-                entries::time(attempt.at),
-                attempt.transport,
-                attempt.result,
-                attempt.took.as_millis(),
-                attempt.answer
-            )?;
+        let entry = &delivery.summary;
+        writeln!(out)?;
+        writeln!(out, "team        {} <{}>", entry.team, entry.forward_path)?;
+        let state = table::painted(entry.stage.as_str(), 0);
+        match entry.reason.is_empty() {
+            true => writeln!(out, "state       {state}")?,
+            false => writeln!(out, "state       {state}: {}", entry.reason)?,
         }
-        if let Some(next) = delivery
-            .summary
-            .not_before
-            .filter(|_| !matches!(delivery.summary.stage, Stage::Settled(_)))
-        {
-            writeln!(out, "  next try not before {}", entries::time(next))?;
+        if let Some(event) = &entry.event {
+            let (source, rule) = (or_dash(&entry.source), or_dash(&entry.rule));
+            writeln!(out, "decision    {event} by {source} / {rule}")?;
+        }
+        writeln!(out, "ticket      {}", or_dash(&entry.external_id))?;
+        writeln!(out, "title       {}", or_dash(&entry.title))?;
+        let is_settled = matches!(entry.stage, Stage::Settled(_));
+        if let Some(next) = entry.not_before.filter(|_| !is_settled) {
+            writeln!(out, "next try    {}", entries::time(next))?;
+        }
+        if !delivery.attempts.is_empty() {
+            let mut rows = table::new(&["ATTEMPT", "BY", "RESULT", "MS", "ANSWER"]);
+            rows.add_rows(delivery.attempts.iter().map(|attempt| {
+                [
+                    entries::time(attempt.at),
+                    attempt.transport.clone(),
+                    attempt.result.clone(),
+                    attempt.took.as_millis().to_string(),
+                    attempt.answer.clone(),
+                ]
+            }));
+            write!(out, "\n{}", table::text(&rows))?;
         }
     }
-    Ok(Answer::Yes)
+    Ok(())
 }
 
 /// The keys of `test --json` on the first level, beside the entry's own.
@@ -245,7 +272,9 @@ async fn retry(spool: &dyn Spool, arguments: &Retry) -> anyhow::Result<Answer> {
         Some(id) => DeadLetters::Of(id.parse()?),
         None => DeadLetters::All,
     };
+    let waiting = progress::spinner("retrying");
     let count = spool.retry(which, SystemClock.now()).await?;
+    drop(waiting);
     Ok(changed(count, "waiting again"))
 }
 
@@ -255,7 +284,11 @@ fn changed(count: usize, what: &str) -> Answer {
 }
 
 async fn export(spool: &dyn Spool, arguments: &Export) -> anyhow::Result<Answer> {
-    let id: MailId = arguments.id.parse()?;
+    let (Some(id), false) = (&arguments.id, arguments.dead) else {
+        let folder = arguments.directory.clone().unwrap_or_default();
+        return export_dead(spool, &folder).await;
+    };
+    let id: MailId = id.parse()?;
     let Some(raw) = spool.raw(id).await? else {
         eprintln!("mailbell: no mail has the id {id}");
         return Ok(Answer::No);
@@ -265,6 +298,37 @@ async fn export(spool: &dyn Spool, arguments: &Export) -> anyhow::Result<Answer>
         None => std::io::stdout().lock().write_all(&raw)?,
     }
     Ok(Answer::Yes)
+}
+
+/// Exit code 0 when there were some.
+async fn export_dead(spool: &dyn Spool, folder: &Path) -> anyhow::Result<Answer> {
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let mut mails = BTreeSet::new();
+    let mut before = None;
+    loop {
+        let stage = Some(StageFilter::Ending(Ending::DeadLetter));
+        let filter = Filter {
+            stage,
+            before,
+            ..Filter::default()
+        };
+        let page = spool.list(filter, EXPORTED_AT_ONCE).await?;
+        mails.extend(page.iter().map(|entry| entry.mail));
+        before = page.last().map(|entry| entry.mail);
+        if page.len() < EXPORTED_AT_ONCE {
+            break;
+        }
+    }
+    let bar = progress::bar(mails.len(), "exporting");
+    for mail in &mails {
+        if let Some(raw) = spool.raw(*mail).await? {
+            let file = folder.join(format!("{mail}.eml"));
+            std::fs::write(&file, &raw).with_context(|| file.display().to_string())?;
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(changed(mails.len(), "exported"))
 }
 
 async fn audit(spool: &dyn Spool, arguments: &Audit) -> anyhow::Result<Answer> {
@@ -282,15 +346,19 @@ async fn audit(spool: &dyn Spool, arguments: &Audit) -> anyhow::Result<Answer> {
         );
         return Ok(if balances { Answer::Yes } else { Answer::No });
     }
+    let mut header = vec!["TEAM", "ACCEPTED", "SPLIT"];
+    header.extend(Ending::ALL.map(Ending::as_str));
+    header.push("UNFINISHED");
+    let mut rows = table::new(&header);
     for (team, ledger) in &audit.teams {
-        println!(
-            "{team}: accepted {}, split {}, unfinished {}",
-            ledger.accepted, ledger.split, ledger.unfinished
-        );
-        for (ending, count) in &ledger.outcomes {
-            println!("  {:<13} {count}", ending.as_str());
-        }
+        let outcomes = Ending::ALL.map(|ending| ledger.outcomes.get(&ending).copied().unwrap_or(0));
+        let numbers = [ledger.accepted, ledger.split].into_iter().chain(outcomes);
+        let numbers = numbers
+            .chain([ledger.unfinished])
+            .map(|number| number.to_string());
+        rows.add_row([team.clone()].into_iter().chain(numbers));
     }
+    print!("{}", table::text(&rows));
     for problem in &audit.problems {
         println!("{problem}");
     }

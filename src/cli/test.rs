@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{Answer, Surroundings, mails};
+use super::{Answer, Surroundings, mails, progress};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -22,7 +22,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
     let rules = arguments.reading.rules(surroundings)?;
     let mut out = std::io::stdout().lock();
-    for file in &arguments.files {
+    let bar = progress::bar(arguments.files.len(), "reading");
+    for file in bar.wrap_iter(arguments.files.iter()) {
         let raw = mails::read(file)?;
         let (message, envelope) = arguments.reading.open(&raw);
         for decision in rules.decide(&message, &envelope) {

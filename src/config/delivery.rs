@@ -135,6 +135,7 @@ impl Resolver<'_> {
         }
         Some(Relay {
             url,
+            timeout: duration(relay.timeout, 2 * MINUTE),
             from: relay
                 .from
                 .as_ref()

@@ -157,6 +157,8 @@ pub enum Pace {
 pub struct Relay {
     /// lettre's URL form; may hold a password, so it is a secret as a whole.
     pub url: SecretString,
+    /// For one mail, from the connection to the answer.
+    pub timeout: Duration,
     /// The reverse-path and From of what the gateway writes itself.
     pub from: String,
 }
@@ -193,7 +195,12 @@ pub struct Storm {
 #[derive(Debug, Clone)]
 pub struct Web {
     pub listen: SocketAddr,
-    pub password: Option<SecretString>,
+    /// Never `None` when it can be reached from other machines.
+    pub password: Option<Password>,
+    /// Names that a browser may use for it; addresses and `localhost` besides.
+    pub hosts: Vec<String>,
+    /// Rule files may be changed over HTTP.
+    pub edit_rules: bool,
 }
 
 #[derive(Debug, Clone)]

@@ -5,12 +5,15 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use lettre::address::Envelope;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message};
-use lettre::transport::smtp::Error as SmtpError;
+use lettre::transport::smtp::{AsyncSmtpTransportBuilder, Error as SmtpError};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use secrecy::ExposeSecret;
 
@@ -18,7 +21,6 @@ use crate::config::{Relay as Config, RelayForm, TransportKind};
 use crate::deliver::redact::Redactor;
 use crate::deliver::trail::ID_HEADER;
 use crate::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport, dialect};
-use crate::limits::RELAY_TIMEOUT;
 
 /// Why no relay could be built, in words without a secret.
 #[derive(Debug, thiserror::Error)]
@@ -33,22 +35,34 @@ pub enum BuildError {
 }
 
 /// The connections to the relay's server, shared by all teams.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Client {
-    smtp: AsyncSmtpTransport<Tokio1Executor>,
+    server: AsyncSmtpTransportBuilder,
+    pool: Arc<ArcSwap<AsyncSmtpTransport<Tokio1Executor>>>,
     from: Mailbox,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("from", &self.from)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Client {
     /// Needs a tokio runtime: the pool of connections is tended by a task.
     pub fn new(config: &Config) -> Result<Client, BuildError> {
         // lettre's error may repeat the URL, which may hold a password.
-        let smtp = AsyncSmtpTransport::<Tokio1Executor>::from_url(config.url.expose_secret())
+        let server = AsyncSmtpTransport::<Tokio1Executor>::from_url(config.url.expose_secret())
             .map_err(|_| BuildError::Url)?
-            .timeout(Some(RELAY_TIMEOUT))
-            .build();
+            .timeout(Some(config.timeout));
         Ok(Client {
-            smtp,
+            pool: Arc::new(ArcSwap::from_pointee(server.clone().build())),
+            server,
+            timeout: config.timeout,
             from: config
                 .from
                 .parse()
@@ -58,11 +72,27 @@ impl Client {
 
     /// Greets the server, and says NOOP; the error is its own words.
     pub async fn answers(&self) -> Result<(), String> {
-        match self.smtp.test_connection().await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err("refuses NOOP".to_owned()),
-            Err(error) => Err(error.to_string()),
+        let pool = self.pool.load_full();
+        match self.in_time(pool.test_connection()).await {
+            Some(Ok(true)) => Ok(()),
+            Some(Ok(false)) => Err("refuses NOOP".to_owned()),
+            Some(Err(error)) => Err(error.to_string()),
+            None => Err(self.no_answer()),
         }
+    }
+
+    /// What is cut off in the middle goes back into lettre's pool with its connection, where the
+    /// answers of the next mail would be taken for those of this one: the pool is given up, too.
+    async fn in_time<T>(&self, asking: impl Future<Output = T>) -> Option<T> {
+        let answer = tokio::time::timeout(self.timeout, asking).await.ok();
+        if answer.is_none() {
+            self.pool.store(Arc::new(self.server.clone().build()));
+        }
+        answer
+    }
+
+    fn no_answer(&self) -> String {
+        format!("no answer within {:?}", self.timeout)
     }
 
     /// The way out of one team.
@@ -127,9 +157,10 @@ impl Transport for Relay {
             Ok(envelope) => envelope,
             Err(error) => return Outcome::rejected(Rejection::Unwritable, error.to_string()),
         };
-        let sending = self.client.smtp.send_raw(&envelope, &mail);
-        match tokio::time::timeout(RELAY_TIMEOUT, sending).await {
-            Ok(Ok(response)) => Outcome::Delivered {
+        let pool = self.client.pool.load_full();
+        let sending = pool.send_raw(&envelope, &mail);
+        match self.client.in_time(sending).await {
+            Some(Ok(response)) => Outcome::Delivered {
                 detail: self.redactor.redact(&format!(
                     "{} {}",
                     response.code(),
@@ -137,17 +168,13 @@ impl Transport for Relay {
                 )),
                 exhausted_for: None,
             },
-            Ok(Err(error)) => failure(&error, &self.redactor),
-            Err(_) => Outcome::deferred(
-                Deferral::Timeout,
-                format!("no answer within {} s", RELAY_TIMEOUT.as_secs()),
-            ),
+            Some(Err(error)) => failure(&error, &self.redactor),
+            None => Outcome::deferred(Deferral::Timeout, self.client.no_answer()),
         }
     }
 
     async fn answers(&self) -> bool {
-        let asking = tokio::time::timeout(RELAY_TIMEOUT, self.client.answers());
-        matches!(asking.await, Ok(Ok(())))
+        self.client.answers().await.is_ok()
     }
 }
 

@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::header;
+
 static PREFIX: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
         r"(?ix)^\s*
@@ -34,6 +36,13 @@ pub enum Prefix {
     None,
     Reply,
     Forward,
+}
+
+/// The decoded subject, prefixes kept, of a mail whose beginning this is.
+pub fn of_beginning(raw: &[u8]) -> Option<String> {
+    let (fields, _) = header::split(raw);
+    let field = fields.iter().find(|field| field.name == "subject")?;
+    Some(field.text().trim().to_owned())
 }
 
 /// The subject without prefixes and marks, and the outermost prefix.

@@ -31,7 +31,7 @@ impl RuleSet {
     pub fn explain(&self, message: &Message, envelope: &Envelope) -> Trace {
         let mut record = Recorder::recording();
         let decisions = self.walk(message, envelope, &mut record);
-        record.finish(decisions)
+        record.finish(message, decisions)
     }
 
     fn walk(&self, message: &Message, envelope: &Envelope, record: &mut Recorder) -> Vec<Decision> {

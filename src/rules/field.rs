@@ -13,6 +13,7 @@ use super::mail::Mail;
 use super::need::Haystack;
 use super::part::Part;
 use super::pattern::Pattern;
+use super::spans::Taken;
 use super::values::Values;
 
 /// One field of a rule file, compiled.
@@ -155,10 +156,12 @@ impl Seen<'_, '_> {
                 continue;
             }
             if let Some(value) = field.accept(&text, record) {
+                record.take(&field.name);
                 return Some(value);
             }
         }
         if let Some(value) = self.value_below(field, record) {
+            record.take(&field.name);
             self.weak.insert(field.name.clone());
             return Some(value);
         }
@@ -201,6 +204,7 @@ impl Seen<'_, '_> {
                     continue;
                 }
                 record.say(|| format!("+ {part}: label {written} gives {}", quoted(&value)));
+                record.look_at(|| Taken::behind(entry.spelled, &value));
                 return Some(value);
             }
         }
@@ -269,6 +273,15 @@ impl Seen<'_, '_> {
             return None;
         };
         let value = self.groups(field, regex, &captures);
+        let group = match captures.len() {
+            2 => captures.get(1),
+            _ => captures.name(&field.name),
+        };
+        if let Some(group) = group
+            && take.labels.is_empty()
+        {
+            record.look_at(|| Taken::piece(group.as_str()));
+        }
         record.say(|| match &value {
             Some(value) => format!("+ {part}: {regex} gives {}", quoted(value)),
             None => format!("- {part}: {regex} matches, but its group is empty"),

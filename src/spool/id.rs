@@ -21,6 +21,12 @@ impl MailId {
         let timestamp = uuid::Timestamp::from_unix(context, ms / 1000, nanos);
         MailId(Uuid::new_v7(timestamp))
     }
+
+    /// Sorts before every mail that is accepted from then on.
+    pub(crate) fn first_at(time: Time) -> MailId {
+        let ms = u128::try_from(time.ms()).unwrap_or(0);
+        MailId(Uuid::from_u128(ms << 80))
+    }
 }
 
 impl fmt::Display for MailId {

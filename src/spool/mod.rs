@@ -24,6 +24,7 @@ pub(crate) mod plan;
 pub mod postgres;
 pub(crate) mod record;
 pub mod retention;
+pub mod search;
 pub mod sqlite;
 mod steps;
 pub(crate) mod storm;
@@ -41,6 +42,7 @@ use crate::smtp::{AcceptError, ReceivedMail, Recipient};
 pub use id::{DeliveryId, MailId};
 pub use ledger::{Audit, TeamLedger, Totals};
 pub use open::{open_gateway, open_visitor};
+pub use search::{Found, FoundDelivery, Glance, Page, Query, TicketCursor};
 pub use steps::{
     Addressed, Ask, Attempt, Budget, Decided, Deciding, Effects, Leased, Reading, Settled,
     Settlement, Step, ToDecide, Undecided,
@@ -171,6 +173,8 @@ pub enum StageFilter {
     Unfinished,
     Settled,
     Ending(Ending),
+    /// Dead letters that nobody has dropped.
+    Undropped,
 }
 
 /// One line of a list.
@@ -231,6 +235,8 @@ pub struct KnownTicket {
     pub title: Option<String>,
     /// The mail that opened it, while it is kept.
     pub opened_by: Option<MailId>,
+    /// When that mail was received.
+    pub opened: Option<Time>,
     /// As first sent, while its mail is kept.
     pub alert: Option<Alert>,
     /// The summary alert that tells of it, instead of one of its own.
@@ -335,13 +341,23 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// Newest first.
     async fn list(&self, filter: Filter, limit: usize) -> Result<Vec<Summary>, SpoolError>;
 
+    /// A page of mails.
+    async fn search(&self, query: Query) -> Result<Page, SpoolError>;
+
+    /// What the store is like at this moment.
+    async fn glance(&self, now: Time) -> Result<Glance, SpoolError>;
+
     async fn show(&self, mail: MailId) -> Result<Option<Shown>, SpoolError>;
 
     /// The mail's bytes as they were accepted.
     async fn raw(&self, mail: MailId) -> Result<Option<Vec<u8>>, SpoolError>;
 
-    /// Tickets that are not resolved, longest unchanged first.
-    async fn tickets(&self, limit: usize) -> Result<Vec<KnownTicket>, SpoolError>;
+    /// Tickets that are not resolved, the last changed first; from the one at `before` on, without it.
+    async fn tickets(
+        &self,
+        before: Option<TicketCursor>,
+        limit: usize,
+    ) -> Result<Vec<KnownTicket>, SpoolError>;
 
     /// Dead letters wait again; those that were never decided are decided again. What a
     /// later mail of its ticket has overtaken (a `new` that was closed, a close of what is open

@@ -88,12 +88,92 @@ fn what_commands_print() {
             &["send", "--config", "tests/config/good.toml", kix_new],
         ),
         ("explain", &["explain", "--rules", "rules", kix_new]),
+        (
+            "explain-all",
+            &["explain", "--all", "--rules", "rules", kix_new],
+        ),
+        (
+            "explain-unmatched",
+            &["explain", "tests/corpus/misc/04-marketing-newsletter.eml"],
+        ),
+        ("explain-json", &["explain", "--json", update]),
     ];
     let differences: Vec<String> = cases
         .iter()
         .filter_map(|(name, arguments)| check(name, arguments))
         .collect();
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
+
+#[test]
+fn what_each_command_says_of_itself() {
+    let commands = [
+        "serve",
+        "demo",
+        "init",
+        "check",
+        "test",
+        "explain",
+        "send",
+        "queue",
+        "queue list",
+        "queue show",
+        "queue retry",
+        "queue drop",
+        "queue export",
+        "queue audit",
+        "tail",
+        "certs",
+        "certs self-signed",
+        "doctor",
+        "schema",
+        "completions",
+        "man",
+    ];
+    let help = output(&["--help"]);
+    let listed = String::from_utf8(help.stdout).unwrap();
+    let listed = listed
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1);
+    for command in listed.map_while(|line| line.split_whitespace().next()) {
+        assert!(
+            commands.contains(&command) || command == "help",
+            "{command} has no snapshot"
+        );
+    }
+    let differences: Vec<String> = commands
+        .iter()
+        .filter_map(|command| {
+            let mut words: Vec<&str> = command.split(' ').collect();
+            words.push("--help");
+            check(&format!("help-{}", command.replace(' ', "-")), &words)
+        })
+        .collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
+
+#[test]
+fn completions_and_manual_pages_name_every_command() {
+    for arguments in [
+        &["completions", "bash"][..],
+        &["completions", "zsh"],
+        &["completions", "fish"],
+        &["man"],
+    ] {
+        let printed = output(arguments);
+        let text = String::from_utf8(printed.stdout).unwrap();
+        for command in ["serve", "queue", "tail", "init"] {
+            assert!(text.contains(command), "{arguments:?} without {command}");
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    assert!(
+        output(&["man", "--out", &folder.path().to_string_lossy()])
+            .status
+            .success()
+    );
+    assert!(folder.path().join("mailbell-queue-list.1").is_file());
 }
 
 #[test]

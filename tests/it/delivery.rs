@@ -1,6 +1,8 @@
 //! From an accepted mail to the other side, over real sockets: the stand-in for SIGNL4, and an
 //! SMTP server that receives the relay.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +40,8 @@ struct Setup {
     pace: PaceConfig,
     ca_file: Option<PathBuf>,
     limits: Vec<(u32, Duration)>,
+    /// What the first connections meet on the way to the other side.
+    faults: Vec<faults::Fault>,
 }
 
 impl Default for Setup {
@@ -57,6 +61,7 @@ impl Default for Setup {
             pace: PaceConfig::Off,
             ca_file: None,
             limits: Vec::new(),
+            faults: Vec::new(),
         }
     }
 }
@@ -87,7 +92,13 @@ impl Gateway {
         let mut transports: Vec<Arc<dyn Transport>> = Vec::new();
         if setup.webhook {
             let config = Signl4 {
-                url: setup.url.clone().unwrap_or_else(|| standin.url()),
+                url: match setup.url.clone() {
+                    Some(url) => url,
+                    None => {
+                        let path = faults::path_to(standin.address(), &setup.faults).await;
+                        format!("http://{path}/webhook/")
+                    }
+                },
                 timeout: setup.timeout,
                 pace: setup.pace,
                 proxy: None,
@@ -98,7 +109,11 @@ impl Gateway {
         }
         if let Some(form) = setup.relay {
             let config = RelayConfig {
-                url: format!("smtp://{}", receiver.address()).into(),
+                url: format!("smtp://{}", {
+                    faults::path_to(receiver.address(), &setup.faults).await
+                })
+                .into(),
+                timeout: setup.timeout,
                 from: "mailbell@alerts.example".to_owned(),
             };
             let client = relay::Client::new(&config).unwrap();
@@ -653,7 +668,7 @@ async fn what_another_process_retries_is_sent_at_once() {
 async fn scrape(address: std::net::SocketAddr, begin: &str) -> Vec<u64> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = b"GET /metrics HTTP/1.0\r\nHost: x\r\n\r\n";
+    let request = b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n";
     stream.write_all(request).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -669,12 +684,26 @@ async fn the_ledger_is_scraped_and_balances() {
     let gateway = Gateway::start(Setup::default()).await;
     let (_, registry) = Metrics::new();
     let (metrics, ledger) = with_ledger(registry);
+    let open = mailbell::config::Web {
+        listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+        password: None,
+        hosts: Vec::new(),
+        edit_rules: false,
+    };
     let shown = web::Shown {
+        hostname: "gateway.example".to_owned(),
         health: Arc::default(),
         metrics,
         ledger,
         spool: Arc::clone(&gateway.spool),
-        password: None,
+        pipeline: gateway.pipeline.clone(),
+        rulebook: Arc::new(mailbell::rules::Rulebook::open(None).unwrap()),
+        door: Arc::default(),
+        transports: Vec::new(),
+        events: Arc::default(),
+        access: Arc::new(web::access::Access::new(&open, "gateway.example")),
+        edit_rules: false,
+        drafts: web::drafts(),
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -5,6 +5,7 @@
 )]
 
 mod alarms;
+mod api;
 mod commands;
 mod configuration;
 mod corpus;
@@ -27,4 +28,5 @@ mod samotop;
 mod scripted;
 mod simulation;
 mod spool;
+mod steering;
 mod tidy;

@@ -137,6 +137,9 @@ async fn data(stream: &mut BufReader<TcpStream>) -> Option<String> {
         if stream.read_until(b'\n', &mut line).await.ok()? == 0 {
             return None;
         }
+        if !line.ends_with(b"\n") {
+            return None; // cut off
+        }
         assert!(
             line.ends_with(b"\r\n"),
             "a bare line end: {}",

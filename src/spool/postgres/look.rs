@@ -11,16 +11,28 @@ use crate::rules::Decision;
 use crate::spool::lifecycle::TicketState;
 use crate::spool::record::{self, stage_of};
 use crate::spool::{
-    Attempt, DeliveryId, Filter, KnownTicket, MailId, Shown, ShownDelivery, SpoolError, Stage,
-    StageFilter, Summary,
+    Attempt, DeliveryId, KnownTicket, MailId, Shown, ShownDelivery, SpoolError, Stage, Summary,
+    TicketCursor,
 };
 
-const SUMMARY: &str = "SELECT d.id, m.id, m.received_ms, m.reverse_path, d.forward_path, m.bytes,
-    d.team, d.part, d.stage, d.source, d.rule, d.event, d.external_id, d.title, d.outcome, d.reason,
-    d.not_before_ms, d.settled_ms, d.attempts
-    FROM deliveries d JOIN mails m ON m.seq = d.id >> 20";
+/// All columns of a [`Summary`], what is put in, and where from.
+macro_rules! summary_sql {
+    ($more:literal, $from:literal) => {
+        concat!(
+            "SELECT d.id, m.id, m.received_ms, m.reverse_path, d.forward_path, m.bytes, d.team, d.part,
+             d.stage, d.source, d.rule, d.event, d.external_id, d.title, d.outcome, d.reason,
+             d.not_before_ms, d.settled_ms, d.attempts",
+            $more,
+            "FROM ",
+            $from
+        )
+    };
+}
+pub(super) use summary_sql;
 
-fn summary(row: &Row) -> Result<Summary, SpoolError> {
+pub(super) const SUMMARY_COLUMNS: usize = 19;
+
+pub(super) fn summary(row: &Row) -> Result<Summary, SpoolError> {
     let outcome: Option<&str> = row.try_get(14)?;
     let stage = stage_of(row.try_get(8)?, outcome)?;
     let waits = stage == Stage::Waiting;
@@ -53,49 +65,6 @@ pub(super) async fn seq_of(
     let sql = "SELECT seq FROM mails WHERE id = $1";
     let found = transaction.query_opt(sql, &[&mail.0]).await?;
     Ok(found.map(|row| row.try_get(0)).transpose()?)
-}
-
-pub(super) async fn list(
-    transaction: &Transaction<'_>,
-    filter: &Filter,
-    limit: usize,
-) -> Result<Vec<Summary>, SpoolError> {
-    let mut conditions = vec!["true".to_owned()];
-    let mut values: Vec<Box<dyn ToSql + Sync + Send>> = Vec::new();
-    match filter.stage {
-        None => {}
-        Some(StageFilter::Unfinished) => conditions.push("d.stage < 4".to_owned()),
-        Some(StageFilter::Settled) => conditions.push("d.stage = 4".to_owned()),
-        // Its words are ours; written out, so that the index of dead letters is found.
-        Some(StageFilter::Ending(ending)) => conditions.push(format!("d.outcome = '{ending}'")),
-    }
-    let texts = [
-        ("d.team", &filter.team),
-        ("d.source", &filter.source),
-        ("d.external_id", &filter.external_id),
-    ];
-    for (column, value) in texts {
-        if let Some(value) = value {
-            values.push(Box::new(value.clone()));
-            conditions.push(format!("{column} = ${}", values.len()));
-        }
-    }
-    if let Some(before) = filter.before {
-        let Some(seq) = seq_of(transaction, before).await? else {
-            return Err(SpoolError::Unknown(format!("there is no mail {before}")));
-        };
-        values.push(Box::new(DeliveryId::range_of_mail(seq).0));
-        conditions.push(format!("d.id < ${}", values.len()));
-    }
-    values.push(Box::new(rows::count(limit)));
-    let sql = format!(
-        "{SUMMARY} WHERE {} ORDER BY d.id DESC LIMIT ${}",
-        conditions.join(" AND "),
-        values.len()
-    );
-    let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value as _).collect();
-    let found = transaction.query(&sql, &values).await?;
-    found.iter().map(summary).collect()
 }
 
 pub(super) async fn show(
@@ -134,9 +103,13 @@ async fn deliveries(
     seq: i64,
 ) -> Result<Vec<ShownDelivery>, SpoolError> {
     let (first, last) = DeliveryId::range_of_mail(seq);
-    let sql = format!("{SUMMARY} WHERE d.id BETWEEN $1 AND $2 ORDER BY d.team, d.part");
+    let sql = summary_sql!(
+        " ",
+        "deliveries d JOIN mails m ON m.seq = d.id >> 20
+         WHERE d.id BETWEEN $1 AND $2 ORDER BY d.team, d.part"
+    );
     let mut deliveries = Vec::new();
-    for row in transaction.query(&sql, &[&first, &last]).await? {
+    for row in transaction.query(sql, &[&first, &last]).await? {
         let summary = summary(&row)?;
         deliveries.push(ShownDelivery {
             decision: decision(transaction, summary.delivery).await?,
@@ -188,14 +161,27 @@ pub(super) async fn raw(
 
 pub(super) async fn tickets(
     transaction: &Transaction<'_>,
+    before: Option<&TicketCursor>,
     limit: usize,
 ) -> Result<Vec<KnownTicket>, SpoolError> {
     let sql =
-        "SELECT t.team, t.external_id, t.state, t.changed_ms, t.title, t.storm, t.opened_by, m.id
+        "SELECT t.team, t.external_id, t.state, t.changed_ms, t.title, t.storm, t.opened_by, m.id,
+            m.received_ms
         FROM tickets t LEFT JOIN mails m ON m.seq = t.opened_by >> 20
-        WHERE t.state <> 'resolved' ORDER BY t.changed_ms LIMIT $1";
+        WHERE t.state <> 'resolved' AND t.changed_ms <= $1
+            AND (t.changed_ms, t.team, t.external_id) < ($1, $2, $3)
+        ORDER BY t.changed_ms DESC, t.team DESC, t.external_id DESC LIMIT $4";
+    let (ms, team, external_id) = match before {
+        Some(cursor) => (
+            cursor.changed.ms(),
+            cursor.team.as_str(),
+            cursor.external_id.as_str(),
+        ),
+        None => (i64::MAX, "", ""),
+    };
+    let values: &[&(dyn ToSql + Sync)] = &[&ms, &team, &external_id, &rows::count(limit)];
     let mut tickets = Vec::new();
-    for row in transaction.query(sql, &[&rows::count(limit)]).await? {
+    for row in transaction.query(sql, values).await? {
         let decision = match row.try_get::<_, Option<i64>>(6)? {
             Some(opened_by) => decision(transaction, DeliveryId(opened_by)).await?,
             None => None,
@@ -208,6 +194,7 @@ pub(super) async fn tickets(
             title: row.try_get(4)?,
             storm: row.try_get(5)?,
             opened_by: row.try_get::<_, Option<Uuid>>(7)?.map(MailId),
+            opened: row.try_get::<_, Option<i64>>(8)?.map(Time::from_ms),
             alert: decision.and_then(|decision| decision.alert),
         });
     }

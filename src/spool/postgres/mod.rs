@@ -13,6 +13,7 @@ mod lease;
 mod look;
 mod node;
 mod rows;
+mod search;
 mod settle;
 mod tend;
 mod trouble;
@@ -35,8 +36,9 @@ use crate::config;
 use crate::limits::{COLLISIONS_MAX, LOOK_AGAIN_ELSEWHERE};
 use crate::smtp::ReceivedMail;
 use crate::spool::{
-    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter,
-    KnownTicket, MailId, Pruned, Settlement, Shown, Spool, SpoolError, Summary, ToDecide, Totals,
+    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
+    KnownTicket, MailId, Page, Pruned, Query, Settlement, Shown, Spool, SpoolError, Summary,
+    TicketCursor, ToDecide, Totals,
 };
 
 /// Prepared on each connection before it is used.
@@ -382,8 +384,16 @@ impl Spool for Postgres {
 
     async fn list(&self, filter: Filter, limit: usize) -> Result<Vec<Summary>, SpoolError> {
         transact!(self.pool, Commit::Read, |transaction| {
-            look::list(&transaction, &filter, limit)
+            search::list(&transaction, &filter, limit)
         })
+    }
+
+    async fn search(&self, query: Query) -> Result<Page, SpoolError> {
+        transact!(self.pool, Commit::Read, |t| search::search(&t, &query))
+    }
+
+    async fn glance(&self, now: Time) -> Result<Glance, SpoolError> {
+        transact!(self.pool, Commit::Read, |t| search::glance(&t, now))
     }
 
     async fn show(&self, mail: MailId) -> Result<Option<Shown>, SpoolError> {
@@ -400,11 +410,14 @@ impl Spool for Postgres {
         ))
     }
 
-    async fn tickets(&self, limit: usize) -> Result<Vec<KnownTicket>, SpoolError> {
-        transact!(self.pool, Commit::Read, |transaction| look::tickets(
-            &transaction,
-            limit
-        ))
+    async fn tickets(
+        &self,
+        before: Option<TicketCursor>,
+        limit: usize,
+    ) -> Result<Vec<KnownTicket>, SpoolError> {
+        transact!(self.pool, Commit::Read, |transaction| {
+            look::tickets(&transaction, before.as_ref(), limit)
+        })
     }
 
     async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {

@@ -1,7 +1,6 @@
 //! What people see of the store.
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::rows;
 use crate::clock::Time;
@@ -9,16 +8,28 @@ use crate::rules::Decision;
 use crate::spool::lifecycle::TicketState;
 use crate::spool::record::{self, stage_of};
 use crate::spool::{
-    Attempt, DeliveryId, Filter, KnownTicket, MailId, Shown, ShownDelivery, SpoolError, Stage,
-    StageFilter, Summary,
+    Attempt, DeliveryId, KnownTicket, MailId, Shown, ShownDelivery, SpoolError, Stage, Summary,
+    TicketCursor,
 };
 
-const SUMMARY: &str = "SELECT d.id, m.id, m.received_ms, m.reverse_path, d.forward_path, m.bytes,
-    d.team, d.part, d.stage, d.source, d.rule, d.event, d.external_id, d.title, d.outcome, d.reason,
-    d.not_before_ms, d.settled_ms, d.attempts
-    FROM deliveries d JOIN mails m ON m.seq = d.id >> 20";
+/// All columns of a [`Summary`], what is put in, and the conditions.
+macro_rules! summary_sql {
+    ($more:literal, $rest:literal) => {
+        concat!(
+            "SELECT d.id, m.id, m.received_ms, m.reverse_path, d.forward_path, m.bytes, d.team, d.part,
+             d.stage, d.source, d.rule, d.event, d.external_id, d.title, d.outcome, d.reason,
+             d.not_before_ms, d.settled_ms, d.attempts",
+            $more,
+            "FROM deliveries d JOIN mails m ON m.seq = d.id >> 20 ",
+            $rest
+        )
+    };
+}
+pub(super) use summary_sql;
 
-fn summary(row: &Row<'_>) -> Result<Summary, SpoolError> {
+pub(super) const SUMMARY_COLUMNS: usize = 19;
+
+pub(super) fn summary(row: &Row<'_>) -> Result<Summary, SpoolError> {
     let outcome: Option<String> = row.get(14)?;
     let stage = stage_of(row.get(8)?, outcome.as_deref())?;
     let waits = stage == Stage::Waiting;
@@ -42,53 +53,6 @@ fn summary(row: &Row<'_>) -> Result<Summary, SpoolError> {
         settled: row.get::<_, Option<i64>>(17)?.map(Time::from_ms),
         attempts: row.get(18)?,
     })
-}
-
-pub(super) fn list(
-    connection: &Connection,
-    filter: &Filter,
-    limit: usize,
-) -> Result<Vec<Summary>, SpoolError> {
-    let mut conditions = vec!["1".to_owned()];
-    let mut values: Vec<Value> = Vec::new();
-    match filter.stage {
-        None => {}
-        Some(StageFilter::Unfinished) => conditions.push("d.stage < 4".to_owned()),
-        Some(StageFilter::Settled) => conditions.push("d.stage = 4".to_owned()),
-        // Its words are ours; written out, so that the index of dead letters is found.
-        Some(StageFilter::Ending(ending)) => conditions.push(format!("d.outcome = '{ending}'")),
-    }
-    let texts = [
-        ("d.team", &filter.team),
-        ("d.source", &filter.source),
-        ("d.external_id", &filter.external_id),
-    ];
-    for (column, value) in texts {
-        if let Some(value) = value {
-            values.push(Value::Text(value.clone()));
-            conditions.push(format!("{column} = ?{}", values.len()));
-        }
-    }
-    if let Some(before) = filter.before {
-        let Some(seq) = rows::seq_of(connection, before)? else {
-            return Err(SpoolError::Unknown(format!("there is no mail {before}")));
-        };
-        values.push(Value::Integer(DeliveryId::range_of_mail(seq).0));
-        conditions.push(format!("d.id < ?{}", values.len()));
-    }
-    values.push(Value::Integer(rows::count(limit)));
-    let sql = format!(
-        "{SUMMARY} WHERE {} ORDER BY d.id DESC LIMIT ?{}",
-        conditions.join(" AND "),
-        values.len()
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut found = statement.query(params_from_iter(values))?;
-    let mut summaries = Vec::new();
-    while let Some(row) = found.next()? {
-        summaries.push(summary(row)?);
-    }
-    Ok(summaries)
 }
 
 pub(super) fn show(connection: &Connection, mail: MailId) -> Result<Option<Shown>, SpoolError> {
@@ -121,8 +85,8 @@ pub(super) fn show(connection: &Connection, mail: MailId) -> Result<Option<Shown
 }
 
 fn deliveries(connection: &Connection, seq: i64) -> Result<Vec<ShownDelivery>, SpoolError> {
-    let sql = format!("{SUMMARY} WHERE d.id BETWEEN ?1 AND ?2 ORDER BY d.team, d.part");
-    let mut statement = connection.prepare_cached(&sql)?;
+    let sql = summary_sql!(" ", "WHERE d.id BETWEEN ?1 AND ?2 ORDER BY d.team, d.part");
+    let mut statement = connection.prepare_cached(sql)?;
     let mut found = statement.query(DeliveryId::range_of_mail(seq))?;
     let mut deliveries = Vec::new();
     while let Some(row) = found.next()? {
@@ -171,14 +135,25 @@ pub(super) fn raw(connection: &Connection, mail: MailId) -> Result<Option<Vec<u8
 
 pub(super) fn tickets(
     connection: &Connection,
+    before: Option<&TicketCursor>,
     limit: usize,
 ) -> Result<Vec<KnownTicket>, SpoolError> {
     let mut statement = connection.prepare_cached(
-        "SELECT t.team, t.external_id, t.state, t.changed_ms, t.title, t.storm, t.opened_by, m.id
+        "SELECT t.team, t.external_id, t.state, t.changed_ms, t.title, t.storm, t.opened_by, m.id,
+             m.received_ms
          FROM tickets t LEFT JOIN mails m ON m.seq = t.opened_by >> 20
-         WHERE t.state <> 'resolved' ORDER BY t.changed_ms LIMIT ?1",
+         WHERE t.state <> 'resolved' AND (t.changed_ms, t.team, t.external_id) < (?1, ?2, ?3)
+         ORDER BY t.changed_ms DESC, t.team DESC, t.external_id DESC LIMIT ?4",
     )?;
-    let mut found = statement.query(params![rows::count(limit)])?;
+    let (ms, team, external_id) = match before {
+        Some(cursor) => (
+            cursor.changed.ms(),
+            cursor.team.as_str(),
+            cursor.external_id.as_str(),
+        ),
+        None => (i64::MAX, "", ""),
+    };
+    let mut found = statement.query(params![ms, team, external_id, rows::count(limit)])?;
     let mut tickets = Vec::new();
     while let Some(row) = found.next()? {
         let opened_by: Option<i64> = row.get(6)?;
@@ -192,6 +167,7 @@ pub(super) fn tickets(
             title: row.get(4)?,
             storm: row.get(5)?,
             opened_by: row.get::<_, Option<uuid::Uuid>>(7)?.map(MailId),
+            opened: row.get::<_, Option<i64>>(8)?.map(Time::from_ms),
             alert: decision.and_then(|decision| decision.alert),
         });
     }

@@ -11,6 +11,7 @@ mod known;
 mod lease;
 mod look;
 mod rows;
+mod search;
 mod settle;
 mod tend;
 mod trouble;
@@ -29,8 +30,9 @@ use crate::clock::{Clock, SystemClock, Time};
 use crate::limits::{LOOK_ELSEWHERE, SPOOL_READERS_MAX};
 use crate::smtp::ReceivedMail;
 use crate::spool::{
-    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter,
-    KnownTicket, MailId, Pruned, Settlement, Shown, Spool, SpoolError, Summary, ToDecide, Totals,
+    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
+    KnownTicket, MailId, Page, Pruned, Query, Settlement, Shown, Spool, SpoolError, Summary,
+    TicketCursor, ToDecide, Totals,
 };
 use writer::{Durability, Writer};
 
@@ -224,7 +226,17 @@ impl Spool for Sqlite {
     }
 
     async fn list(&self, filter: Filter, limit: usize) -> Result<Vec<Summary>, SpoolError> {
-        self.read(move |connection| look::list(connection, &filter, limit))
+        self.read(move |connection| search::list(connection, &filter, limit))
+            .await
+    }
+
+    async fn search(&self, query: Query) -> Result<Page, SpoolError> {
+        self.read(move |connection| search::search(connection, &query))
+            .await
+    }
+
+    async fn glance(&self, now: Time) -> Result<Glance, SpoolError> {
+        self.read(move |connection| search::glance(connection, now))
             .await
     }
 
@@ -238,8 +250,12 @@ impl Spool for Sqlite {
             .await
     }
 
-    async fn tickets(&self, limit: usize) -> Result<Vec<KnownTicket>, SpoolError> {
-        self.read(move |connection| look::tickets(connection, limit))
+    async fn tickets(
+        &self,
+        before: Option<TicketCursor>,
+        limit: usize,
+    ) -> Result<Vec<KnownTicket>, SpoolError> {
+        self.read(move |connection| look::tickets(connection, before.as_ref(), limit))
             .await
     }
 

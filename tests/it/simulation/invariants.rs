@@ -129,10 +129,10 @@ impl Moment<'_> {
         assert!(reasons, "seed {}", self.seed);
         for (ticket, deliveries) in self.tickets() {
             // Whatever was closed last must not stay open on somebody's phone.
-            let events = deliveries.iter().filter(|one| {
+            let mut events = deliveries.iter().filter(|one| {
                 one.event.as_deref() != Some("update") && !one.reason.starts_with("duplicate of")
             });
-            if let Some(last) = events.last()
+            if let Some(last) = events.next_back()
                 && last.event.as_deref() == Some("resolved")
                 && last.stage != Stage::Settled(Ending::DeadLetter)
             {
@@ -141,7 +141,7 @@ impl Moment<'_> {
                 assert!(closed, "still open: {}", self.about(ticket));
             }
         }
-        let open = spool.tickets(usize::MAX).await.unwrap();
+        let open = spool.tickets(None, usize::MAX).await.unwrap();
         for summary in open
             .iter()
             .filter(|one| one.external_id.starts_with("storm-"))

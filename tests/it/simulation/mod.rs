@@ -270,7 +270,7 @@ async fn run(seed: u64) {
             let (node, gateway) = gateways.swap_remove(run.chance.usize(..nodes));
             gateway.kill().await;
             if nodes == 1 {
-                store.reopen();
+                store.reopen().await;
             } else {
                 let store = Arc::clone(&store);
                 tokio::spawn(async move {

@@ -16,9 +16,9 @@ use mailbell::deliver::schedule::Progress;
 use mailbell::smtp::ReceivedMail;
 use mailbell::spool::sqlite::Sqlite;
 use mailbell::spool::{
-    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter,
-    KnownTicket, MailId, Pruned, Settlement, Shown, Spool, SpoolError, Step, Summary, ToDecide,
-    Totals,
+    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
+    KnownTicket, MailId, Page, Pruned, Query, Settlement, Shown, Spool, SpoolError, Step, Summary,
+    TicketCursor, ToDecide, Totals,
 };
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -43,6 +43,7 @@ pub struct Shared {
     clock: Arc<Jumping>,
     state: Mutex<State>,
     changed: Notify,
+    transaction: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -69,6 +70,7 @@ impl Shared {
                 nodes,
             }),
             changed: Notify::new(),
+            transaction: Arc::default(),
         })
     }
 
@@ -93,7 +95,8 @@ impl Shared {
     }
 
     /// The only gateway has died, and the next opens the file.
-    pub fn reopen(&self) {
+    pub async fn reopen(&self) {
+        let _one_at_a_time = self.transaction.lock().await;
         let mut state = self.state();
         state.leased_by.clear();
         state.inner = Arc::new(Sqlite::open_simulated(&self.path, self.clock.now()).unwrap());
@@ -101,6 +104,7 @@ impl Shared {
 
     /// A node is gone, and has been for long enough: the others take over what it had.
     pub async fn take_over_from(&self, number: usize) {
+        let _one_at_a_time = self.transaction.lock().await;
         let (inner, orphans) = {
             let mut state = self.state();
             let orphans = state
@@ -166,38 +170,50 @@ impl Node {
         self.shared.inner()
     }
 
-    /// Does a step, or does not, or does it and does not say so. `note` sees what was done.
-    async fn step<T>(
+    /// Does a step, or does not, or does it and does not say so. What is begun is ended, as in a
+    /// database whose client has died, and nothing comes between the tables and who has leased what.
+    async fn step<T, S>(
         &self,
         writes: bool,
-        step: impl Future<Output = Result<T, SpoolError>>,
-        note: impl FnOnce(&T),
-    ) -> Result<T, SpoolError> {
+        step: impl FnOnce(Arc<Shared>) -> S + Send + 'static,
+    ) -> Result<T, SpoolError>
+    where
+        T: Send + 'static,
+        S: Future<Output = Result<T, SpoolError>> + Send,
+    {
         let fate = self.fate(writes).await;
         if let Fate::NotDone(error) = fate {
             return Err(error);
         }
-        let value = step.await?;
-        note(&value);
+        let shared = Arc::clone(&self.shared);
+        let done = tokio::spawn(async move {
+            let _one_at_a_time = Arc::clone(&shared.transaction).lock_owned().await;
+            step(shared).await
+        });
         match fate {
-            Fate::AnswerLost => Err(SpoolError::Unavailable("the answer was lost".to_owned())),
-            _ => Ok(value),
+            Fate::AnswerLost => {
+                done.await.unwrap()?;
+                Err(SpoolError::Unavailable("the answer was lost".to_owned()))
+            }
+            _ => done.await.unwrap(),
         }
     }
+}
 
+impl Shared {
     /// Others may have something to send.
     fn ring(&self, effects: &Effects) {
-        if effects.due.is_some() && self.nodes() > 1 {
-            self.shared.changed.notify_waiters();
+        if effects.due.is_some() && self.state().nodes > 1 {
+            self.changed.notify_waiters();
         }
     }
 
-    fn note_leases(&self, effects: &Effects) {
-        let mut state = self.shared.state();
-
+    fn note_leases(&self, node: usize, effects: &Effects) {
+        let mut state = self.state();
         for leased in &effects.leased {
-            let lease = (self.number, leased.lease);
-            state.leased_by.insert(leased.delivery, lease);
+            state
+                .leased_by
+                .insert(leased.delivery, (node, leased.lease));
         }
     }
 }
@@ -205,22 +221,24 @@ impl Node {
 #[async_trait]
 impl Spool for Node {
     async fn accept(&self, mail: ReceivedMail, now: Time) -> Result<MailId, SpoolError> {
-        let inner = self.inner();
-        self.step(true, inner.accept(mail, now), |_| {}).await
+        let step = move |shared: Arc<Shared>| async move { shared.inner().accept(mail, now).await };
+        self.step(true, step).await
     }
 
     async fn undecided(&self, limit: usize) -> Result<ToDecide, SpoolError> {
-        let inner = self.inner();
-        self.step(false, inner.undecided(limit), |_| {}).await
+        let step = move |shared: Arc<Shared>| async move { shared.inner().undecided(limit).await };
+        self.step(false, step).await
     }
 
     async fn decide(&self, deciding: Deciding, now: Time) -> Result<Effects, SpoolError> {
-        let inner = self.inner();
-        let note = |effects: &Effects| {
-            self.note_leases(effects);
-            self.ring(effects);
+        let number = self.number;
+        let step = move |shared: Arc<Shared>| async move {
+            let effects = shared.inner().decide(deciding, now).await?;
+            shared.note_leases(number, &effects);
+            shared.ring(&effects);
+            Ok(effects)
         };
-        self.step(true, inner.decide(deciding, now), note).await
+        self.step(true, step).await
     }
 
     async fn lease(
@@ -229,22 +247,27 @@ impl Spool for Node {
         budget: Budget,
         now: Time,
     ) -> Result<Effects, SpoolError> {
-        let inner = self.inner();
-        let note = |effects: &Effects| self.note_leases(effects);
-        self.step(true, inner.lease(asks, budget, now), note).await
+        let number = self.number;
+        let step = move |shared: Arc<Shared>| async move {
+            let effects = shared.inner().lease(asks, budget, now).await?;
+            shared.note_leases(number, &effects);
+            Ok(effects)
+        };
+        self.step(true, step).await
     }
 
     async fn reclaim(&self, mut carried: Vec<(DeliveryId, u32)>) -> Result<usize, SpoolError> {
-        let inner = self.inner();
-        {
-            let state = self.shared.state();
-            let others = state
-                .leased_by
-                .iter()
-                .filter(|(_, (node, _))| *node != self.number);
-            carried.extend(others.map(|(id, (_, lease))| (*id, *lease)));
-        }
-        self.step(true, inner.reclaim(carried), |_| {}).await
+        let number = self.number;
+        let step = move |shared: Arc<Shared>| async move {
+            {
+                let state = shared.state();
+                let leased = state.leased_by.iter();
+                let others = leased.filter(|(_, (node, _))| *node != number);
+                carried.extend(others.map(|(id, (_, lease))| (*id, *lease)));
+            }
+            shared.inner().reclaim(carried).await
+        };
+        self.step(true, step).await
     }
 
     async fn settle(
@@ -252,33 +275,34 @@ impl Spool for Node {
         mut settlements: Vec<Settlement>,
         now: Time,
     ) -> Result<Effects, SpoolError> {
-        let inner = self.inner();
-        {
-            let state = self.shared.state();
+        let number = self.number;
+        let step = move |shared: Arc<Shared>| async move {
             settlements.retain(|one| {
-                let lease = state.leased_by.get(&one.delivery);
-                lease.is_some_and(|(node, _)| *node == self.number)
+                let state = shared.state();
+                state.leased_by.get(&one.delivery) == Some(&(number, one.lease))
             });
-        }
-        let ids: Vec<DeliveryId> = settlements.iter().map(|one| one.delivery).collect();
-        let note = |effects: &Effects| {
-            self.ring(effects);
-            let mut state = self.shared.state();
+            let ids: Vec<DeliveryId> = settlements.iter().map(|one| one.delivery).collect();
+            let effects = shared.inner().settle(settlements, now).await?;
+            shared.ring(&effects);
+            let mut state = shared.state();
             for id in &ids {
                 state.leased_by.remove(id);
             }
+            drop(state);
+            Ok(effects)
         };
-        self.step(true, inner.settle(settlements, now), note).await
+        self.step(true, step).await
     }
 
     async fn hurry(&self, team: &str, now: Time) -> Result<(), SpoolError> {
-        let inner = self.inner();
-        self.step(true, inner.hurry(team, now), |()| {}).await
+        let team = team.to_owned();
+        let step = move |shared: Arc<Shared>| async move { shared.inner().hurry(&team, now).await };
+        self.step(true, step).await
     }
 
     async fn teams(&self) -> Result<Vec<String>, SpoolError> {
-        let inner = self.inner();
-        self.step(false, inner.teams(), |_| {}).await
+        let step = move |shared: Arc<Shared>| async move { shared.inner().teams().await };
+        self.step(false, step).await
     }
 
     async fn changed_elsewhere(&self) {
@@ -312,8 +336,20 @@ impl Spool for Node {
         self.inner().raw(mail).await
     }
 
-    async fn tickets(&self, limit: usize) -> Result<Vec<KnownTicket>, SpoolError> {
-        self.inner().tickets(limit).await
+    async fn search(&self, query: Query) -> Result<Page, SpoolError> {
+        self.inner().search(query).await
+    }
+
+    async fn glance(&self, now: Time) -> Result<Glance, SpoolError> {
+        self.inner().glance(now).await
+    }
+
+    async fn tickets(
+        &self,
+        before: Option<TicketCursor>,
+        limit: usize,
+    ) -> Result<Vec<KnownTicket>, SpoolError> {
+        self.inner().tickets(before, limit).await
     }
 
     async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {

@@ -193,7 +193,7 @@ pub async fn lifecycle_of_a_ticket(store: Store) {
             "alerted: 201",
         ]
     );
-    let tickets = bench.spool.tickets(10).await.unwrap();
+    let tickets = bench.spool.tickets(None, 10).await.unwrap();
     assert_eq!(tickets.len(), 1);
     assert_eq!(tickets[0].state, TicketState::Open);
     assert_eq!(tickets[0].alert.as_ref().unwrap().title, "Disk full");
@@ -511,7 +511,7 @@ pub async fn a_retried_new_does_not_follow_its_own_close(store: Store) {
         ];
         assert_eq!(bench.outcomes().await, expected);
         assert!(
-            bench.spool.tickets(9).await.unwrap().is_empty(),
+            bench.spool.tickets(None, 9).await.unwrap().is_empty(),
             "left open"
         );
         bench.assert_balanced().await;

@@ -24,5 +24,6 @@ macro_rules! on_every_store {
 
 pub mod bench;
 mod conformance;
+mod search;
 mod sqlite;
 mod storms;

@@ -44,7 +44,7 @@ async fn sent(bench: &Bench, ms: i64) -> Vec<String> {
 }
 
 async fn open_tickets(bench: &Bench) -> Vec<String> {
-    let tickets = bench.spool.tickets(100).await.unwrap();
+    let tickets = bench.spool.tickets(None, 100).await.unwrap();
     let mut ids: Vec<String> = tickets.into_iter().map(|one| one.external_id).collect();
     ids.sort();
     ids

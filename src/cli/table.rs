@@ -1,0 +1,63 @@
+//! Rows for people: columns as wide as the terminal, coloured only there.
+//!
+//! Must not know what the rows are about, but for the words of outcomes.
+
+use std::io::IsTerminal;
+
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+
+/// A table without lines. On a terminal long cells are wrapped to its width; in a pipe each row is
+/// one line.
+pub(super) fn new(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.iter().map(Cell::new));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+/// The table's text, without blanks at the ends of lines.
+pub(super) fn text(table: &Table) -> String {
+    let lines = table.lines();
+    let trimmed = lines.map(|line| line.trim_end().to_owned() + "\n");
+    trimmed.collect()
+}
+
+/// A stage or an outcome, in the colour of how well it is.
+pub(super) fn stage(word: &str) -> Cell {
+    let cell = Cell::new(word);
+    match color(word).filter(|_| colours()) {
+        Some(color) => cell.fg(color),
+        None => cell,
+    }
+}
+
+fn color(word: &str) -> Option<Color> {
+    match word {
+        "alerted" | "acknowledged" | "resolved" | "relayed" => Some(Color::Green),
+        "dead-letter" => Some(Color::Red),
+        "suppressed" => None,
+        _ => Some(Color::Yellow),
+    }
+}
+
+/// A word of a line that is no table, padded to `width` first: colour has no width.
+pub(super) fn painted(word: &str, width: usize) -> String {
+    let padded = format!("{word:<width$}");
+    let code = match color(word).filter(|_| colours()) {
+        Some(Color::Green) => 32,
+        Some(Color::Red) => 31,
+        Some(_) => 33,
+        None => return padded,
+    };
+    format!("\x1b[{code}m{padded}\x1b[0m")
+}
+
+/// Colour only on a terminal, and never with NO_COLOR (no-color.org).
+pub(super) fn colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+}

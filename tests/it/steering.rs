@@ -1,0 +1,311 @@
+//! Commands that look at a gateway's spool, run for real: the program, its store, the stand-in.
+//! Ids and times are replaced by fixed ones of the same width, the rest is `tests/cli/*.txt`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use mailbell::standin::{Fault, Options, Standin};
+use regex::Regex;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::golden;
+use crate::program::{Gateway, corpus, mailbell, send};
+
+const TO: &str = "ops@alerts.example.com";
+
+struct Desk {
+    runtime: Runtime,
+    standin: Standin,
+    folder: TempDir,
+}
+
+impl Desk {
+    fn new() -> Desk {
+        let runtime = Runtime::new().unwrap();
+        let options = Options {
+            secrets: vec!["good".to_owned()],
+            limits: Vec::new(),
+        };
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let standin = runtime.block_on(Standin::start(anywhere, options)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "hostname = \"alerts.example.com\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n[web]\nlisten = \"127.0.0.1:0\"\n\
+             [alarms]\nenabled = false\n[signl4]\nurl = \"{}\"\npace = \"off\"\n[retry]\nfirst = \"10ms\"\n\
+             [[team]]\nname = \"desk\"\naddresses = [\"{TO}\"]\nwebhook_secret = \"good\"\n",
+            standin.url(),
+        );
+        std::fs::write(folder.path().join("mailbell.toml"), text).unwrap();
+        Desk {
+            runtime,
+            standin,
+            folder,
+        }
+    }
+
+    fn start(&self) -> Gateway {
+        Gateway::start(self.folder.path())
+    }
+
+    fn config(&self) -> String {
+        format!(
+            "--config={}",
+            self.folder.path().join("mailbell.toml").display()
+        )
+    }
+
+    fn output(&self, arguments: &[&str]) -> std::process::Output {
+        let config = self.config();
+        mailbell(&[&[config.as_str()], arguments].concat())
+            .output()
+            .unwrap()
+    }
+
+    /// What a command prints, with everything that differs from run to run replaced.
+    fn text(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        let text = format!(
+            "$ mailbell {}\n{}{}[exit {}]",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+            output.status.code().unwrap_or(-1),
+        );
+        masked(&text).replace(&self.folder.path().display().to_string(), "FOLDER")
+    }
+
+    /// Sends a mail of the corpus and waits until it has ended.
+    fn settle(&self, gateway: &Gateway, name: &str) -> String {
+        let reply = send(gateway.smtp, &[TO], &std::fs::read(corpus(name)).unwrap());
+        let id = reply.split_whitespace().next_back().unwrap().to_owned();
+        loop {
+            let (_, body) = gateway.get(&format!("/api/v1/mails/{id}"));
+            if body.contains("\"finished\":true") {
+                return id;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn masked(text: &str) -> String {
+    let masks = [
+        (
+            r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}",
+            "01234567-0123-7123-8123-0123456789ab",
+        ),
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", "2026-01-02T03:04:05"),
+        (r"05\.\d{3}Z", "05.678Z"),
+        (r"(delivered|rejected) +\d+ +", "$1    7   "),
+        (r"RESULT +MS +", "RESULT      MS  "),
+        (r#""took_ms":\d+"#, "\"took_ms\":7"),
+        (
+            r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b",
+            "01234567-0123-7123-8123-0123456789ab",
+        ),
+    ];
+    let mut text = text.to_owned();
+    for (pattern, with) in masks {
+        text = Regex::new(pattern)
+            .unwrap()
+            .replace_all(&text, with)
+            .into_owned();
+    }
+    text
+}
+
+fn golden(name: &str, text: &str) -> Option<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/cli/{name}.txt"));
+    golden::difference(&file, text)
+}
+
+#[test]
+fn what_commands_show_of_the_spool() {
+    let desk = Desk::new();
+    let gateway = desk.start();
+    let alerted = desk.settle(&gateway, "kix/01-new-en-default-template.eml");
+    desk.settle(&gateway, "misc/01-out-of-office-en.eml");
+    desk.standin.fail_next([Fault::Status(400)]);
+    let dead = desk.settle(&gateway, "topdesk/01-new-en-html-table.eml");
+    let export = desk.folder.path().join("dead");
+    let export = export.to_string_lossy();
+    let cases: &[(&str, &[&str])] = &[
+        ("queue-list", &["queue", "list"]),
+        ("queue-list-json", &["queue", "list", "--json"]),
+        ("queue-list-dead", &["queue", "list", "--dead"]),
+        ("queue-list-none", &["queue", "list", "--team", "nobody"]),
+        ("queue-show", &["queue", "show", &dead]),
+        ("queue-show-json", &["queue", "show", "--json", &alerted]),
+        (
+            "queue-show-unknown",
+            &["queue", "show", "0190a5f0-0000-7000-8000-000000000000"],
+        ),
+        (
+            "queue-export-dead",
+            &["queue", "export", "--dead", "--directory", &export],
+        ),
+        ("queue-audit", &["queue", "audit"]),
+        ("queue-audit-json", &["queue", "audit", "--json"]),
+        ("tail", &["tail", "--no-follow"]),
+        ("tail-json", &["tail", "--no-follow", "--json", "-n1"]),
+        (
+            "tail-dead",
+            &["tail", "--no-follow", "--outcome", "dead-letter,resolved"],
+        ),
+        ("tail-wrong", &["tail", "--outcome", "lost"]),
+        ("explain-id", &["explain", &alerted]),
+        (
+            "explain-unknown",
+            &["explain", "0190a5f0-0000-7000-8000-000000000000"],
+        ),
+        ("queue-drop", &["queue", "drop", &dead]),
+        ("queue-retry-none", &["queue", "retry", "--all"]),
+    ];
+    let differences: Vec<String> = cases
+        .iter()
+        .filter_map(|(name, arguments)| golden(name, &desk.text(arguments)))
+        .collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+    let mail = std::fs::read(format!("{export}/{dead}.eml")).unwrap();
+    assert!(mail.ends_with(&std::fs::read(corpus("topdesk/01-new-en-html-table.eml")).unwrap()));
+}
+
+/// A running `mailbell tail`; killed when dropped.
+struct Tail {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Tail {
+    fn start(desk: &Desk, arguments: &[&str]) -> Tail {
+        let config = desk.config();
+        let mut child = mailbell(&[&[config.as_str(), "tail"], arguments].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Tail { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        self.lines.next().unwrap().unwrap()
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn tail_tells_each_outcome_as_it_comes_also_over_a_restart() {
+    let desk = Desk::new();
+    let gateway = desk.start();
+    desk.settle(&gateway, "kix/01-new-en-default-template.eml");
+    let mut tail = Tail::start(&desk, &[]);
+    assert!(tail.line().contains("alerted"), "the last ones first");
+    desk.settle(&gateway, "misc/01-out-of-office-en.eml");
+    let line = tail.line();
+    assert!(line.contains("suppressed"), "{line}");
+    gateway.stop();
+    let gateway = desk.start();
+    // It waits for a while: told once when it was tried, once when it has ended.
+    desk.standin.fail_next([Fault::Status(503)]);
+    desk.settle(&gateway, "topdesk/01-new-en-html-table.eml");
+    let mut line = tail.line();
+    if line.contains("tried") {
+        line = tail.line();
+    }
+    assert!(
+        line.contains("alerted") && line.contains("topdesk/"),
+        "{line}"
+    );
+    let mut only = Tail::start(&desk, &["-n0", "--source", "halopsa", "--json"]);
+    desk.settle(&gateway, "freshservice/01-new-en-alternative.eml");
+    desk.settle(&gateway, "halopsa/01-new-en-html-th.eml");
+    let object: serde_json::Value = serde_json::from_str(&only.line()).unwrap();
+    assert_eq!(object["source"], "halopsa", "{object}");
+    drop(desk.runtime);
+}
+
+fn init(folder: &Path, arguments: &[&str], secret: &str) -> (String, Option<i32>) {
+    let out = folder.to_string_lossy();
+    let mut child = mailbell(&[&["init", "--out", &out], arguments].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(secret.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = format!(
+        "$ mailbell init {}\n{}{}[exit {}]",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+        output.status.code().unwrap_or(-1),
+    );
+    (text.replace(&*out, "FOLDER"), output.status.code())
+}
+
+#[test]
+fn what_init_writes_passes_check_and_is_not_overwritten() {
+    let mut differences = Vec::new();
+    for system in [
+        "kix",
+        "autotask",
+        "topdesk",
+        "halopsa",
+        "freshservice",
+        "all",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = [
+            system,
+            "--address",
+            "page@alerts.corp.example",
+            "--secret-file",
+            "-",
+        ];
+        let (text, code) = init(folder.path(), &flags, "s3cr3t\n");
+        assert_eq!(code, Some(0), "{text}");
+        assert!(!text.contains("s3cr3t"));
+        differences.extend(golden(&format!("init-{system}"), &text));
+        let config = folder.path().join("mailbell.toml");
+        let check = mailbell(&["check", "--config", &config.to_string_lossy()])
+            .output()
+            .unwrap();
+        assert!(
+            check.status.success(),
+            "{}",
+            String::from_utf8_lossy(&check.stdout)
+        );
+        if system == "kix" {
+            let written = std::fs::read_to_string(&config).unwrap();
+            differences.extend(golden("init-kix.toml", &written));
+            let (text, code) = init(folder.path(), &flags, "other\n");
+            assert_eq!(code, Some(2));
+            differences.extend(golden("init-again", &text));
+            assert_eq!(std::fs::read_to_string(&config).unwrap(), written);
+            let (text, code) = init(
+                folder.path(),
+                &[&flags[..], &["--force"]].concat(),
+                "other\n",
+            );
+            assert_eq!(code, Some(0), "{text}");
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    differences.extend(golden("init-no-answers", &init(folder.path(), &[], "").0));
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
