@@ -102,7 +102,6 @@ mod tests {
             (":\n  one\n  two\nrest", "one\ntwo", Some(4..13)),
             ("High", "High", Some(0..4)),
             ("\t: x", "x", Some(3..4)),
-            (": : x", ": x", Some(0..5)),
             (": Low", "High", None),
             ("", "High", None),
             ("x", "", None),
