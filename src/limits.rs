@@ -160,6 +160,10 @@ pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// hundred times is refused, which no line of a ticket mail needs.
 pub const REGEX_BYTES_MAX: usize = 10 * 1024 * 1024;
 
+/// Bytes of what one regex keeps from its searches, in each direction and thread. A table that is
+/// full is begun anew, and the `regex` crate gives up on it when that happens too often.
+pub const REGEX_CACHE_BYTES_MAX: usize = 512 * 1024;
+
 /// Bytes of an external id. PostgreSQL's index takes 2,700 of a row; ticket numbers have about twenty.
 pub const EXTERNAL_ID_BYTES_MAX: usize = 1000;
 

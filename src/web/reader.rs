@@ -7,6 +7,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use axum_extra::extract::CookieJar;
 
+use crate::web::access::COOKIE as SESSION;
 use crate::web::words::{Language, Text};
 
 /// The cookie that remembers the language.
@@ -20,6 +21,8 @@ pub struct Reader {
     pub language: Language,
     /// Path and query of this page, to come back to it.
     pub here: String,
+    /// There is a session to end.
+    pub has_session: bool,
 }
 
 impl Reader {
@@ -32,7 +35,8 @@ impl<S: Sync> FromRequestParts<S> for Reader {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Reader, Infallible> {
-        let chosen = CookieJar::from_headers(&parts.headers)
+        let cookies = CookieJar::from_headers(&parts.headers);
+        let chosen = cookies
             .get(LANGUAGE)
             .and_then(|cookie| Language::of_tag(cookie.value()));
         let accepted = || {
@@ -45,6 +49,7 @@ impl<S: Sync> FromRequestParts<S> for Reader {
         };
         let here = parts.uri.path_and_query();
         Ok(Reader {
+            has_session: cookies.get(SESSION).is_some(),
             language: chosen.or_else(accepted).unwrap_or_default(),
             here: here.map_or("/", |here| here.as_str()).to_owned(),
         })

@@ -63,7 +63,12 @@ impl Place {
 
 /// A whole page, with the headers that each has.
 pub fn page(reader: &Reader, place: Place, title: &str, content: &Markup) -> Response {
-    respond(StatusCode::OK, frame(reader, place, title, content))
+    respond(StatusCode::OK, frame(reader, Some(place), title, content))
+}
+
+/// A page for those who may not see any other yet.
+pub fn bare(reader: &Reader, status: StatusCode, title: &str, content: &Markup) -> Response {
+    respond(status, frame(reader, None, title, content))
 }
 
 /// A page that says why there is none.
@@ -75,7 +80,10 @@ pub fn refusal(reader: &Reader, status: StatusCode, title: &str, why: &Markup) -
             p { a.button href="/" { (reader.say(shell::TO_NOW)) } }
         }
     };
-    respond(status, frame(reader, Place::Elsewhere, title, &content))
+    respond(
+        status,
+        frame(reader, Some(Place::Elsewhere), title, &content),
+    )
 }
 
 fn respond(status: StatusCode, markup: Markup) -> Response {
@@ -92,7 +100,7 @@ fn respond(status: StatusCode, markup: Markup) -> Response {
     response
 }
 
-fn frame(reader: &Reader, place: Place, title: &str, content: &Markup) -> Markup {
+fn frame(reader: &Reader, place: Option<Place>, title: &str, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang=(reader.language.code()) {
@@ -110,6 +118,7 @@ fn frame(reader: &Reader, place: Place, title: &str, content: &Markup) -> Markup
                 header.top {
                     div {
                         a.brand href="/" { (BELL) "mailbell" }
+                        @if let Some(place) = place {
                         nav aria-label=(reader.say(shell::PAGES)) {
                             ul {
                                 @for one in Place::ALL {
@@ -121,12 +130,17 @@ fn frame(reader: &Reader, place: Place, title: &str, content: &Markup) -> Markup
                                 }
                             }
                         }
+                        }
                     }
                 }
+                p.lost role="status" { span { (reader.say(shell::LOST)) } }
                 main id="content" tabindex="-1" { (content) }
                 footer.bottom {
                     div {
                         p { (reader.say(shell::TIMES)) }
+                        @if reader.has_session {
+                            form method="post" action="/logout" { button.plain { (reader.say(words::login::OUT)) } }
+                        }
                         form method="post" action="/language" aria-label=(reader.say(shell::LANGUAGE)) {
                             input type="hidden" name="back" value=(reader.here);
                             @for language in Language::ALL {

@@ -120,7 +120,10 @@ pub mod shell {
     pub const TICKETS: Text = Text("Tickets", "Tickets");
     pub const DEAD_LETTERS: Text = Text("Dead letters", "Unzustellbar");
     pub const LANGUAGE: Text = Text("Language", "Sprache");
-    pub const CLOSE: Text = Text("Close this message", "Meldung schließen");
+    pub const LOST: Text = Text(
+        "No connection; what you see may be old",
+        "Keine Verbindung; das Gezeigte ist vielleicht alt",
+    );
     pub const TIMES: Text = Text(
         "Times are shown in this browser's zone, without JavaScript in UTC.",
         "Zeiten gelten in der Zone dieses Browsers, ohne JavaScript in UTC.",
@@ -148,12 +151,11 @@ pub mod now {
         "Es läuft, aber jemand sollte hinsehen.",
     );
     pub const BROKEN: Text = Text("No. Something is broken.", "Nein. Etwas ist kaputt.");
-    pub const LIVE: Text = Text("live", "live");
+
     pub const PARTS: Text = Text("Parts", "Teile");
     pub const DOOR: Text = Text("Door", "Eingang");
     pub const STORE: Text = Text("Store", "Speicher");
     pub const RULES: Text = Text("Rules", "Regeln");
-    pub const CERTIFICATE: Text = Text("Certificate", "Zertifikat");
     pub const WEBHOOK_OF: Text = Text("Webhook of {}", "Webhook von {}");
     pub const RELAY_OF: Text = Text("Relay of {}", "Relay von {}");
     pub const WORKS: Text = Text("works", "läuft");
@@ -165,13 +167,11 @@ pub mod now {
     );
     pub const STORING: Text = Text("mails are stored", "Mails werden gespeichert");
     pub const SENDING: Text = Text("no failure known", "keine Störung bekannt");
-    pub const FIGURES: Text = Text("Right now", "In diesem Moment");
     pub const BACKLOG: Text = Text("on the way", "unterwegs");
     pub const DEAD: Text = Text("dead letters", "unzustellbar");
     pub const OLDEST: Text = Text("oldest waiting", "älteste wartet");
     pub const OPEN: Text = Text("open tickets", "offene Tickets");
     pub const NOBODY_WAITS: Text = Text("none", "keine");
-    pub const LAST_HOUR: Text = Text("Last hour", "Letzte Stunde");
     pub const MAILS_PER_MINUTE: Text = Text("Mails per minute", "Mails pro Minute");
     pub const ALERTS_PER_MINUTE: Text = Text("Alerts per minute", "Alarme pro Minute");
     pub const CHART: Text = Text(
@@ -245,7 +245,6 @@ pub mod mails {
         "Nur die Mails bis hierher wurden durchsucht. „Ältere“ sucht von hier weiter.",
     );
     pub const NO_SUBJECT: Text = Text("(no subject)", "(kein Betreff)");
-    pub const NO_SOURCE: Text = Text("no source", "keine Quelle");
     pub const FROM: Text = Text("from", "von");
     pub const DEGRADED: Text = Text("not understood", "nicht verstanden");
 }
@@ -292,11 +291,6 @@ pub mod mail {
     pub const SIZE: Text = Text("Size", "Größe");
     pub const BYTES: Text = Text("bytes", "Bytes");
     pub const ID: Text = Text("Id", "Kennung");
-    pub const SOURCE: Text = Text("Source", "Quelle");
-    pub const RULE: Text = Text("Rule", "Regel");
-    pub const EVENT: Text = Text("Event", "Ereignis");
-    pub const TICKET: Text = Text("Ticket", "Ticket");
-    pub const WHY: Text = Text("Why", "Warum");
     pub const PROBLEM: Text = Text("Problem", "Problem");
     pub const TIMELINE: Text = Text("What happened", "Was geschah");
     pub const FOR_TEAM: Text = Text("Team {}", "Team {}");
@@ -304,7 +298,6 @@ pub mod mail {
     pub const ACCEPTED: Text = Text("Received and stored", "Empfangen und gespeichert");
     pub const DECIDED: Text = Text("Decided:", "Entschieden:");
     pub const UNDECIDED: Text = Text("Not yet decided", "Noch nicht entschieden");
-    pub const ATTEMPT: Text = Text("{} {} after {}", "{} {} nach {}");
     pub const NEXT: Text = Text("Tried next", "Nächster Versuch");
     pub const ENDED: Text = Text("Ended:", "Beendet:");
     pub const TEXT: Text = Text("What the rules read", "Was die Regeln lesen");
@@ -331,25 +324,12 @@ pub mod mail {
         "The rules in force now decide it differently than it was decided then.",
         "Die jetzt gültigen Regeln entscheiden anders, als damals entschieden wurde.",
     );
-    pub const STEPS: Text = Text("{} steps", "{} Schritte");
     pub const ORIGINAL: Text = Text("The original", "Das Original");
     pub const DOWNLOAD: Text = Text("Download .eml", ".eml herunterladen");
     pub const SHOW: Text = Text("Show its source text", "Quelltext zeigen");
     pub const CUT: Text = Text(
         "Only the beginning is shown.",
         "Nur der Anfang wird gezeigt.",
-    );
-    pub const GONE: Text = Text(
-        "The original is not kept any more.",
-        "Das Original wird nicht mehr aufbewahrt.",
-    );
-    pub const UNREADABLE: Text = Text(
-        "This mail cannot be read: a bug. Please report it with the original.",
-        "Diese Mail kann nicht gelesen werden: ein Fehler. Bitte mit dem Original melden.",
-    );
-    pub const BUSY: Text = Text(
-        "Too many mails are being read at this moment; reload the page.",
-        "Gerade werden zu viele Mails gelesen; bitte neu laden.",
     );
     pub const RETRY: Text = Text("Retry", "Erneut senden");
     pub const REPLAY: Text = Text(
@@ -413,4 +393,53 @@ pub mod rules {
     pub const LINE: Text = Text("Line {}, column {}", "Zeile {}, Spalte {}");
     pub const EXCERPT: Text = Text("The line", "Die Zeile");
     pub const STEPS: Text = Text("Step by step", "Schritt für Schritt");
+}
+
+pub mod steps {
+    use super::Text;
+    pub const BACK: Text = Text("Back to the mail", "Zurück zur Mail");
+    pub const REPLAY: Text = Text(
+        "Replay through today's rules",
+        "Mit heutigen Regeln wiederholen",
+    );
+    pub const SAME: Text = Text(
+        "Today's rules decide the same.",
+        "Die heutigen Regeln entscheiden gleich.",
+    );
+    pub const DIFFERS: Text = Text(
+        "Today's rules decide differently.",
+        "Die heutigen Regeln entscheiden anders.",
+    );
+    pub const WHAT: Text = Text("What", "Was");
+    pub const THEN: Text = Text("Then", "Damals");
+    pub const TODAY: Text = Text("Today", "Heute");
+    pub const CHANGED: Text = Text("(changed)", "(geändert)");
+    pub const REPLAY_DO: Text = Text("Send it again", "Erneut einliefern");
+    pub const REPLAY_ASK: Text = Text(
+        "So far nothing was changed. Now the mail is accepted again under a new id, as if its sender had sent it again; an open ticket pages nobody twice. What of the old one has reached nobody is dropped.",
+        "Bisher wurde nichts geändert. Nun wird die Mail unter neuer Kennung noch einmal angenommen, als hätte ihr Absender sie erneut gesendet; ein offenes Ticket alarmiert niemanden zweimal. Was von der alten niemanden erreicht hat, wird verworfen.",
+    );
+    pub const TEST: Text = Text("Save as a test", "Als Test speichern");
+    pub const TEST_ASK: Text = Text(
+        "The mail is put beside the rule files, and a test that wants today's decision at the end of its rule file. The former version is kept.",
+        "Die Mail wird neben den Regeldateien abgelegt und ein Test, der die heutige Entscheidung verlangt, an das Ende ihrer Regeldatei geschrieben. Die vorige Fassung bleibt erhalten.",
+    );
+    pub const TEST_SAVED: Text = Text(
+        "is saved, with the mail as {}.",
+        "ist gespeichert, mit der Mail als {}.",
+    );
+    pub const TEST_COPY: Text = Text(
+        "Put this at the end of the rule file, and the mail as {} beside it. With web.edit_rules = true the gateway does so itself.",
+        "Dies an das Ende der Regeldatei setzen und die Mail als {} daneben legen. Mit web.edit_rules = true erledigt es das Gateway.",
+    );
+    pub const TEST_OF: Text = Text("Test of {}", "Test von {}");
+}
+
+pub mod login {
+    use super::Text;
+    pub const TITLE: Text = Text("Log in", "Anmelden");
+    pub const PASSWORD: Text = Text("Password", "Passwort");
+    pub const WRONG: Text = Text("That is not the password.", "Das ist nicht das Passwort.");
+    pub const DO: Text = Text("Log in", "Anmelden");
+    pub const OUT: Text = Text("Log out", "Abmelden");
 }

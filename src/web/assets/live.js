@@ -2,7 +2,9 @@
 // and asks for the page again when the gateway says that something has happened.
 "use strict";
 
-const language = document.documentElement.lang;
+// The browser's own variety of the page's language: en-GB writes times otherwise than en.
+const page = document.documentElement.lang;
+const language = navigator.languages.find((tag) => tag.split("-")[0] === page) ?? page;
 const zoned = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
 const clock = new Intl.DateTimeFormat(language, { timeStyle: "medium" });
 
@@ -72,7 +74,7 @@ if (document.querySelector("[data-live]")) {
   const events = new EventSource("/api/v1/events");
   events.onopen = () => show(true);
   events.onerror = () => show(false);
-  for (const kind of ["message", "received", "decided", "attempt", "outcome", "status"]) {
+  for (const kind of ["received", "decided", "attempt", "outcome", "status", "reload"]) {
     events.addEventListener(kind, refresh);
   }
   // Ages and the charts move on although nothing happens; and an event may have been missed.

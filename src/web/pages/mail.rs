@@ -262,7 +262,7 @@ fn trace(reader: &Reader, mail: &Mail, reading: &Reading) -> Markup {
 
 /// Each step with what it consists of, folded unless it decided; without the text, which stands above.
 fn steps(steps: &[Step]) -> Markup {
-    let groups = steps.chunk_by(|_, next| next.depth > 0);
+    let groups = steps.chunk_by(|_, next| is_inside(next));
     let shown = groups
         .filter_map(|group| group.split_first())
         .filter(|(head, _)| {
@@ -274,17 +274,19 @@ fn steps(steps: &[Step]) -> Markup {
     html! {
         ol.trace lang="en" {
             @for (head, inside) in shown {
-                @let decides = inside.iter().any(|step| {
-                    step.text.contains("holds and decides") || step.text.contains("claims the mail")
-                }) || head.text.contains("holds and decides");
+                @let verdict = inside.iter().rfind(|step| step.depth == 0).map_or("", |step| step.text.trim());
+                @let decides = verdict.starts_with("holds") || verdict.starts_with("claims");
                 li {
-                    @if inside.is_empty() { (head.text) }
+                    @if inside.iter().all(|step| step.depth == 0) { (head.text) (after(verdict)) }
                     @else {
                         details open[decides] {
-                            summary.chosen[decides] { (head.text) }
+                            summary {
+                                span.chosen[decides] { (head.text) (after(verdict)) }
+                                @if let Some(taken) = taken(inside) { " " span.mono.muted { (taken) } }
+                            }
                             ul.trace {
-                                @for step in inside {
-                                    li.{ "d" (step.depth.min(3)) }.hit[step.text.trim_start().starts_with('+')] { (step.text) }
+                                @for step in inside.iter().filter(|step| step.depth > 0) {
+                                    li.{ "d" (step.depth.min(3)) } { (step.text) }
                                 }
                             }
                         }
@@ -293,6 +295,26 @@ fn steps(steps: &[Step]) -> Markup {
             }
         }
     }
+}
+
+/// What a rule came to is on the level of the rule, but indented.
+fn is_inside(step: &Step) -> bool {
+    step.depth > 0 || step.text.starts_with(' ')
+}
+
+fn after(verdict: &str) -> String {
+    if verdict.is_empty() {
+        String::new()
+    } else {
+        format!(": {verdict}")
+    }
+}
+
+/// The value that a field got.
+fn taken(inside: &[Step]) -> Option<&str> {
+    let hit = |step: &Step| step.text.trim_start().starts_with('+');
+    let first = inside.iter().find(|step| hit(step))?;
+    first.text.rsplit_once(" gives ").map(|(_, value)| value)
 }
 
 fn original(reader: &Reader, mail: &Mail, (source, is_cut): &(String, bool)) -> Markup {

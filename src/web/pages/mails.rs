@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query as Parameters, State};
+use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 
@@ -11,6 +11,7 @@ use crate::alert::Event;
 use crate::spool::{Ending, MailId, Page};
 use crate::web::Shown;
 use crate::web::api::mails::Asked;
+use crate::web::problem::{Params, Problem};
 use crate::web::reader::Reader;
 use crate::web::shell::{self, Place};
 use crate::web::words::{self, Text, mails};
@@ -41,9 +42,10 @@ fn is_filtered(asked: &Asked) -> bool {
 pub async fn page(
     State(shown): State<Arc<Shown>>,
     reader: Reader,
-    Parameters(asked): Parameters<Asked>,
+    asked: Result<Params<Asked>, Problem>,
 ) -> Result<Response, Refusal> {
     let refuse = |problem| Refusal::Problem(reader.clone(), problem);
+    let Params(asked) = asked.map_err(refuse)?;
     let query = asked.query().map_err(refuse)?;
     let found = shown.spool.search(query).await;
     let found = found.map_err(|error| Refusal::Spool(reader.clone(), error))?;

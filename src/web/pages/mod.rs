@@ -4,12 +4,14 @@
 //! spool, rules and health say, and asks them for steps.
 
 mod dead_letters;
+mod login;
 mod mail;
 mod mails;
 mod marked;
 mod now;
 mod rows;
 mod rules;
+mod steps;
 mod tickets;
 mod timeline;
 
@@ -40,6 +42,17 @@ pub fn router() -> Router<Arc<Shown>> {
         .route("/", get(now::page))
         .route("/mails", get(mails::page))
         .route("/mails/{id}", get(mail::page))
+        .route("/mails/{id}/retry", post(steps::retry))
+        .route("/mails/{id}/drop", post(steps::discard))
+        .route(
+            "/mails/{id}/replay",
+            get(steps::rehearse).post(steps::replay),
+        )
+        .route(
+            "/mails/{id}/test",
+            get(steps::ask_test).post(steps::save_test),
+        )
+        .route("/dead-letters/retry", post(steps::retry_all))
         .route("/tickets", get(tickets::page))
         .route("/dead-letters", get(dead_letters::page))
         .route("/rules", get(rules::list))
@@ -53,7 +66,10 @@ pub fn router() -> Router<Arc<Shown>> {
 
 /// What is open to everybody.
 pub fn open_router() -> Router<Arc<Shown>> {
-    Router::new().route("/language", post(choose_language))
+    Router::new()
+        .route("/language", post(choose_language))
+        .route("/login", get(login::page).post(login::log_in))
+        .route("/logout", post(login::log_out))
 }
 
 /// What a page needs is not there.

@@ -54,10 +54,10 @@ pub async fn list(State(shown): State<Arc<Shown>>, reader: Reader) -> Response {
     let content = html! {
         h1 { (title) }
         p.muted { (reader.say(says::WHAT)) }
-        ul.card.rows {
+        ul.rows {
             @for source in sources(&shown) {
                 li {
-                    a.what href={ "/rules/" (percent_encoded(&source.name)) } { strong { (source.name) } }
+                    a.title href={ "/rules/" (percent_encoded(&source.name)) } { (source.name) }
                     span.mono { (source.file) }
                     span.muted {
                         (reader.language.fill(says::HOLDS, &[&source.fields, &source.rules, &source.tests]))

@@ -12,7 +12,7 @@ fn every_page_is_accessible_and_fits_in_light_and_dark_on_desktop_and_phone() {
     let pages = [
         ("now", "/".to_owned()),
         ("mails", "/mails".to_owned()),
-        ("mails-none", "/mails?q=nothing+like+it".to_owned()),
+        ("mails-none", "/mails?text=nothing+like+it".to_owned()),
         ("mail", format!("/mails/{}", morning.ticket)),
         ("mail-unknown", format!("/mails/{}", morning.unknown)),
         ("mail-dead", format!("/mails/{}", morning.dead)),
