@@ -337,6 +337,8 @@ pub mod mail {
         "Mit heutigen Regeln wiederholen",
     );
     pub const SAVE_TEST: Text = Text("Save as a test", "Als Test speichern");
+    pub const CHANGE_RULES: Text =
+        Text("Try a change of its rules", "Änderung der Regeln erproben");
     pub const DROP: Text = Text("Drop …", "Verwerfen …");
     pub const DROP_ASK: Text = Text(
         "Nobody will be told of this mail. It stays in the ledger as a dead letter that was dropped.",
