@@ -17,9 +17,15 @@ pub fn marked(text: &str, part: &str, spans: &[Span]) -> Markup {
         .collect();
     spans.sort_by_key(|span| (span.start, span.end));
     spans.dedup_by_key(|span| (&span.field, span.start, span.end));
+    let mut offsets: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+    offsets.push(text.len());
+    let piece = |start: usize, end: usize| {
+        let range = offsets.get(start).zip(offsets.get(end));
+        range.and_then(|(start, end)| text.get(*start..*end))
+    };
     html! {
-        @for (start, end) in pieces(text.chars().count(), &spans) {
-            @let piece: String = text.chars().skip(start).take(end - start).collect();
+        @for (start, end) in pieces(offsets.len() - 1, &spans) {
+            @let piece = piece(start, end).unwrap_or_default();
             @let over = || spans.iter().filter(move |span| span.start <= start && end <= span.end);
             @match over().min_by_key(|span| span.end - span.start) {
                 None => (piece),
@@ -27,7 +33,7 @@ pub fn marked(text: &str, part: &str, spans: &[Span]) -> Markup {
                     mark.(colour(&closest.field, &spans)) {
                         (piece)
                         @for span in over().filter(|span| span.end == end) {
-                            span.field { (span.field) }
+                            " " span.field { (span.field) }
                         }
                     }
                 }
@@ -80,11 +86,12 @@ mod tests {
         let plain: String = html
             .split('<')
             .map(|piece| match piece.split_once('>') {
-                Some((tag, _)) if tag.starts_with("span") => "",
+                Some((tag, _)) if tag.starts_with("span") => "\u{0}",
                 Some((_, text)) => text,
                 None => piece,
             })
             .collect();
+        let plain = plain.replace(" \u{0}", "");
         assert_eq!(plain, "Prio: hoch &amp; \u{fc}ber &lt;b&gt;", "{html}");
         assert!(html.contains("<span class=\"field\">prio</span>"), "{html}");
         assert!(

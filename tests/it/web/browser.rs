@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use axum::http::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use fantoccini::key::Key;
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -39,6 +40,7 @@ static DRIVER: LazyLock<String> = LazyLock::new(|| {
                 let _ = tell.send(format!("http://127.0.0.1:{}", port.trim_end_matches('.')));
             }
         }
+        let _ = child.wait();
     });
     told.recv_timeout(PATIENCE).expect("chromedriver starts")
 });
@@ -204,6 +206,16 @@ impl Browser {
         let found = self.client.find(Locator::Css(css)).await.unwrap();
         found.clear().await.unwrap();
         found.send_keys(text).await.unwrap();
+    }
+
+    /// Presses a key where the focus is.
+    pub async fn press(&self, key: Key) {
+        let focused = self.client.active_element().await.unwrap();
+        focused.send_keys(&key.to_string()).await.unwrap();
+    }
+
+    pub async fn script(&self, script: &str) -> Value {
+        self.client.execute(script, vec![]).await.unwrap()
     }
 
     /// Waits until the text of the element says so.

@@ -26,8 +26,13 @@ struct Desk {
 }
 
 impl Desk {
-    /// `more` is added to the configuration, behind a team.
+    /// `web` is added to the configuration's `[web]`.
     fn new(web: &str) -> Desk {
+        Desk::with_rules(web, &[])
+    }
+
+    /// With rule files of its own; without, those in the program.
+    fn with_rules(web: &str, rules: &[(&str, &str)]) -> Desk {
         let runtime = Runtime::new().unwrap();
         let options = Options {
             secrets: vec![SECRET.to_owned()],
@@ -36,10 +41,17 @@ impl Desk {
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let standin = runtime.block_on(Standin::start(anywhere, options)).unwrap();
         let folder = tempfile::tempdir().unwrap();
+        let mut directory = String::new();
+        for (name, text) in rules {
+            let place = folder.path().join("rules");
+            std::fs::create_dir_all(&place).unwrap();
+            std::fs::write(place.join(name), text).unwrap();
+            directory = "[rules]\ndirectory = \"rules\"".to_owned();
+        }
         let text = format!(
             "hostname = \"alerts.example.com\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n[alarms]\nenabled = false\n\
              [signl4]\nurl = \"{}\"\npace = \"off\"\n[retry]\nfirst = \"50ms\"\nmax = \"200ms\"\n\
-             [web]\nlisten = \"127.0.0.1:0\"\n{web}\n\
+             [web]\nlisten = \"127.0.0.1:0\"\n{web}\n{directory}\n\
              [[team]]\nname = \"service-desk\"\naddresses = [\"{TO}\"]\nwebhook_secret_file = \"secret\"\n",
             standin.url()
         );
@@ -80,6 +92,15 @@ impl Desk {
         self.runtime
             .block_on(async { tokio::time::timeout(Duration::from_secs(30), asked).await })
             .expect("SIGNL4 is asked");
+    }
+
+    /// Titles of the alerts that were taken.
+    fn alerted(&self) -> Vec<String> {
+        let alerts = self.standin.alerts();
+        let titles = alerts
+            .iter()
+            .map(|alert| alert["Title"].as_str().unwrap().to_owned());
+        titles.collect()
     }
 
     /// A few mails of every kind, as after a morning's work; the last is a dead letter.
