@@ -34,6 +34,14 @@ pub static LIVE: LazyLock<Asset> = LazyLock::new(|| {
         include_bytes!("assets/live.js"),
     )
 });
+pub static PLAYGROUND: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new(
+        "playground",
+        "js",
+        "text/javascript",
+        include_bytes!("assets/playground.js"),
+    )
+});
 pub static ICON: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new(
         "bell",
@@ -43,8 +51,8 @@ pub static ICON: LazyLock<Asset> = LazyLock::new(|| {
     )
 });
 
-fn all() -> [&'static Asset; 3] {
-    [&STYLE, &LIVE, &ICON]
+fn all() -> [&'static Asset; 4] {
+    [&STYLE, &LIVE, &ICON, &PLAYGROUND]
 }
 
 impl Asset {

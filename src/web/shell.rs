@@ -26,12 +26,19 @@ pub enum Place {
     Mails,
     Tickets,
     DeadLetters,
+    Rules,
     /// None of them.
     Elsewhere,
 }
 
 impl Place {
-    const ALL: [Place; 4] = [Place::Now, Place::Mails, Place::Tickets, Place::DeadLetters];
+    const ALL: [Place; 5] = [
+        Place::Now,
+        Place::Mails,
+        Place::Tickets,
+        Place::DeadLetters,
+        Place::Rules,
+    ];
 
     pub fn path(self) -> &'static str {
         match self {
@@ -39,6 +46,7 @@ impl Place {
             Place::Mails => "/mails",
             Place::Tickets => "/tickets",
             Place::DeadLetters => "/dead-letters",
+            Place::Rules => "/rules",
         }
     }
 
@@ -48,6 +56,7 @@ impl Place {
             Place::Mails => shell::MAILS,
             Place::Tickets => shell::TICKETS,
             Place::DeadLetters => shell::DEAD_LETTERS,
+            Place::Rules => words::rules::TITLE,
         }
     }
 }

@@ -337,12 +337,64 @@ pub mod mail {
         "Mit heutigen Regeln wiederholen",
     );
     pub const SAVE_TEST: Text = Text("Save as a test", "Als Test speichern");
+    pub const CHANGE_RULES: Text =
+        Text("Try a change of its rules", "Änderung der Regeln erproben");
     pub const DROP: Text = Text("Drop …", "Verwerfen …");
     pub const DROP_ASK: Text = Text(
         "Nobody will be told of this mail. It stays in the ledger as a dead letter that was dropped.",
         "Von dieser Mail wird niemand erfahren. Sie bleibt als verworfene unzustellbare Mail im Hauptbuch.",
     );
     pub const DROP_DO: Text = Text("Drop it", "Verwerfen");
+}
+
+pub mod rules {
+    use super::Text;
+    pub const TITLE: Text = Text("Rules", "Regeln");
+    pub const WHAT: Text = Text(
+        "A file for each ticket system. Open one to try a change on a mail before it counts.",
+        "Eine Datei je Ticketsystem. Öffnen, um eine Änderung an einer Mail zu erproben, bevor sie gilt.",
+    );
+    pub const HOLDS: Text = Text(
+        "{} fields, {} rules, {} tests",
+        "{} Felder, {} Regeln, {} Tests",
+    );
+    pub const OF: Text = Text("Rules of {}", "Regeln von {}");
+    pub const FILE: Text = Text("The rule file", "Die Regeldatei");
+    pub const MAIL: Text = Text("Try it on this mail", "An dieser Mail erproben");
+    pub const NO_MAIL: Text = Text("none of these", "keine davon");
+    pub const PASTE: Text = Text("Paste a mail instead", "Stattdessen eine Mail einfügen");
+    pub const RAW: Text = Text(
+        "The mail with its header, as in an .eml file",
+        "Die Mail mit ihrem Kopf, wie in einer .eml-Datei",
+    );
+    pub const TRY: Text = Text("Try it", "Erproben");
+    pub const DOWNLOAD: Text = Text("Download", "Herunterladen");
+    pub const SAVE: Text = Text("Save and put in force", "Speichern und anwenden");
+    pub const NO_SAVING: Text = Text(
+        "Nothing here changes the gateway. To save from this page, set web.edit_rules = true.",
+        "Nichts hier ändert das Gateway. Zum Speichern auf dieser Seite web.edit_rules = true setzen.",
+    );
+    pub const SAVED: Text = Text(
+        "Saved, and in force for the next mail. The former version is kept.",
+        "Gespeichert und ab der nächsten Mail gültig. Die vorige Fassung bleibt erhalten.",
+    );
+    pub const NOT_SAVED: Text = Text(
+        "Not saved: the rules in force stay as they were.",
+        "Nicht gespeichert: Die gültigen Regeln bleiben, wie sie waren.",
+    );
+    pub const FAILED: Text = Text("That did not work", "Das ging nicht");
+    pub const PICK: Text = Text(
+        "Pick or paste a mail to see what becomes of it.",
+        "Eine Mail wählen oder einfügen, um zu sehen, was aus ihr wird.",
+    );
+    pub const NO_PROBLEM: Text = Text(
+        "No problem, and every test passes",
+        "Kein Problem, und jeder Test besteht",
+    );
+    pub const PROBLEMS: Text = Text("Problems in the file", "Probleme in der Datei");
+    pub const LINE: Text = Text("Line {}, column {}", "Zeile {}, Spalte {}");
+    pub const EXCERPT: Text = Text("The line", "Die Zeile");
+    pub const STEPS: Text = Text("Step by step", "Schritt für Schritt");
 }
 
 pub mod steps {

@@ -14,6 +14,7 @@ use super::{Refusal, timeline};
 use crate::rules::explain::Step;
 use crate::spool::{Ending, MailId, Shown as Mail, ShownDelivery, Stage};
 use crate::web::Shown;
+use crate::web::access::percent_encoded;
 use crate::web::reader::Reader;
 use crate::web::reading::{self, Reading};
 use crate::web::shell::{self, Place, Tone};
@@ -121,6 +122,9 @@ fn actions(reader: &Reader, mail: &Mail, is_asking: bool) -> Markup {
                 form method="post" action={ "/mails/" (id) "/retry" } { button.primary { (reader.say(words_::RETRY)) } }
             }
             a.button href={ "/mails/" (id) "/replay" } { (reader.say(words_::REPLAY)) }
+            @if let Some(source) = mail.deliveries.iter().find_map(|one| one.summary.source.as_deref()) {
+                a.button href={ "/rules/" (percent_encoded(source)) "?mail=" (id) } { (reader.say(words_::CHANGE_RULES)) }
+            }
             a.button href={ "/mails/" (id) "/test" } { (reader.say(words_::SAVE_TEST)) }
             a.button href={ "/api/v1/mails/" (id) "/original" } download { (reader.say(words_::DOWNLOAD)) }
             @if can_drop {

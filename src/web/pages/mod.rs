@@ -10,6 +10,7 @@ mod mails;
 mod marked;
 mod now;
 mod rows;
+mod rules;
 mod steps;
 mod tickets;
 mod timeline;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use axum::Form;
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -26,6 +28,7 @@ use axum_extra::extract::cookie::{Cookie, SameSite};
 use maud::html;
 use serde::Deserialize;
 
+use crate::limits::API_BODY_BYTES_MAX;
 use crate::spool::SpoolError;
 use crate::web::Shown;
 use crate::web::problem::Problem;
@@ -52,6 +55,13 @@ pub fn router() -> Router<Arc<Shown>> {
         .route("/dead-letters/retry", post(steps::retry_all))
         .route("/tickets", get(tickets::page))
         .route("/dead-letters", get(dead_letters::page))
+        .route("/rules", get(rules::list))
+        .route(
+            "/rules/{source}",
+            get(rules::page)
+                .post(rules::submit)
+                .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX)),
+        )
 }
 
 /// What is open to everybody.

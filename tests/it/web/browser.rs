@@ -125,6 +125,8 @@ impl Browser {
         let profile = tempfile::tempdir().unwrap();
         let arguments = [
             "--headless=new",
+            // A click must not meet a page that is still moving.
+            "--force-prefers-reduced-motion",
             "--no-sandbox",
             "--disable-gpu",
             "--disable-quic",

@@ -1,6 +1,7 @@
 //! The dashboard in a real browser: Chromium against a running gateway that took its mails by SMTP.
 
 mod browser;
+mod playground;
 mod tasks;
 
 use std::net::{Ipv4Addr, SocketAddr};
