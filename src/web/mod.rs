@@ -76,6 +76,7 @@ impl Shown {
     /// A rule file was changed here, and is in force.
     fn rules_changed(&self) {
         self.health.warn("rules", None);
+        self.events.status("rules");
         tracing::info!("rules changed over HTTP");
     }
 }

@@ -269,8 +269,8 @@ pub fn chart(reader: &Reader, title: Text, minutes: &[u64]) -> Markup {
         }
         div.axis {
             span { (reader.say(words::now::AGO_60)) }
-            span { (words) }
             span { (reader.say(words::now::AGO_0)) }
         }
+        p.axis { (words) }
     }
 }

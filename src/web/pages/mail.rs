@@ -43,7 +43,7 @@ pub async fn page(
     let reading = reading::of_mail(&shown, mail.mail).await;
     let title = title(&reader, &mail, reading.as_ref().ok());
     let content = html! {
-        div.head #mail data-live {
+        div.head #mail data-live data-mail=(mail.mail) {
             h1 { (title) }
             p {
                 @for delivery in &mail.deliveries {

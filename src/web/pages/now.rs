@@ -53,7 +53,7 @@ pub async fn page(State(shown): State<Arc<Shown>>, reader: Reader) -> Response {
             }
             html! {
                 h1 { (title) }
-                div #now data-live { (verdict(&reader, Tone::Bad)) (states(&reader, &parts)) (problems(&reader, &parts, 0, &[])) }
+                div #now data-live { (verdict(&reader, Tone::Bad)) (problems(&reader, &parts, 0, &[])) (states(&reader, &parts)) }
             }
         }
         Ok((glance, latest, degraded)) => {
@@ -74,8 +74,8 @@ pub async fn page(State(shown): State<Arc<Shown>>, reader: Reader) -> Response {
                     (verdict(&reader, worst))
                     (figures(&reader, &glance, now))
                     div.split {
-                        (states(&reader, &parts))
                         (problems(&reader, &parts, dead, &degraded))
+                        (states(&reader, &parts))
                     }
                     (charts(&reader, &glance))
                     div.head {
