@@ -179,9 +179,7 @@ impl Gateway {
         self.rest.spawn(async move { pipeline.run(stop).await });
         let stop = self.stop_rest.clone();
         self.rest.spawn(async move {
-            if let Err(error) = web::serve(sockets.http, Arc::new(shown), stop).await {
-                tracing::error!(%error, "the HTTP listener has ended");
-            }
+            web::serve(sockets.http, Arc::new(shown), stop).await;
         });
         let stop = self.stop_rest.clone();
         let (certificates, reports) = (Arc::clone(&self.certificates), self.reports.clone());
