@@ -32,6 +32,8 @@ use crate::smtp::certificate::{self, Expiry};
 use crate::smtp::listener::{self, Door};
 use crate::smtp::tls::{self, CertificateError, Certificates};
 use crate::spool::Spool;
+use crate::web::access::Access;
+use crate::web::api::events::Events;
 use crate::{observe, spool, web};
 
 use self::sockets::Sockets;
@@ -78,9 +80,11 @@ impl Gateway {
         let clock = Arc::new(SystemClock);
         let health = Arc::new(Health::default());
         let (metrics, registry) = Metrics::new();
+        let events = Arc::new(Events::default());
         let reports = Reports {
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
+            events: Arc::clone(&events),
         };
         let faults = Arc::new(Faults::default());
         let observer: Arc<dyn Observer> = Arc::new(Observers(vec![
@@ -88,6 +92,7 @@ impl Gateway {
             metrics,
             Arc::clone(&health) as Arc<dyn Observer>,
             Arc::clone(&faults) as Arc<dyn Observer>,
+            Arc::clone(&events) as Arc<dyn Observer>,
         ]));
         let teams = transports(config, &(clock.clone() as Arc<dyn crate::clock::Clock>))?;
         anyhow::ensure!(
@@ -124,7 +129,15 @@ impl Gateway {
             ),
             ledger,
             spool: Arc::clone(&spool),
-            password: config.web.password.clone(),
+            pipeline: pipeline.clone(),
+            rulebook: Arc::clone(&rulebook),
+            door: door.stats(),
+            transports: ways_out(config),
+            events,
+            access: Arc::new(Access::new(&config.web, &config.hostname)),
+            edit_rules: config.web.edit_rules,
+            drafts: web::drafts(),
+            hostname: config.hostname.clone(),
         };
         let watch = watch(&rulebook, &reports);
         let watch_certificates = watch_certificates(&certificates, &reports);
@@ -166,9 +179,7 @@ impl Gateway {
         self.rest.spawn(async move { pipeline.run(stop).await });
         let stop = self.stop_rest.clone();
         self.rest.spawn(async move {
-            if let Err(error) = web::serve(sockets.http, Arc::new(shown), stop).await {
-                tracing::error!(%error, "the HTTP listener has ended");
-            }
+            web::serve(sockets.http, Arc::new(shown), stop).await;
         });
         let stop = self.stop_rest.clone();
         let (certificates, reports) = (Arc::clone(&self.certificates), self.reports.clone());
@@ -258,6 +269,7 @@ impl Decider for Judge {
 struct Reports {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    events: Arc<Events>,
 }
 
 impl Reports {
@@ -283,6 +295,7 @@ impl Reports {
                 self.health.warn("rules", Some(warning));
             }
         }
+        self.events.status("rules");
     }
 
     fn certificate(&self, certificates: &Certificates, result: Result<(), CertificateError>) {
@@ -333,6 +346,7 @@ impl Reports {
         }
         self.health.warn("certificate expiry", warning);
         self.health.report("certificate expiry", problem);
+        self.events.status("certificate");
     }
 }
 
@@ -360,6 +374,15 @@ fn watch(rulebook: &Arc<Rulebook>, reports: &Reports) -> Option<Watch> {
             |error| tracing::warn!(%error, "rule files are not watched: reload them with SIGHUP"),
         )
         .ok()
+}
+
+fn ways_out(config: &Config) -> Vec<(String, TransportKind)> {
+    let of_team = |team: &Team| {
+        let name = team.name.clone();
+        let kinds = team.transports.clone();
+        kinds.into_iter().map(move |kind| (name.clone(), kind))
+    };
+    config.teams.iter().flat_map(of_team).collect()
 }
 
 /// Every team's ways out, first and second.

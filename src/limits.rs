@@ -160,6 +160,10 @@ pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// hundred times is refused, which no line of a ticket mail needs.
 pub const REGEX_BYTES_MAX: usize = 10 * 1024 * 1024;
 
+/// Bytes of what one regex keeps from its searches, in each direction and thread. A table that is
+/// full is begun anew, and the `regex` crate gives up on it when that happens too often.
+pub const REGEX_CACHE_BYTES_MAX: usize = 512 * 1024;
+
 /// Bytes of an external id. PostgreSQL's index takes 2,700 of a row; ticket numbers have about twenty.
 pub const EXTERNAL_ID_BYTES_MAX: usize = 1000;
 
@@ -296,6 +300,40 @@ pub const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);
 /// Mails that one search goes through, newest first, when no index knows the answer: some tens of
 /// milliseconds.
 pub const SEARCH_MAX: usize = 20_000;
+
+/// HTTP connections at the same time; further ones wait to be accepted. Half of
+/// [`DESCRIPTORS_BESIDE`].
+pub const HTTP_CONNECTIONS_MAX: usize = 128;
+
+/// Time for a whole request line and header, and between two requests of a connection.
+pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long requests may go on when the gateway stops.
+pub const HTTP_DRAIN: Duration = Duration::from_secs(1);
+
+/// How long a person stays logged in.
+pub const SESSION_AGE: Duration = Duration::from_secs(12 * 3600);
+
+/// Sessions at the same time; the oldest ends when there is one more.
+pub const SESSIONS_MAX: usize = 1000;
+
+/// A request to the API: a rule file and a mail that somebody tries it on, in JSON.
+pub const API_BODY_BYTES_MAX: usize = 8 << 20;
+
+/// Mails on one page of the API.
+pub const API_PAGE_MAX: usize = 200;
+
+/// Browsers that follow what happens, at the same time.
+pub const EVENT_STREAMS_MAX: usize = 64;
+
+/// Happenings that a slow browser may be behind; then it is told to read everything again.
+pub const EVENTS_BEHIND_MAX: usize = 256;
+
+/// Former versions that are kept of each rule file.
+pub const RULE_VERSIONS_MAX: usize = 50;
+
+/// Drafts of rule files that are tried at the same time; each takes a core for a moment.
+pub const DRAFTS_CONCURRENT_MAX: usize = 2;
 
 /// A count for people goes no further: some milliseconds, however large the store is.
 pub const COUNT_MAX: u64 = 10_000;

@@ -150,7 +150,7 @@ async fn list(spool: &dyn Spool, arguments: &List) -> anyhow::Result<Answer> {
     let mut out = std::io::stdout().lock();
     if arguments.json {
         for entry in &found {
-            writeln!(out, "{}", entries::summary(entry))?;
+            writeln!(out, "{}", json!(entries::summary(entry)))?;
         }
     } else if found.is_empty() {
         eprintln!("mailbell: nothing is like that");
@@ -191,7 +191,7 @@ async fn show(spool: &dyn Spool, arguments: &Show) -> anyhow::Result<Answer> {
     let mut out = std::io::stdout().lock();
     if arguments.json {
         for delivery in &shown.deliveries {
-            writeln!(out, "{}", flat(&entries::delivery(delivery)))?;
+            writeln!(out, "{}", flat(&json!(entries::delivery(delivery))))?;
         }
         return Ok(Answer::Yes);
     }

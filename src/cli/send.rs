@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::submission::{self, deliveries, is_finished, line};
 use super::{Answer, Surroundings, mails};
-use crate::config::Config;
+use crate::config::{Config, Password};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -45,18 +45,18 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         );
         return Ok(Answer::No);
     };
-    let follow = submission::follow(
-        config.web.listen,
-        config.web.password.as_ref(),
-        &id,
-        |deliveries| {
-            if !arguments.json {
-                deliveries
-                    .iter()
-                    .for_each(|delivery| eprintln!("{}", line(delivery)));
-            }
-        },
-    );
+    // A hash is no password: then the gateway says that it needs one.
+    let password = match &config.web.password {
+        Some(Password::Plain(password)) => Some(password),
+        Some(Password::Hash(_)) | None => None,
+    };
+    let follow = submission::follow(config.web.listen, password, &id, |deliveries| {
+        if !arguments.json {
+            deliveries
+                .iter()
+                .for_each(|delivery| eprintln!("{}", line(delivery)));
+        }
+    });
     let ended = deliveries(&super::runtime()?.block_on(follow)?);
     let well = |delivery: &Value| {
         let stage = delivery.get("stage").and_then(Value::as_str);

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use anyhow::Context;
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::{Answer, Surroundings, table};
@@ -198,7 +199,7 @@ impl Arguments {
     fn print(&self, summary: &Summary) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
         if self.json {
-            return writeln!(out, "{}", entries::summary(summary));
+            return writeln!(out, "{}", json!(entries::summary(summary)));
         }
         let at = summary.settled.unwrap_or(summary.received);
         let at = entries::time(at);

@@ -195,7 +195,12 @@ pub struct Storm {
 #[derive(Debug, Clone)]
 pub struct Web {
     pub listen: SocketAddr,
-    pub password: Option<SecretString>,
+    /// Never `None` when it can be reached from other machines.
+    pub password: Option<Password>,
+    /// Names that a browser may use for it; addresses and `localhost` besides.
+    pub hosts: Vec<String>,
+    /// Rule files may be changed over HTTP.
+    pub edit_rules: bool,
 }
 
 #[derive(Debug, Clone)]

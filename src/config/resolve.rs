@@ -363,7 +363,19 @@ impl<'a> Resolver<'a> {
             )
             .hint = Some("set web.password_file, or listen on 127.0.0.1".to_owned());
         }
-        Web { listen, password }
+        let password =
+            password.map(
+                |text| match credentials::is_hash(text.expose_secret().trim()) {
+                    true => Password::Hash(text.expose_secret().trim().into()),
+                    false => Password::Plain(text),
+                },
+            );
+        Web {
+            listen,
+            password,
+            hosts: web.hosts.clone(),
+            edit_rules: web.edit_rules,
+        }
     }
 }
 

@@ -221,9 +221,14 @@ pub struct Web {
     #[schemars(with = "Option<SocketAddr>")]
     pub listen: Option<Spanned<SocketAddr>>,
     pub password: Option<String>,
-    /// Needed to listen on anything but loopback.
+    /// Needed to listen on anything but loopback. The password, or its argon2 hash.
     pub password_file: Option<PathBuf>,
     pub password_env: Option<String>,
+    /// Names under which browsers reach it, besides addresses, `localhost` and `hostname`. Requests to
+    /// other names are refused; with a password and no `hosts`, none is.
+    pub hosts: Vec<String>,
+    /// Rule files may be changed in the browser. Former versions are kept.
+    pub edit_rules: bool,
 }
 
 /// Who is alerted.

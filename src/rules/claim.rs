@@ -54,10 +54,7 @@ impl Source {
         let mail = self.mail(message, envelope);
         let values = field::extract(&self.fields, &self.marks, &mail, quiet);
         let heading = heading(mail.subject, values.line("title").as_deref());
-        let bare = Mail {
-            subject: &heading,
-            ..mail
-        };
+        let bare = mail.with_subject(&heading);
         let evidence = self.gates.evidence(&bare, quiet).unwrap_or(0);
         let understood =
             self.missing(&values).is_none() && self.rule(&mail, &values, quiet).is_some();

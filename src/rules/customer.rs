@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::label::normal;
+use super::need::Haystack;
 use super::pattern::Pattern;
 
 /// How a rule file marks the place.
@@ -33,8 +34,12 @@ pub struct Divided<'a> {
 }
 
 impl Marks {
-    pub fn divide<'a>(&self, text: &'a str) -> Divided<'a> {
-        let found = self.after.iter().filter_map(|regex| regex.find(text));
+    /// `haystack` is of the same text, if regexes have been asked about it before.
+    pub fn divide<'a>(&self, text: &'a str, haystack: Option<&Haystack<'a>>) -> Divided<'a> {
+        let found = self.after.iter().filter_map(|regex| match haystack {
+            Some(haystack) => regex.find_in(haystack),
+            None => regex.on(text).find(text),
+        });
         let hard = found.map(|found| found.end()).min();
         let soft = self.heading(text);
         let (end, may_go_on) = match (hard, soft) {
@@ -149,7 +154,7 @@ mod tests {
             ("Number: 1", ""),
         ];
         for (text, want) in cases {
-            assert_eq!(marks().divide(text).customer, want, "{text}");
+            assert_eq!(marks().divide(text, None).customer, want, "{text}");
         }
     }
 

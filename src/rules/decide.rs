@@ -31,7 +31,7 @@ impl RuleSet {
     pub fn explain(&self, message: &Message, envelope: &Envelope) -> Trace {
         let mut record = Recorder::recording();
         let decisions = self.walk(message, envelope, &mut record);
-        record.finish(decisions)
+        record.finish(message, decisions)
     }
 
     fn walk(&self, message: &Message, envelope: &Envelope, record: &mut Recorder) -> Vec<Decision> {
@@ -81,7 +81,7 @@ impl Decision {
 }
 
 impl Source {
-    pub(super) fn mail<'a>(&self, message: &'a Message, envelope: &'a Envelope) -> Mail<'a> {
+    pub(super) fn mail<'a>(&'a self, message: &'a Message, envelope: &'a Envelope) -> Mail<'a> {
         Mail::new(message, envelope, &self.marks)
     }
 
@@ -92,8 +92,8 @@ impl Source {
         record: &mut Recorder,
     ) -> Vec<Decision> {
         let mail = self.mail(message, envelope);
-        if !mail.customer_text.is_empty() {
-            record.say(|| format!("customer's text from {}", quoted(mail.customer_text)));
+        if !mail.customer_text().is_empty() {
+            record.say(|| format!("customer's text from {}", quoted(mail.customer_text())));
         }
         let values = field::extract(&self.fields, &self.marks, &mail, record);
         record.say(|| {
@@ -216,13 +216,13 @@ impl Source {
         }
     }
 
-    fn rendering<'a>(
+    fn rendering<'a, 'm>(
         &'a self,
-        mail: &'a Mail<'a>,
+        mail: &'a Mail<'m>,
         values: &'a Values,
         rule: Option<&'a Rule>,
         event: Event,
-    ) -> Rendering<'a> {
+    ) -> Rendering<'a, 'm> {
         Rendering {
             source: self.name.get_ref(),
             rule: rule.map(|rule| rule.name.get_ref().as_str()),

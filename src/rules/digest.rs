@@ -1,11 +1,10 @@
 //! One mail, several tickets: `split`.
 
-use regex::Regex;
-
 use super::Decision;
 use super::explain::{Recorder, quoted};
 use super::field;
 use super::mail::Mail;
+use super::pattern::Pattern;
 use super::ruleset::{Rule, Source};
 use super::values::Values;
 use crate::alert::Event;
@@ -20,7 +19,7 @@ impl Source {
     pub(super) fn split(
         &self,
         rule: &Rule,
-        split: &Regex,
+        split: &Pattern,
         mail: &Mail<'_>,
         record: &mut Recorder,
     ) -> Vec<Decision> {
@@ -56,8 +55,12 @@ impl Source {
 }
 
 /// What stands above the first match, marked, and from each match to the next; nothing blank.
-fn pieces<'a>(text: &'a str, split: &Regex) -> Vec<(bool, &'a str)> {
-    let begins: Vec<usize> = split.find_iter(text).map(|found| found.start()).collect();
+fn pieces<'a>(text: &'a str, split: &Pattern) -> Vec<(bool, &'a str)> {
+    let begins: Vec<usize> = split
+        .on(text)
+        .find_iter(text)
+        .map(|found| found.start())
+        .collect();
     let Some(first) = begins.first() else {
         return Vec::new();
     };

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Decision;
+use super::spans::{self, Span, Taken};
 use crate::message::{Envelope, Mailbox, Message};
 
 /// One step; `depth` is how far it is indented.
@@ -16,6 +17,8 @@ pub struct Step {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trace {
     pub steps: Vec<Step>,
+    /// Where the fields' values stand, as far as they stand in the mail.
+    pub spans: Vec<Span>,
     pub decisions: Vec<Decision>,
 }
 
@@ -80,13 +83,16 @@ fn write_decision(f: &mut fmt::Formatter<'_>, decision: &Decision) -> fmt::Resul
 pub(super) struct Recorder {
     trace: Option<Trace>,
     depth: usize,
+    /// What was looked at last, until a field takes it.
+    looked_at: Option<Taken>,
+    taken: Vec<(String, Taken)>,
 }
 
 impl Recorder {
     pub fn recording() -> Recorder {
         Recorder {
             trace: Some(Trace::default()),
-            depth: 0,
+            ..Recorder::default()
         }
     }
 
@@ -111,9 +117,24 @@ impl Recorder {
         result
     }
 
-    pub fn finish(self, decisions: Vec<Decision>) -> Trace {
+    /// A value was found, maybe in the mail itself.
+    pub fn look_at(&mut self, taken: impl FnOnce() -> Taken) {
+        if self.is_recording() {
+            self.looked_at = Some(taken());
+        }
+    }
+
+    /// The field has taken what was looked at last.
+    pub fn take(&mut self, field: &str) {
+        if let Some(taken) = self.looked_at.take() {
+            self.taken.push((field.to_owned(), taken));
+        }
+    }
+
+    pub fn finish(self, message: &Message, decisions: Vec<Decision>) -> Trace {
         Trace {
             decisions,
+            spans: spans::locate(message, &self.taken),
             ..self.trace.unwrap_or_default()
         }
     }

@@ -1,6 +1,5 @@
 //! What a rule file takes from a mail: fields by label and by regex, and the X-S4-* lines.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 
 use indexmap::IndexMap;
@@ -11,8 +10,10 @@ use super::customer::Marks;
 use super::explain::{Recorder, quoted};
 use super::label::Labels;
 use super::mail::Mail;
+use super::need::Haystack;
 use super::part::Part;
 use super::pattern::Pattern;
+use super::spans::Taken;
 use super::values::Values;
 
 /// One field of a rule file, compiled.
@@ -57,12 +58,12 @@ pub const S4_LINES: [(&str, &str); 7] = [
 /// Everything that `fields` and the X-S4-* lines give for one mail.
 pub fn extract(fields: &[Field], marks: &Marks, mail: &Mail<'_>, record: &mut Recorder) -> Values {
     let known = &marks.labels;
-    let below = match mail.may_go_on {
-        true => marks.going_on(mail.customer_text).collect(),
+    let below = match mail.divided().may_go_on {
+        true => marks.going_on(mail.customer_text()).collect(),
         false => Vec::new(),
     };
     let mut seen = Seen {
-        own: Labels::new(mail.own_text, known).own(known, mail.raw_subject(), mail.is_answer()),
+        own: Labels::new(mail.own_text(), known).own(known, mail.raw_subject(), mail.is_answer()),
         below: below.iter().map(|text| Labels::new(text, known)).collect(),
         known,
         mail,
@@ -139,7 +140,7 @@ impl Seen<'_, '_> {
             let Some(text) = text else { continue };
             if let Some(never) = &field.never
                 && take.labels.is_empty()
-                && never.is_match(&text)
+                && never.find_in(&text.as_str().into()).is_some()
             {
                 record.say(|| format!("- {} is refused by {never}", quoted(&text)));
                 continue;
@@ -149,16 +150,18 @@ impl Seen<'_, '_> {
                     .mail
                     .part(part)
                     .iter()
-                    .any(|other| other.contains(&text))
+                    .any(|other| other.text.contains(&text))
             {
                 record.say(|| format!("- {} does not stand in {part}", quoted(&text)));
                 continue;
             }
             if let Some(value) = field.accept(&text, record) {
+                record.take(&field.name);
                 return Some(value);
             }
         }
         if let Some(value) = self.value_below(field, record) {
+            record.take(&field.name);
             self.weak.insert(field.name.clone());
             return Some(value);
         }
@@ -175,7 +178,7 @@ impl Seen<'_, '_> {
         let texts = self.mail.part(&take.part);
         let searched: Vec<Labels<'_>> = texts
             .iter()
-            .map(|text| Labels::new(text, self.known))
+            .map(|haystack| Labels::new(&haystack.text, self.known))
             .collect();
         self.behind_label(&searched, take, record)
     }
@@ -201,6 +204,7 @@ impl Seen<'_, '_> {
                     continue;
                 }
                 record.say(|| format!("+ {part}: label {written} gives {}", quoted(&value)));
+                record.look_at(|| Taken::behind(entry.spelled, &value));
                 return Some(value);
             }
         }
@@ -252,20 +256,32 @@ impl Seen<'_, '_> {
         &mut self,
         field: &Field,
         take: &Take,
-        texts: &[Cow<'_, str>],
+        texts: &[Haystack<'_>],
         record: &mut Recorder,
     ) -> Option<String> {
         let regex = take.regex.as_ref()?;
         let part = &take.part;
-        let captures = texts.iter().find_map(|text| match take.last {
-            false => regex.captures(text),
-            true => regex.captures_iter(text).last(),
-        });
+        let able = texts.iter().filter(|haystack| regex.may_match(haystack));
+        let captures = able
+            .map(|haystack| &*haystack.text)
+            .find_map(|text| match take.last {
+                false => regex.on(text).captures(text),
+                true => regex.on(text).captures_iter(text).last(),
+            });
         let Some(captures) = captures else {
             record.say(|| format!("- {part}: {regex} does not match"));
             return None;
         };
         let value = self.groups(field, regex, &captures);
+        let group = match captures.len() {
+            2 => captures.get(1),
+            _ => captures.name(&field.name),
+        };
+        if let Some(group) = group
+            && take.labels.is_empty()
+        {
+            record.look_at(|| Taken::piece(group.as_str()));
+        }
         record.say(|| match &value {
             Some(value) => format!("+ {part}: {regex} gives {}", quoted(value)),
             None => format!("- {part}: {regex} matches, but its group is empty"),
@@ -289,14 +305,14 @@ impl Seen<'_, '_> {
             return text(1).filter(|value| !value.is_empty());
         }
         let mut own = None;
-        for (index, name) in regex.capture_names().enumerate() {
+        for (name, index) in regex.groups().iter().zip(1..) {
             let (Some(name), Some(value)) = (name, text(index)) else {
                 continue;
             };
             if value.is_empty() {
                 continue;
             }
-            if name == field.name {
+            if *name == field.name {
                 own = Some(value);
             } else {
                 self.named.entry(name.to_owned()).or_insert(value);

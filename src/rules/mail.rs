@@ -2,29 +2,34 @@
 //! system's own words and the customer's.
 
 use std::borrow::Cow;
+use std::cell::{OnceCell, RefCell};
 use std::ops::Range;
+use std::rc::Rc;
 
-use super::customer::Marks;
+use super::customer::{Divided, Marks};
+use super::need::Haystack;
 use super::part::Part;
 use crate::message::subject::{self, Prefix};
 use crate::message::{Envelope, Mailbox, Message};
 
 /// One mail, or one ticket of a digest.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Mail<'a> {
     pub message: &'a Message,
     pub envelope: &'a Envelope,
     pub subject: &'a str,
     pub text: &'a str,
-    /// The text up to where the customer's words begin.
-    pub own_text: &'a str,
-    pub customer_text: &'a str,
-    /// See [`Divided::may_go_on`](super::customer::Divided::may_go_on).
-    pub may_go_on: bool,
+    marks: &'a Marks,
+    divided: OnceCell<Divided<'a>>,
+    /// What was asked for before.
+    parts: RefCell<Vec<(Part, Haystacks<'a>)>>,
 }
 
+/// What a regex may match in one part; several where a part has several forms or values.
+pub type Haystacks<'a> = Rc<[Haystack<'a>]>;
+
 impl<'a> Mail<'a> {
-    pub fn new(message: &'a Message, envelope: &'a Envelope, marks: &Marks) -> Mail<'a> {
+    pub fn new(message: &'a Message, envelope: &'a Envelope, marks: &'a Marks) -> Mail<'a> {
         Mail::of_text(message, envelope, &message.text, marks)
     }
 
@@ -33,17 +38,25 @@ impl<'a> Mail<'a> {
         message: &'a Message,
         envelope: &'a Envelope,
         text: &'a str,
-        marks: &Marks,
+        marks: &'a Marks,
     ) -> Mail<'a> {
-        let divided = marks.divide(text);
         Mail {
             message,
             envelope,
             subject: &message.subject,
             text,
-            own_text: divided.own,
-            customer_text: divided.customer,
-            may_go_on: divided.may_go_on,
+            marks,
+            divided: OnceCell::new(),
+            parts: RefCell::default(),
+        }
+    }
+
+    /// The same mail with another subject.
+    pub fn with_subject(&self, subject: &'a str) -> Mail<'a> {
+        Mail {
+            subject,
+            parts: RefCell::default(),
+            ..self.clone()
         }
     }
 
@@ -57,8 +70,38 @@ impl<'a> Mail<'a> {
         self.message.header("subject").unwrap_or(self.subject)
     }
 
-    /// What a regex may match in that part; several where a part has several forms or values.
-    pub fn part(&self, part: &Part) -> Vec<Cow<'a, str>> {
+    /// The text, divided into the ticket system's words and the customer's.
+    pub fn divided(&self) -> &Divided<'a> {
+        self.divided.get_or_init(|| {
+            let haystack = self.part(&Part::Text);
+            self.marks.divide(self.text, haystack.first())
+        })
+    }
+
+    /// The text up to where the customer's words begin.
+    pub fn own_text(&self) -> &'a str {
+        self.divided().own
+    }
+
+    pub fn customer_text(&self) -> &'a str {
+        self.divided().customer
+    }
+
+    pub fn part(&self, part: &Part) -> Haystacks<'a> {
+        let known = |parts: &[(Part, Haystacks<'a>)]| {
+            let found = parts.iter().find(|(known, _)| known == part)?;
+            Some(Rc::clone(&found.1))
+        };
+        if let Some(haystacks) = known(&self.parts.borrow()) {
+            return haystacks;
+        }
+        let haystacks: Haystacks<'a> = self.texts(part).into_iter().map(Haystack::from).collect();
+        let mut parts = self.parts.borrow_mut();
+        parts.push((part.clone(), Rc::clone(&haystacks)));
+        haystacks
+    }
+
+    fn texts(&self, part: &Part) -> Vec<Cow<'a, str>> {
         let message = self.message;
         let forwarded = message.forwarding.is_some();
         match part {
@@ -67,8 +110,8 @@ impl<'a> Mail<'a> {
             Part::From => mailbox(&message.from),
             Part::Subject | Part::Heading => vec![self.subject.into()],
             Part::Text => vec![self.text.into()],
-            Part::OwnText => vec![self.own_text.into()],
-            Part::CustomerText => vec![self.customer_text.into()],
+            Part::OwnText => vec![self.own_text().into()],
+            Part::CustomerText => vec![self.customer_text().into()],
             Part::Html => message
                 .html
                 .iter()

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::explain::{Recorder, quoted};
-use super::mail::{Mail, heading};
+use super::mail::Mail;
 use super::part::Part;
 use super::pattern::Pattern;
 use super::values::Values;
@@ -85,16 +85,13 @@ impl Matcher {
 
 impl Condition {
     fn holds(&self, mail: &Mail<'_>, values: &Values, record: &mut Recorder) -> bool {
-        let texts: Vec<std::borrow::Cow<'_, str>> = match &self.subject {
-            Subject::Part(Part::Heading) => {
-                let title = values.line("title");
-                vec![heading(mail.subject, title.as_deref()).into()]
-            }
+        let haystacks = match &self.subject {
+            Subject::Part(Part::Heading) => values.heading(mail.subject),
             Subject::Part(part) => mail.part(part),
-            Subject::Field(name) => values.line(name).map(Into::into).into_iter().collect(),
+            Subject::Field(name) => values.haystacks(name),
         };
         let hit = self.regexes.iter().find_map(|regex| {
-            let found = texts.iter().find_map(|text| regex.find(text))?;
+            let found = haystacks.iter().find_map(|text| regex.find_in(text))?;
             Some((regex, found))
         });
         record.say(|| match hit {

@@ -1,13 +1,13 @@
 //! A [`Message`](crate::message::Message) to a [`Decision`]: which ticket, which event, which alert.
 //!
-//! Owns the rule files. Pure but for the rulebook, which loads and watches them. Must not know
+//! Owns the rule files. Pure but for the rulebook, which loads and watches them, and their editing. Must not know
 //! how a mail arrived nor how an alert leaves.
 //!
 //! A rule file goes through `written` (as typed) and `compile` (all problems, each at its place)
 //! to a [`RuleSet`]. A mail goes through `claim` (which source takes it), `field` (what is taken
 //! from its parts), `matcher` (which rule holds), `decide`, and `render` (the alert); `digest`
 //! does so for each ticket of one mail. `selftest` and `lint` judge a set, [`explain`] shows how
-//! a decision came about.
+//! a decision came about, [`editing`] changes a file while the others stay.
 
 mod block;
 mod claim;
@@ -15,19 +15,24 @@ mod compile;
 mod customer;
 mod decide;
 mod digest;
+pub mod editing;
+mod everyday;
 pub mod explain;
 mod field;
 mod label;
 mod lint;
 mod mail;
 mod matcher;
+mod need;
 mod part;
 mod pattern;
 mod render;
 pub mod rulebook;
 mod ruleset;
 mod selftest;
+pub mod spans;
 mod summary;
+mod survey;
 mod template;
 mod values;
 mod written;

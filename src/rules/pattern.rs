@@ -5,30 +5,85 @@
 //! written, `^` and `$` are the ends of the text unless `(?m)` is, `.` stops at a line break
 //! unless `(?s)` is: the `regex` crate's own defaults, so that its documentation holds here.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::ops::{Deref, Range};
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
-use regex::{Regex, RegexBuilder};
-use regex_syntax::ast::{self, ErrorKind};
+use regex::{Match, Regex, RegexBuilder};
+use regex_syntax::ast::parse::Parser;
+use regex_syntax::ast::{self, Ast, ErrorKind};
 
+use super::everyday::{for_everyday, is_everyday};
+use super::need::{Haystack, Need};
+use super::survey::Survey;
 use super::written::Text;
 use crate::diagnostic::{Diagnostic, SourceText, suggestion};
 use crate::limits;
 
-/// A compiled regex that is shown as it was written, with the names of its pieces.
+/// A regex that is shown as it was written, with the names of its pieces. Its syntax is checked
+/// when it is read; it is compiled when a mail first has the words that it needs, because most of
+/// a rule file's regexes never meet such a mail, and each takes some hundred kilobytes.
 #[derive(Debug, Clone)]
 pub struct Pattern {
-    regex: Regex,
+    shared: Arc<Shared>,
     written: String,
 }
 
-impl Deref for Pattern {
-    type Target = Regex;
+#[derive(Debug)]
+struct Shared {
+    expanded: String,
+    /// The name of each group that takes a value, if it has one.
+    groups: Vec<Option<String>>,
+    need: Need,
+    everyday: OnceLock<Regex>,
+    whole: OnceLock<Regex>,
+}
 
-    fn deref(&self) -> &Regex {
-        &self.regex
+impl Pattern {
+    /// The regex with its pieces filled in.
+    pub fn as_str(&self) -> &str {
+        &self.shared.expanded
     }
+
+    /// The groups that take a value, in their order.
+    pub fn groups(&self) -> &[Option<String>] {
+        &self.shared.groups
+    }
+
+    /// False only if the regex matches nowhere in the text, which costs much less to know than
+    /// where it matches.
+    pub fn may_match(&self, haystack: &Haystack<'_>) -> bool {
+        self.shared.need.may_be_in(haystack.grams())
+    }
+
+    pub fn find_in<'t>(&self, haystack: &'t Haystack<'_>) -> Option<Match<'t>> {
+        let text = &haystack.text;
+        self.may_match(haystack)
+            .then(|| self.on(text).find(text))
+            .flatten()
+    }
+
+    /// The regex, compiled for that text: one for everyday texts, one for all others.
+    pub fn on(&self, text: &str) -> &Regex {
+        let shared = &*self.shared;
+        match is_everyday(text) {
+            true => shared.everyday.get_or_init(|| {
+                let narrow = for_everyday(&shared.expanded);
+                compiled(narrow.as_ref().unwrap_or(&shared.expanded))
+            }),
+            false => shared.whole.get_or_init(|| compiled(&shared.expanded)),
+        }
+    }
+}
+
+fn compiled(regex: &str) -> Regex {
+    RegexBuilder::new(regex)
+        .size_limit(usize::MAX)
+        .dfa_size_limit(limits::REGEX_CACHE_BYTES_MAX)
+        .build()
+        .expect("its syntax was checked when it was read")
 }
 
 impl fmt::Display for Pattern {
@@ -40,37 +95,65 @@ impl fmt::Display for Pattern {
 /// Pieces of regexes by name, checked.
 pub type Defines = IndexMap<String, String>;
 
-/// Compiles what stands in the file at `text`, pieces filled in.
+/// What has been checked before. Rule files have many regexes in common, with each other and in
+/// themselves.
+#[derive(Debug, Default)]
+pub struct Known {
+    regexes: HashMap<String, Arc<Shared>>,
+    /// `\p{L}` and its like, as spelled.
+    classes: HashSet<String>,
+}
+
+/// Checks what stands in the file at `text`, pieces filled in.
 pub fn compile(
     source: &SourceText,
     text: &Text,
     defines: &Defines,
+    known: &mut Known,
 ) -> Result<Pattern, Box<Diagnostic>> {
     let expanded = expand(source, text, defines)?;
-    if let Err((range, message, hint)) = syntax(&expanded.regex) {
+    let pattern = |shared: &Arc<Shared>| Pattern {
+        shared: Arc::clone(shared),
+        written: text.get_ref().clone(),
+    };
+    if let Some(shared) = known.regexes.get(&expanded.regex) {
+        return Ok(pattern(shared));
+    }
+    let checked = syntax(&expanded.regex, known);
+    let (tree, survey) = checked.map_err(|(range, message, hint)| {
         let span = raw_span(source, text.span(), expanded.to_written(&range));
         let diagnostic = Diagnostic::at(source, span, message);
-        return Err(Box::new(match hint {
+        match hint {
             Some(hint) => diagnostic.hint(hint),
             None => diagnostic,
-        }));
+        }
+    })?;
+    if survey.bytes > limits::REGEX_BYTES_MAX {
+        fits(&expanded.regex).map_err(|message| Diagnostic::at(source, text.span(), message))?;
     }
-    RegexBuilder::new(&expanded.regex)
+    let shared = Arc::new(Shared {
+        groups: survey.groups,
+        need: Need::of(&tree),
+        everyday: OnceLock::new(),
+        whole: OnceLock::new(),
+        expanded: expanded.regex.clone(),
+    });
+    known.regexes.insert(expanded.regex, Arc::clone(&shared));
+    Ok(pattern(&shared))
+}
+
+/// Compiles a regex that may be too large, to know it.
+fn fits(regex: &str) -> Result<(), String> {
+    let compiled = RegexBuilder::new(regex)
         .size_limit(limits::REGEX_BYTES_MAX)
-        .build()
-        .map(|regex| Pattern {
-            regex,
-            written: text.get_ref().clone(),
-        })
-        .map_err(|error| {
-            let message = match error {
-                regex::Error::CompiledTooBig(_) => {
-                    "this regex becomes too large; shorten its repetitions".to_owned()
-                }
-                other => other.to_string(),
-            };
-            Box::new(Diagnostic::at(source, text.span(), message))
-        })
+        .build();
+    match compiled {
+        Ok(_) => Ok(()),
+        Err(regex::Error::CompiledTooBig(_)) => {
+            Err("this regex becomes too large; shorten its repetitions".to_owned())
+        }
+        Err(other) => Err(other.to_string()),
+    }
 }
 
 /// A piece for [`Defines`], earlier pieces filled in: a regex of its own, without groups that
@@ -79,9 +162,10 @@ pub fn piece(
     source: &SourceText,
     text: &Text,
     defines: &Defines,
+    known: &mut Known,
 ) -> Result<String, Box<Diagnostic>> {
-    let regex = compile(source, text, defines)?;
-    if regex.captures_len() > 1 {
+    let regex = compile(source, text, defines, known)?;
+    if !regex.groups().is_empty() {
         return Err(Box::new(
             Diagnostic::at(source, text.span(), "a piece must not take a value")
                 .hint("write `(?:…)` instead of `(…)`; the regex that uses it takes the value"),
@@ -158,9 +242,21 @@ fn expand(
 
 type Refusal = (Range<usize>, String, Option<String>);
 
-fn syntax(regex: &str) -> Result<(), Refusal> {
+fn syntax(regex: &str, known: &mut Known) -> Result<(Ast, Survey), Refusal> {
+    let tree = Parser::new()
+        .parse(regex)
+        .map_err(|error| refusal(regex, &error))?;
+    let survey = Survey::of(&tree, regex);
+    // All that a translation may refuse. It takes much longer than to parse.
+    let classes = &mut known.classes;
+    let fine = |class: &&str| classes.contains(*class) || regex_syntax::parse(class).is_ok();
+    let checked = survey.classes.iter().all(|class| fine(&class.as_str()));
+    if checked && !survey.bytes_mode {
+        classes.extend(survey.classes.iter().cloned());
+        return Ok((tree, survey));
+    }
     match regex_syntax::Parser::new().parse(regex) {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok((tree, survey)),
         Err(regex_syntax::Error::Parse(error)) => Err(refusal(regex, &error)),
         Err(regex_syntax::Error::Translate(error)) => {
             let span = error.span();
@@ -320,7 +416,7 @@ mod tests {
         let source = SourceText::new("x.toml", text);
         let written = Spanned::new(4..14, r"a{{n}}(b".to_owned());
         let defines = Defines::from([("n".to_owned(), r"\d{5,40}".to_owned())]);
-        let problem = compile(&source, &written, &defines).unwrap_err();
+        let problem = compile(&source, &written, &defines, &mut Known::default()).unwrap_err();
         assert_eq!(problem.position(), (1, 12));
     }
 }

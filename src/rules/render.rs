@@ -14,16 +14,16 @@ use crate::message::Message;
 
 /// Everything that the alert of one ticket is made of.
 #[derive(Debug)]
-pub struct Rendering<'a> {
+pub struct Rendering<'a, 'm> {
     pub source: &'a str,
     pub rule: Option<&'a str>,
     pub event: Event,
     pub templates: &'a AlertTemplates,
-    pub mail: &'a Mail<'a>,
+    pub mail: &'a Mail<'m>,
     pub values: &'a Values,
 }
 
-impl Rendering<'_> {
+impl Rendering<'_, '_> {
     /// An X-S4-ExternalID line of the mail goes before the template.
     pub fn external_id(&self) -> Option<ExternalId> {
         if let Some(id) = self.values.raw("external_id") {
@@ -173,12 +173,12 @@ impl Rendering<'_> {
             "subject" => &mail.message.subject,
             "from" => return Some(from(mail.message).into()),
             "text" => mail.text,
-            "own_text" => mail.own_text,
-            "customer_text" => mail.customer_text,
-            "description" if mail.customer_text.is_empty() => {
+            "own_text" => mail.own_text(),
+            "customer_text" => mail.customer_text(),
+            "description" if mail.customer_text().is_empty() => {
                 return Some(summary::of(mail, self.values).into());
             }
-            "description" => summary::without_repeats(mail.customer_text, self.values),
+            "description" => summary::without_repeats(mail.customer_text(), self.values),
             "attachments" => return Some(mail.message.attachments.join(", ").into()),
             "reverse_path" => &mail.envelope.reverse_path,
             "forward_path" => &mail.envelope.forward_path,

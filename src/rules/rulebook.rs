@@ -4,7 +4,7 @@
 //! (DESIGN.md invariant 6). What the files mean is none of its business.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -43,6 +43,7 @@ const QUIET: Duration = Duration::from_millis(300);
 pub struct Rulebook {
     directory: Option<PathBuf>,
     current: ArcSwap<RuleSet>,
+    saving: Mutex<()>,
 }
 
 /// Watches for as long as it lives.
@@ -59,12 +60,23 @@ impl Rulebook {
         Ok(Rulebook {
             directory: directory.map(Path::to_owned),
             current: ArcSwap::from_pointee(set),
+            saving: Mutex::default(),
         })
     }
 
     /// The set for the next mail.
     pub fn current(&self) -> Arc<RuleSet> {
         self.current.load_full()
+    }
+
+    /// Whether the files are on disk, and not inside the program.
+    pub fn is_on_disk(&self) -> bool {
+        self.directory.is_some()
+    }
+
+    /// Held while a file is changed.
+    pub(super) fn saving(&self) -> MutexGuard<'_, ()> {
+        self.saving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the files again. With any problem the set in force stays.

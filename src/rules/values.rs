@@ -1,11 +1,15 @@
 //! The values of one mail's fields.
 
 use std::borrow::Cow;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use indexmap::IndexMap;
 
 use super::collapse;
+use super::mail::{Haystacks, heading};
+use super::need::Haystack;
 use crate::alert::Event;
 
 /// What was found, by field name, in the order of the rule file.
@@ -14,6 +18,9 @@ pub struct Values {
     values: IndexMap<String, String>,
     /// Found below the customer's words.
     weak: HashSet<String>,
+    /// What was asked for before.
+    heading: OnceCell<Haystacks<'static>>,
+    lines: RefCell<Vec<(String, Haystacks<'static>)>>,
 }
 
 impl Values {
@@ -34,6 +41,27 @@ impl Values {
         self.raw(name).map(collapse)
     }
 
+    /// The value on one line, for regexes; nothing where there is none.
+    pub fn haystacks(&self, name: &str) -> Haystacks<'static> {
+        let mut lines = self.lines.borrow_mut();
+        if let Some((_, haystacks)) = lines.iter().find(|(known, _)| known == name) {
+            return Rc::clone(haystacks);
+        }
+        let haystacks: Haystacks<'static> =
+            self.line(name).map(Haystack::from).into_iter().collect();
+        lines.push((name.to_owned(), Rc::clone(&haystacks)));
+        haystacks
+    }
+
+    /// The subject without the title ([`heading`]); always the same subject.
+    pub fn heading(&self, subject: &str) -> Haystacks<'static> {
+        let haystacks = self.heading.get_or_init(|| {
+            let title = self.line("title");
+            Rc::new([heading(subject, title.as_deref()).into()])
+        });
+        Rc::clone(haystacks)
+    }
+
     /// What a rule of that event may go by: what was found below the customer's words
     /// acknowledges and resolves nothing.
     pub fn evidence_for(&self, event: Event) -> Cow<'_, Values> {
@@ -41,9 +69,12 @@ impl Values {
         if !closes || self.weak.is_empty() {
             return Cow::Borrowed(self);
         }
-        let mut strong = self.clone();
-        strong.values.retain(|name, _| !self.weak.contains(name));
-        Cow::Owned(strong)
+        let mut values = self.values.clone();
+        values.retain(|name, _| !self.weak.contains(name));
+        Cow::Owned(Values {
+            values,
+            ..Values::default()
+        })
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {

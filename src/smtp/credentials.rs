@@ -21,7 +21,7 @@ use crate::limits;
 
 /// Who may authenticate, and who failed to.
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub struct Throttle {
     slots: Semaphore,
     failures: Mutex<HashMap<IpAddr, Failures>>,
 }
@@ -32,21 +32,18 @@ struct Failures {
     last: Instant,
 }
 
-impl Throttle {
-    pub(super) fn new() -> Throttle {
+impl Default for Throttle {
+    fn default() -> Throttle {
         Throttle {
             slots: Semaphore::new(limits::AUTH_CONCURRENT_MAX),
             failures: Mutex::new(HashMap::new()),
         }
     }
+}
 
+impl Throttle {
     /// Answers late when the answer is no.
-    pub(super) async fn check(
-        &self,
-        users: Vec<User>,
-        peer: IpAddr,
-        credentials: Credentials,
-    ) -> bool {
+    pub async fn check(&self, users: Vec<User>, peer: IpAddr, credentials: Credentials) -> bool {
         let right = {
             let _slot = self.slots.acquire().await;
             tokio::task::spawn_blocking(move || is_right(&users, &credentials))
@@ -234,7 +231,7 @@ mod tests {
 
     #[test]
     fn peers_are_remembered_up_to_a_bound() {
-        let throttle = Throttle::new();
+        let throttle = Throttle::default();
         for number in 0..=u32::try_from(limits::AUTH_PEERS_MAX).unwrap() {
             let peer = std::net::Ipv4Addr::from(0x0a00_0000 + number);
             throttle.count_failure(peer.into());
@@ -245,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn passwords_wait_for_a_slot() {
-        let throttle = Throttle::new();
+        let throttle = Throttle::default();
         let all = u32::try_from(limits::AUTH_CONCURRENT_MAX).unwrap();
         let slots = throttle.slots.acquire_many(all).await.unwrap();
         let credentials = Credentials {
@@ -261,7 +258,7 @@ mod tests {
 
     #[test]
     fn failures_are_remembered_by_peer() {
-        let throttle = Throttle::new();
+        let throttle = Throttle::default();
         let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         assert_eq!(throttle.count_failure(one), delay(0));
         assert_eq!(throttle.count_failure(one), delay(1));

@@ -73,7 +73,7 @@ impl Door {
             sink,
             certificates,
             memory: Memory::new(bytes_max),
-            throttle: Throttle::new(),
+            throttle: Throttle::default(),
             stats: Arc::default(),
             admission: Arc::default(),
         })

@@ -1,41 +1,84 @@
-//! The HTTP listener: health, metrics, and the API that `mailbell send` follows a mail with.
+//! The HTTP listener: health, metrics, the API, and the dashboard.
 //!
 //! Owns what HTTP looks like. Must not decide anything: it shows what spool and health say.
 
+pub mod access;
+pub mod api;
+mod assets;
 pub mod entries;
+mod listener;
+mod pages;
+pub mod problem;
+mod reader;
+pub mod reading;
+mod shell;
+mod words;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use prometheus_client::registry::Registry;
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use self::access::Access;
+use self::api::events::Events;
+use crate::config::TransportKind;
+use crate::limits::DRAFTS_CONCURRENT_MAX;
 use crate::observe::{Health, Ledger};
-use crate::spool::{Ending, Filter, MailId, Spool, StageFilter};
+use crate::pipeline::Pipeline;
+use crate::rules::Rulebook;
+use crate::smtp::stats::DoorStats;
+use crate::spool::{Filter, Spool, StageFilter};
 
-/// What the pages show.
+/// What the pages show, and what they may change.
 pub struct Shown {
+    pub hostname: String,
     pub health: Arc<Health>,
     pub metrics: Registry,
     /// Shown in `metrics`, and read from the spool for each scrape.
     pub ledger: Ledger,
     pub spool: Arc<dyn Spool>,
-    /// Asked of everything but `/healthz` and `/readyz` when it is set.
-    pub password: Option<SecretString>,
+    pub pipeline: Pipeline,
+    pub rulebook: Arc<Rulebook>,
+    pub door: Arc<DoorStats>,
+    /// The ways out, by team.
+    pub transports: Vec<(String, TransportKind)>,
+    pub events: Arc<Events>,
+    /// Asked of everything but `/healthz` and `/readyz`.
+    pub access: Arc<Access>,
+    /// `web.edit_rules`
+    pub edit_rules: bool,
+    /// Taken while a draft of a rule file is looked at.
+    pub drafts: Semaphore,
+}
+
+/// How many drafts may be looked at.
+pub fn drafts() -> Semaphore {
+    Semaphore::new(DRAFTS_CONCURRENT_MAX)
+}
+
+impl Shown {
+    /// The files inside the program are nobody's to change.
+    pub fn may_edit_rules(&self) -> bool {
+        self.edit_rules && self.rulebook.is_on_disk()
+    }
+
+    /// A rule file was changed here, and is in force.
+    fn rules_changed(&self) {
+        self.health.warn("rules", None);
+        self.events.status("rules");
+        tracing::info!("rules changed over HTTP");
+    }
 }
 
 impl std::fmt::Debug for Shown {
@@ -46,73 +89,41 @@ impl std::fmt::Debug for Shown {
     }
 }
 
-/// Serves until the token is cancelled, then lets running requests end for a second.
-pub async fn serve(
-    listener: TcpListener,
-    shown: Arc<Shown>,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    let served = axum::serve(listener, router(shown))
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let grace = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    };
-    tokio::select! {
-        ended = served => ended,
-        () = grace => Ok(()),
-    }
+/// Serves until the token is cancelled, then lets running requests end for a moment.
+pub async fn serve(listener: TcpListener, shown: Arc<Shown>, stop: CancellationToken) {
+    listener::serve(listener, router(shown), stop).await;
 }
 
 fn router(shown: Arc<Shown>) -> Router {
+    let (api, _) = api::router();
     let guarded = Router::new()
         .route("/metrics", get(metrics))
-        .route("/api/v1/mails/{id}", get(mail))
-        .layer(middleware::from_fn_with_state(shown.clone(), guard));
+        .merge(api)
+        .merge(pages::router())
+        .layer(from_fn_with_state(shown.access.clone(), access::guard));
+    let ours = guarded
+        .merge(pages::open_router())
+        .layer(from_fn_with_state(shown.access.clone(), access::expect_us));
     Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready))
-        .merge(guarded)
+        .merge(assets::router())
+        .merge(ours)
+        .fallback(pages::not_found)
         .with_state(shown)
-}
-
-/// HTTP Basic with any user name; the password is compared in constant time.
-async fn guard(State(shown): State<Arc<Shown>>, request: Request, next: Next) -> Response {
-    if is_allowed(&shown, request.headers()) {
-        return next.run(request).await;
-    }
-    let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"mailbell\"")];
-    (
-        StatusCode::UNAUTHORIZED,
-        challenge,
-        "a password is needed\n",
-    )
-        .into_response()
-}
-
-fn is_allowed(shown: &Shown, headers: &HeaderMap) -> bool {
-    let Some(password) = &shown.password else {
-        return true;
-    };
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Basic "))
-        .and_then(|encoded| BASE64.decode(encoded.trim()).ok())
-        .and_then(|pair| {
-            let at = pair.iter().position(|byte| *byte == b':')?;
-            pair.get(at + 1..).map(<[u8]>::to_vec)
-        })
-        .unwrap_or_default();
-    given.ct_eq(password.expose_secret().as_bytes()).into()
 }
 
 /// Without the password only which components have a problem: the texts may name mails and repeat
 /// what others said.
-async fn ready(State(shown): State<Arc<Shown>>, headers: HeaderMap) -> (StatusCode, Json<Value>) {
+async fn ready(
+    State(shown): State<Arc<Shown>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> (StatusCode, Json<Value>) {
     let entries = shown.health.entries();
     let mut warnings = listed(&entries.warnings);
     let dead = Filter {
-        stage: Some(StageFilter::Ending(Ending::DeadLetter)),
+        stage: Some(StageFilter::Undropped),
         ..Filter::default()
     };
     match shown.spool.list(dead, 1).await {
@@ -125,7 +136,7 @@ async fn ready(State(shown): State<Arc<Shown>>, headers: HeaderMap) -> (StatusCo
         Err(error) => warnings.push(json!({ "component": "spool", "problem": error.to_string() })),
     }
     let mut problems = listed(&entries.problems);
-    if !is_allowed(&shown, &headers) {
+    if !shown.access.is_allowed(&headers, peer.ip()).await {
         for entry in problems.iter_mut().chain(&mut warnings) {
             entry["problem"] = Value::Null;
         }
@@ -166,22 +177,6 @@ async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
         }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
-}
-
-/// One mail: where each of its deliveries is, and every attempt with its answer.
-async fn mail(State(shown): State<Arc<Shown>>, Path(id): Path<String>) -> Response {
-    let Ok(id) = id.parse::<MailId>() else {
-        return problem(StatusCode::BAD_REQUEST, "that is not a mail's id");
-    };
-    match shown.spool.show(id).await {
-        Ok(Some(mail)) => Json(entries::mail(&mail)).into_response(),
-        Ok(None) => problem(StatusCode::NOT_FOUND, "no mail has that id"),
-        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
-    }
-}
-
-fn problem(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({ "error": message }))).into_response()
 }
 
 /// The URL under which a listener is reached from this machine.

@@ -668,7 +668,7 @@ async fn what_another_process_retries_is_sent_at_once() {
 async fn scrape(address: std::net::SocketAddr, begin: &str) -> Vec<u64> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = b"GET /metrics HTTP/1.0\r\nHost: x\r\n\r\n";
+    let request = b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n";
     stream.write_all(request).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -684,12 +684,26 @@ async fn the_ledger_is_scraped_and_balances() {
     let gateway = Gateway::start(Setup::default()).await;
     let (_, registry) = Metrics::new();
     let (metrics, ledger) = with_ledger(registry);
+    let open = mailbell::config::Web {
+        listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+        password: None,
+        hosts: Vec::new(),
+        edit_rules: false,
+    };
     let shown = web::Shown {
+        hostname: "gateway.example".to_owned(),
         health: Arc::default(),
         metrics,
         ledger,
         spool: Arc::clone(&gateway.spool),
-        password: None,
+        pipeline: gateway.pipeline.clone(),
+        rulebook: Arc::new(mailbell::rules::Rulebook::open(None).unwrap()),
+        door: Arc::default(),
+        transports: Vec::new(),
+        events: Arc::default(),
+        access: Arc::new(web::access::Access::new(&open, "gateway.example")),
+        edit_rules: false,
+        drafts: web::drafts(),
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -5,6 +5,7 @@
 )]
 
 mod alarms;
+mod api;
 mod commands;
 mod configuration;
 mod corpus;
@@ -29,3 +30,4 @@ mod simulation;
 mod spool;
 mod steering;
 mod tidy;
+mod web;

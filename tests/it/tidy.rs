@@ -27,6 +27,7 @@ fn is_pure(name: &str) -> bool {
     let pure_folders = ["src/message/", "src/rules/", "src/smtp/", "src/spool/plan/"];
     let edges = [
         "src/rules/rulebook.rs",
+        "src/rules/editing.rs",
         "src/smtp/listener.rs",
         "src/smtp/connection.rs",
         "src/smtp/credentials.rs",

@@ -1,13 +1,13 @@
 //! `[fields]`: what to take, from where, and which groups give which values.
 
 use indexmap::IndexMap;
-use regex::Regex;
 use toml::Spanned;
 
 use super::Compiler;
 use crate::diagnostic::{Diagnostic, suggestion};
 use crate::rules::field::{Field, S4_LINES, Take};
 use crate::rules::part::Part;
+use crate::rules::pattern::Pattern;
 use crate::rules::written::{self, Text};
 use crate::rules::{collapse, label};
 
@@ -136,9 +136,14 @@ impl Compiler<'_> {
     }
 
     /// Exactly one group, or named ones.
-    fn groups(&mut self, field: &str, regex: &Regex, text: &Text, key: &str) {
-        let groups = regex.captures_len() - 1;
-        let named: Vec<&str> = regex.capture_names().flatten().collect();
+    fn groups(&mut self, field: &str, regex: &Pattern, text: &Text, key: &str) {
+        let groups = regex.groups().len();
+        let named: Vec<&str> = regex
+            .groups()
+            .iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
         let (message, hint) = match groups {
             1 => return,
             0 => (

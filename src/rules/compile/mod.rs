@@ -13,7 +13,7 @@ use super::customer::Marks;
 use super::field::{Field, S4_LINES};
 use super::label;
 use super::matcher::Gates;
-use super::pattern::{self, Defines, Pattern};
+use super::pattern::{self, Defines, Known, Pattern};
 use super::ruleset::{AlertTemplates, RuleSet, Source, Test};
 use super::selftest;
 use super::written::{self, Patterns, RuleFile, Text};
@@ -30,8 +30,9 @@ impl RuleSet {
     ) -> Result<RuleSet, Vec<Diagnostic>> {
         let mut problems = Vec::new();
         let mut sources: Vec<Source> = Vec::new();
+        let mut known = Known::default();
         for file in files {
-            let Some(source) = compile_file(file, read_mail, &mut problems) else {
+            let Some(source) = compile_file(file, read_mail, &mut known, &mut problems) else {
                 continue;
             };
             let same = |other: &&Source| other.name.get_ref() == source.name.get_ref();
@@ -60,6 +61,7 @@ impl RuleSet {
 fn compile_file(
     file: &SourceText,
     read_mail: &dyn Fn(&str, &str) -> Option<Vec<u8>>,
+    known: &mut Known,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Source> {
     let document = match Document::parse(file) {
@@ -76,6 +78,7 @@ fn compile_file(
     let mut compiler = Compiler {
         file,
         problems,
+        known,
         defines: Defines::new(),
         names: HashSet::new(),
         complete,
@@ -86,6 +89,7 @@ fn compile_file(
 struct Compiler<'a> {
     file: &'a SourceText,
     problems: &'a mut Vec<Diagnostic>,
+    known: &'a mut Known,
     defines: Defines,
     /// Every field that a mail can have in this file.
     names: HashSet<String>,
@@ -155,7 +159,7 @@ impl Compiler<'_> {
 
     fn define(&mut self, written: &IndexMap<Text, Text>) {
         for (name, piece) in written {
-            let piece = pattern::piece(self.file, piece, &self.defines);
+            let piece = pattern::piece(self.file, piece, &self.defines, self.known);
             let piece = piece.unwrap_or_else(|problem| {
                 let key = format!("define.{}", name.get_ref());
                 self.problems.push(problem.key(key));
@@ -167,7 +171,7 @@ impl Compiler<'_> {
     }
 
     fn regex(&mut self, text: &Text, key: &str) -> Option<Pattern> {
-        match pattern::compile(self.file, text, &self.defines) {
+        match pattern::compile(self.file, text, &self.defines, self.known) {
             Ok(regex) => Some(regex),
             Err(problem) => {
                 self.problems.push(problem.key(key));

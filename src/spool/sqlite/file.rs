@@ -66,6 +66,8 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, SpoolError> {
     )?;
     keep_plans(&connection)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // A search goes through some mails; an index of all, made for one question, takes far longer.
+    connection.pragma_update(None, "automatic_index", false)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
 }

@@ -1,0 +1,213 @@
+//! A mail once more: by today's rules, and as a test of its rule file.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::mails::parse;
+use super::rules::saved;
+use crate::clock::{Clock, SystemClock};
+use crate::message::Envelope;
+use crate::rules::{Decision, editing};
+use crate::smtp::{AcceptError, MailSink, ReceivedMail, Recipient};
+use crate::spool::MailId;
+use crate::web::Shown;
+use crate::web::problem::{Named, Params, Problem};
+use crate::web::reading::{self, Stored};
+
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HowToReplay {
+    /// Accept the mail again, as if its sender had sent it now. Default: only say what would be
+    /// decided.
+    pub send: bool,
+}
+
+/// What was decided, and what today's rules decide.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Replay {
+    pub teams: Vec<OfTeam>,
+    /// The id of the mail that was accepted in its place.
+    pub sent_as: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct OfTeam {
+    pub team: String,
+    pub forward_path: String,
+    /// Empty when it was never decided.
+    #[schema(value_type = Vec<Object>)]
+    pub before: Vec<Value>,
+    #[schema(value_type = Vec<Object>)]
+    pub now: Vec<Value>,
+    pub same: bool,
+}
+
+/// The mail by today's rules.
+///
+/// Nothing is changed unless `send=true`. Then the mail is accepted again, under a new id: its decision,
+/// its ticket's order and what has already been sent are looked at as of any mail, so that a repeated
+/// `new` of an open ticket pages nobody twice. What of the old one has reached nobody is dropped.
+#[utoipa::path(post, path = "/api/v1/mails/{id}/replay", tag = "mails",
+    params(("id" = Uuid, Path, description = "The mail's id"), HowToReplay),
+    responses((status = 200, body = Replay)))]
+pub(super) async fn replay(
+    State(shown): State<Arc<Shown>>,
+    Named(id): Named<String>,
+    Params(how): Params<HowToReplay>,
+) -> Result<Json<Replay>, Problem> {
+    Ok(Json(again(&shown, parse(&id)?, how.send).await?))
+}
+
+pub async fn again(shown: &Shown, id: MailId, send: bool) -> Result<Replay, Problem> {
+    let stored = Stored::load(shown, id).await?;
+    let recipients = recipients(&stored);
+    let envelopes: Vec<Envelope> = recipients
+        .iter()
+        .map(|recipient| Envelope {
+            reverse_path: stored.mail.reverse_path.clone(),
+            forward_path: recipient.forward_path.clone(),
+        })
+        .collect();
+    let rules = shown.rulebook.current();
+    let decided = reading::decide(rules, stored.raw.clone(), envelopes).await?;
+    let teams = recipients.iter().zip(decided).map(|(recipient, now)| {
+        let before: Vec<Value> = stored
+            .mail
+            .deliveries
+            .iter()
+            .filter(|one| one.summary.team == recipient.team)
+            .filter_map(|one| one.decision.as_ref())
+            .map(Decision::to_json)
+            .collect();
+        let now: Vec<Value> = now.iter().map(Decision::to_json).collect();
+        OfTeam {
+            team: recipient.team.clone(),
+            forward_path: recipient.forward_path.clone(),
+            same: before == now,
+            before,
+            now,
+        }
+    });
+    let teams = teams.collect();
+    let sent_as = match send {
+        true => Some(accept_again(shown, id, stored, recipients).await?),
+        false => None,
+    };
+    Ok(Replay { teams, sent_as })
+}
+
+/// One for each team, that of its first delivery.
+fn recipients(stored: &Stored) -> Vec<Recipient> {
+    let mut recipients: Vec<Recipient> = Vec::new();
+    for delivery in &stored.mail.deliveries {
+        let summary = &delivery.summary;
+        if !recipients.iter().any(|known| known.team == summary.team) {
+            recipients.push(Recipient {
+                forward_path: summary.forward_path.clone(),
+                team: summary.team.clone(),
+            });
+        }
+    }
+    recipients
+}
+
+async fn accept_again(
+    shown: &Shown,
+    id: MailId,
+    stored: Stored,
+    recipients: Vec<Recipient>,
+) -> Result<String, Problem> {
+    let mail = ReceivedMail {
+        peer: stored.mail.peer.unwrap_or([0, 0, 0, 0].into()),
+        helo: stored.mail.helo,
+        tls: stored.mail.tls,
+        user: stored.mail.user,
+        reverse_path: stored.mail.reverse_path,
+        recipients,
+        data: stored.raw,
+    };
+    let sent_as = shown.pipeline.accept(mail).await.map_err(|error| {
+        let status = match error {
+            AcceptError::Full => StatusCode::INSUFFICIENT_STORAGE,
+            AcceptError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Problem::new(status, "the spool did not take the mail again")
+    })?;
+    // Only now: what is dropped has somebody else to tell it.
+    shown.spool.drop_mail(id, SystemClock.now()).await?;
+    shown.pipeline.wake();
+    Ok(sent_as)
+}
+
+/// A mail as a test of its rule file.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Test {
+    /// The source whose rule file it belongs to.
+    pub source: String,
+    /// The `[[test]]`, to be put at the end of the rule file.
+    pub toml: String,
+    /// Where the mail belongs, relative to the rule file.
+    pub mail_file: String,
+    /// Both have been written (`web.edit_rules`).
+    pub saved: bool,
+}
+
+/// The mail as a `[[test]]` that wants what today's rules decide.
+///
+/// With `web.edit_rules` the mail is put beside the rule files, and the test at the end of its rule file;
+/// the files are checked as for a reload, and the former version is kept.
+#[utoipa::path(post, path = "/api/v1/mails/{id}/test", tag = "mails",
+    params(("id" = Uuid, Path, description = "The mail's id")), responses((status = 200, body = Test)))]
+pub(super) async fn test(
+    State(shown): State<Arc<Shown>>,
+    Named(id): Named<String>,
+) -> Result<Json<Test>, Problem> {
+    Ok(Json(as_test(&shown, parse(&id)?).await?))
+}
+
+pub async fn as_test(shown: &Shown, id: MailId) -> Result<Test, Problem> {
+    let stored = Stored::load(shown, id).await?;
+    let envelope = stored.envelope();
+    let rules = shown.rulebook.current();
+    let decided = reading::decide(
+        Arc::clone(&rules),
+        stored.raw.clone(),
+        vec![envelope.clone()],
+    );
+    let decisions = decided.await?.pop().unwrap_or_default();
+    let source = decisions
+        .iter()
+        .find_map(|decision| decision.source.clone());
+    let Some(source) = source else {
+        let detail = "no rule file takes this mail, so it is a test of none";
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    };
+    let toml = editing::test_of(&id.to_string(), &envelope, &decisions);
+    let mail_file = editing::mail_file_of(&id.to_string());
+    let mut test = Test {
+        source,
+        toml,
+        mail_file,
+        saved: false,
+    };
+    if shown.may_edit_rules() {
+        let rulebook = Arc::clone(&shown.rulebook);
+        let (source, toml, file) = (
+            test.source.clone(),
+            test.toml.clone(),
+            test.mail_file.clone(),
+        );
+        let added =
+            reading::bounded(move || rulebook.add_test(&source, &toml, &file, &stored.raw)).await?;
+        saved(shown, added)?;
+        test.saved = true;
+    }
+    Ok(test)
+}
