@@ -80,12 +80,13 @@ impl Gateway {
         let clock = Arc::new(SystemClock);
         let health = Arc::new(Health::default());
         let (metrics, registry) = Metrics::new();
+        let events = Arc::new(Events::default());
         let reports = Reports {
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
+            events: Arc::clone(&events),
         };
         let faults = Arc::new(Faults::default());
-        let events = Arc::new(Events::default());
         let observer: Arc<dyn Observer> = Arc::new(Observers(vec![
             Arc::new(Log),
             metrics,
@@ -270,6 +271,7 @@ impl Decider for Judge {
 struct Reports {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    events: Arc<Events>,
 }
 
 impl Reports {
@@ -295,6 +297,7 @@ impl Reports {
                 self.health.warn("rules", Some(warning));
             }
         }
+        self.events.status("rules");
     }
 
     fn certificate(&self, certificates: &Certificates, result: Result<(), CertificateError>) {
@@ -345,6 +348,7 @@ impl Reports {
         }
         self.health.warn("certificate expiry", warning);
         self.health.report("certificate expiry", problem);
+        self.events.status("certificate");
     }
 }
 

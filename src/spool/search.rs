@@ -194,6 +194,14 @@ impl Conditions {
         }
     }
 
+    /// As an array PostgreSQL goes from the few to their mails, and not through all mails.
+    fn mail_in(&mut self, seqs: &str) {
+        self.add(match self.dialect {
+            Dialect::Sqlite => format!("m.seq IN ({seqs})"),
+            Dialect::Postgres => format!("m.seq = ANY (ARRAY({seqs}))"),
+        });
+    }
+
     fn text(&mut self, text: &str) {
         let escaped: String = text
             .chars()
@@ -259,7 +267,7 @@ pub(crate) fn ways(query: &Query, teams: &BTreeMap<String, Totals>, dialect: Dia
                 " UNION SELECT x.seq FROM mails x WHERE x.id = {mark}"
             ));
         }
-        conditions.add(format!("m.seq IN ({seqs})"));
+        conditions.mail_in(&seqs);
         fit(&mut conditions, query, None);
         ways.push(Way {
             conditions,
@@ -296,12 +304,22 @@ fn by_index(conditions: &mut Conditions, query: &Query, teams: &BTreeMap<String,
         vec![format!("x.external_id = {mark}")]
     } else {
         match query.filter.stage {
-            Some(StageFilter::Unfinished) if unfinished <= max => vec![
-                "x.stage = 0".to_owned(),
-                "x.stage = 1 AND x.external_id IS NOT NULL".to_owned(),
-                "x.stage = 2".to_owned(),
-                "x.stage = 3".to_owned(),
-            ],
+            Some(StageFilter::Unfinished) if unfinished <= max => {
+                let undecided = match conditions.dialect {
+                    Dialect::Sqlite => &["x.stage = 0"][..],
+                    Dialect::Postgres => &[
+                        "x.stage = 0 AND x.reading IS NULL",
+                        "x.stage = 0 AND x.reading IS NOT NULL",
+                    ],
+                };
+                let others = [
+                    "x.stage = 1 AND x.external_id IS NOT NULL",
+                    "x.stage = 2",
+                    "x.stage = 3",
+                ];
+                let all = undecided.iter().chain(&others);
+                all.map(|one| (*one).to_owned()).collect()
+            }
             Some(StageFilter::Undropped | StageFilter::Ending(Ending::DeadLetter))
                 if dead <= max =>
             {
@@ -314,7 +332,7 @@ fn by_index(conditions: &mut Conditions, query: &Query, teams: &BTreeMap<String,
         .iter()
         .map(|condition| format!("SELECT x.id >> 20 FROM deliveries x WHERE {condition}"));
     let parts: Vec<String> = parts.collect();
-    conditions.add(format!("m.seq IN ({})", parts.join(" UNION ")));
+    conditions.mail_in(&parts.join(" UNION "));
     true
 }
 

@@ -31,7 +31,8 @@ use crate::limits::{SESSION_AGE, SESSIONS_MAX};
 use crate::smtp::credentials::Throttle;
 use crate::smtp::sasl::Credentials;
 
-const COOKIE: &str = "mailbell_session";
+/// The cookie of a session.
+pub const COOKIE: &str = "mailbell_session";
 
 /// Who may ask, and who has said the password.
 #[derive(Debug)]

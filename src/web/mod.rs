@@ -1,12 +1,17 @@
-//! The HTTP listener: health, metrics, and the API.
+//! The HTTP listener: health, metrics, the API, and the dashboard.
 //!
 //! Owns what HTTP looks like. Must not decide anything: it shows what spool and health say.
 
 pub mod access;
 pub mod api;
+mod assets;
 pub mod entries;
+mod pages;
 pub mod problem;
+mod reader;
 pub mod reading;
+mod shell;
+mod words;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -71,6 +76,7 @@ impl Shown {
     /// A rule file was changed here, and is in force.
     fn rules_changed(&self) {
         self.health.warn("rules", None);
+        self.events.status("rules");
         tracing::info!("rules changed over HTTP");
     }
 }
@@ -107,12 +113,17 @@ fn router(shown: Arc<Shown>) -> Router {
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .merge(api)
+        .merge(pages::router())
         .layer(from_fn_with_state(shown.access.clone(), access::guard));
-    let ours = guarded.layer(from_fn_with_state(shown.access.clone(), access::expect_us));
+    let ours = guarded
+        .merge(pages::open_router())
+        .layer(from_fn_with_state(shown.access.clone(), access::expect_us));
     Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready))
+        .merge(assets::router())
         .merge(ours)
+        .fallback(pages::not_found)
         .with_state(shown)
 }
 

@@ -16,6 +16,7 @@ use super::problem::Problem;
 use crate::alarms::notice;
 use crate::limits::READING_MAX;
 use crate::message::{self, Envelope, Mailbox};
+use crate::rules::explain::Step;
 use crate::rules::{Decision, RuleSet};
 use crate::spool::{self, MailId};
 
@@ -36,6 +37,9 @@ pub struct Reading {
     pub spans: Vec<Span>,
     /// Gate by gate, field by field, rule by rule.
     pub trace: String,
+    /// The same, step by step, for pages.
+    #[serde(skip)]
+    pub steps: Vec<Step>,
     /// The objects of `test --json`, one for each ticket that the mail is about.
     #[schema(value_type = Vec<Object>)]
     pub decisions: Vec<Value>,
@@ -125,6 +129,7 @@ pub async fn read(
             forwarded_by: message.forwarding.as_ref().map(|one| named(&one.by)),
             trace: trace.to_string(),
             decisions: decisions.iter().map(Decision::to_json).collect(),
+            steps: trace.steps,
             subject: message.subject,
             text: message.text,
             set_apart: message.set_apart,

@@ -30,3 +30,4 @@ mod simulation;
 mod spool;
 mod steering;
 mod tidy;
+mod web;

@@ -164,10 +164,10 @@ pub(super) async fn tickets(
     before: Option<&TicketCursor>,
     limit: usize,
 ) -> Result<Vec<KnownTicket>, SpoolError> {
-    let sql =
-        "SELECT t.team, t.external_id, t.state, t.changed_ms, t.title, t.storm, t.opened_by, m.id,
-            m.received_ms
+    let sql = "SELECT t.team, t.external_id, t.state, t.changed_ms, t.title, t.storm, m.id,
+            m.received_ms, c.decision
         FROM tickets t LEFT JOIN mails m ON m.seq = t.opened_by >> 20
+            LEFT JOIN decisions c ON c.delivery = t.opened_by
         WHERE t.state <> 'resolved' AND t.changed_ms <= $1
             AND (t.changed_ms, t.team, t.external_id) < ($1, $2, $3)
         ORDER BY t.changed_ms DESC, t.team DESC, t.external_id DESC LIMIT $4";
@@ -182,10 +182,8 @@ pub(super) async fn tickets(
     let values: &[&(dyn ToSql + Sync)] = &[&ms, &team, &external_id, &rows::count(limit)];
     let mut tickets = Vec::new();
     for row in transaction.query(sql, values).await? {
-        let decision = match row.try_get::<_, Option<i64>>(6)? {
-            Some(opened_by) => decision(transaction, DeliveryId(opened_by)).await?,
-            None => None,
-        };
+        let decision: Option<&str> = row.try_get(8)?;
+        let decision = decision.map(record::read_decision).transpose()?;
         tickets.push(KnownTicket {
             team: row.try_get(0)?,
             external_id: row.try_get(1)?,
@@ -193,8 +191,8 @@ pub(super) async fn tickets(
             changed: rows::time(&row, 3)?,
             title: row.try_get(4)?,
             storm: row.try_get(5)?,
-            opened_by: row.try_get::<_, Option<Uuid>>(7)?.map(MailId),
-            opened: row.try_get::<_, Option<i64>>(8)?.map(Time::from_ms),
+            opened_by: row.try_get::<_, Option<Uuid>>(6)?.map(MailId),
+            opened: row.try_get::<_, Option<i64>>(7)?.map(Time::from_ms),
             alert: decision.and_then(|decision| decision.alert),
         });
     }

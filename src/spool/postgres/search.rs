@@ -190,7 +190,9 @@ async fn minutes(
         .iter()
         .map(|bound| MailId::first_at(*bound).0)
         .collect();
-    let sql = "SELECT (SELECT m.seq FROM mails m WHERE m.id >= b.id ORDER BY m.id LIMIT 1)
+    // Ids of one millisecond are in no order.
+    let sql = "SELECT (SELECT min(f.seq) FROM (
+            SELECT m.seq FROM mails m WHERE m.id >= b.id ORDER BY m.id LIMIT 16) f)
         FROM unnest($1::uuid[]) WITH ORDINALITY AS b (id, n) ORDER BY b.n";
     let found = transaction.query(sql, &[&ids]).await?;
     let firsts = found

@@ -168,15 +168,13 @@ fn count(connection: &Connection, from: &str) -> Result<u64, SpoolError> {
 
 fn minutes(connection: &Connection, now: Time) -> Result<(Vec<search::Minute>, bool), SpoolError> {
     let bounds = search::bounds(now);
-    let mut first =
-        connection.prepare_cached("SELECT seq FROM mails WHERE id >= ?1 ORDER BY id LIMIT 1")?;
+    // Ids of one millisecond are in no order.
+    let mut first = connection.prepare_cached(
+        "SELECT min(seq) FROM (SELECT seq FROM mails WHERE id >= ?1 ORDER BY id LIMIT 16)",
+    )?;
     let firsts = bounds
         .iter()
-        .map(|bound| {
-            first
-                .query_row([MailId::first_at(*bound).0], |row| row.get(0))
-                .optional()
-        })
+        .map(|bound| first.query_row([MailId::first_at(*bound).0], |row| row.get(0)))
         .collect::<Result<Vec<Option<i64>>, _>>()?;
     let end: i64 = connection
         .prepare_cached("SELECT coalesce(max(seq), 0) + 1 FROM mails")?

@@ -134,7 +134,7 @@ pub fn desk(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("desk.toml")).unwrap()
 }
 
-const DESK: &str = r#"schema = 1
+pub const DESK: &str = r#"schema = 1
 [source]
 name = "desk"
 
