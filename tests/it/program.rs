@@ -103,13 +103,18 @@ impl Gateway {
 
     /// A GET on the HTTP listener: status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
+        self.get_as(path, "")
+    }
+
+    /// With further header lines.
+    pub fn get_as(&self, path: &str, headers: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.http).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n"
         )
         .unwrap();
         let mut answer = String::new();
