@@ -80,12 +80,13 @@ impl Gateway {
         let clock = Arc::new(SystemClock);
         let health = Arc::new(Health::default());
         let (metrics, registry) = Metrics::new();
+        let events = Arc::new(Events::default());
         let reports = Reports {
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
+            events: Arc::clone(&events),
         };
         let faults = Arc::new(Faults::default());
-        let events = Arc::new(Events::default());
         let observer: Arc<dyn Observer> = Arc::new(Observers(vec![
             Arc::new(Log),
             metrics,
@@ -178,9 +179,7 @@ impl Gateway {
         self.rest.spawn(async move { pipeline.run(stop).await });
         let stop = self.stop_rest.clone();
         self.rest.spawn(async move {
-            if let Err(error) = web::serve(sockets.http, Arc::new(shown), stop).await {
-                tracing::error!(%error, "the HTTP listener has ended");
-            }
+            web::serve(sockets.http, Arc::new(shown), stop).await;
         });
         let stop = self.stop_rest.clone();
         let (certificates, reports) = (Arc::clone(&self.certificates), self.reports.clone());
@@ -270,6 +269,7 @@ impl Decider for Judge {
 struct Reports {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    events: Arc<Events>,
 }
 
 impl Reports {
@@ -295,6 +295,7 @@ impl Reports {
                 self.health.warn("rules", Some(warning));
             }
         }
+        self.events.status("rules");
     }
 
     fn certificate(&self, certificates: &Certificates, result: Result<(), CertificateError>) {
@@ -345,6 +346,7 @@ impl Reports {
         }
         self.health.warn("certificate expiry", warning);
         self.health.report("certificate expiry", problem);
+        self.events.status("certificate");
     }
 }
 

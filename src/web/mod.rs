@@ -6,6 +6,7 @@ pub mod access;
 pub mod api;
 mod assets;
 pub mod entries;
+mod listener;
 mod pages;
 pub mod problem;
 mod reader;
@@ -16,7 +17,6 @@ mod words;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -77,6 +77,7 @@ impl Shown {
     /// A rule file was changed here, and is in force.
     fn rules_changed(&self) {
         self.health.warn("rules", None);
+        self.events.status("rules");
         tracing::info!("rules changed over HTTP");
     }
 }
@@ -89,23 +90,9 @@ impl std::fmt::Debug for Shown {
     }
 }
 
-/// Serves until the token is cancelled, then lets running requests end for a second.
-pub async fn serve(
-    listener: TcpListener,
-    shown: Arc<Shown>,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    let service = router(shown).into_make_service_with_connect_info::<SocketAddr>();
-    let served =
-        axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let grace = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    };
-    tokio::select! {
-        ended = served => ended,
-        () = grace => Ok(()),
-    }
+/// Serves until the token is cancelled, then lets running requests end for a moment.
+pub async fn serve(listener: TcpListener, shown: Arc<Shown>, stop: CancellationToken) {
+    listener::serve(listener, router(shown), stop).await;
 }
 
 fn router(shown: Arc<Shown>) -> Router {

@@ -127,7 +127,7 @@ fn open_metrics_has_the_mail_as_exemplar() {
     };
     loop {
         let accept = "Accept: application/openmetrics-text\r\n";
-        let (_, text) = gateway.get_as("/metrics", accept);
+        let text = gateway.ask("GET", "/metrics", accept);
         assert!(text.ends_with("# EOF\n"), "{text}");
         if has_exemplar(&text) {
             return;

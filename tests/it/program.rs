@@ -103,25 +103,30 @@ impl Gateway {
 
     /// A GET on the HTTP listener: status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
-        self.get_as(path, "")
+        let answer = self.ask("GET", path, "");
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        (status, body.to_owned())
     }
 
-    /// With further header lines.
-    pub fn get_as(&self, path: &str, headers: &str) -> (u16, String) {
+    /// A request without a body on the HTTP listener, with more header lines: the whole answer.
+    pub fn ask(&self, method: &str, path: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(self.http).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
+        let host = match headers.contains("Host: ") {
+            true => "",
+            false => "Host: localhost\r\n",
+        };
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n"
         )
         .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        (status, body.to_owned())
+        answer
     }
 }
 

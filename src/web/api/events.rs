@@ -45,6 +45,18 @@ impl Default for Events {
     }
 }
 
+impl Events {
+    /// Something may be wrong with that component, or right again, that is no [`Happening`].
+    pub fn status(&self, component: &str) {
+        let data = json!({ "component": component }).to_string().into();
+        // Nobody listens: nothing is lost.
+        let _ = self.sender.send(Told {
+            kind: "status",
+            data,
+        });
+    }
+}
+
 impl Observer for Events {
     fn observe(&self, happening: &Happening<'_>) {
         if self.sender.receiver_count() == 0 {

@@ -50,6 +50,8 @@ async function refresh() {
   askAgain = false;
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
+    // The session is over: the login comes, and leads back here.
+    if (answer.status === 401 || answer.type === "opaqueredirect") location.reload();
     if (answer.ok) {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const old of document.querySelectorAll("[data-live]")) {
@@ -74,8 +76,14 @@ if (document.querySelector("[data-live]")) {
   const events = new EventSource("/api/v1/events");
   events.onopen = () => show(true);
   events.onerror = () => show(false);
+  // A page of one mail does not care for others.
+  const mail = document.querySelector("[data-mail]")?.dataset.mail;
+  const heard = (event) => {
+    const about = JSON.parse(event.data).mail;
+    if (!mail || !about || about === mail) refresh();
+  };
   for (const kind of ["received", "decided", "attempt", "outcome", "status", "reload"]) {
-    events.addEventListener(kind, refresh);
+    events.addEventListener(kind, heard);
   }
   // Ages and the charts move on although nothing happens; and an event may have been missed.
   setInterval(refresh, 30_000);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 
 use super::{Refusal, rows};
@@ -46,6 +46,11 @@ pub async fn page(
 ) -> Result<Response, Refusal> {
     let refuse = |problem| Refusal::Problem(reader.clone(), problem);
     let Params(asked) = asked.map_err(refuse)?;
+    // Forms send empty fields, too; addresses that people share are without.
+    let short = address(&asked, asked.before.as_ref().and_then(|id| id.parse().ok()));
+    if short.len() < reader.here.len() {
+        return Ok(Redirect::to(&short).into_response());
+    }
     let query = asked.query().map_err(refuse)?;
     let found = shown.spool.search(query).await;
     let found = found.map_err(|error| Refusal::Spool(reader.clone(), error))?;
@@ -61,10 +66,8 @@ pub async fn page(
 
 fn results(reader: &Reader, asked: &Asked, found: &Page) -> Markup {
     html! {
-        @if found.mails.is_empty() {
-            div.card { p {
-                @if is_filtered(asked) { (reader.say(mails::NONE)) } @else { (reader.say(mails::NONE_YET)) }
-            } }
+        @if found.mails.is_empty() && is_filtered(asked) {
+            div.card { p { (reader.say(mails::NONE)) } }
         } @else {
             (rows::list(reader, &found.mails))
         }

@@ -117,6 +117,10 @@ impl IntoResponse for Refusal {
 
 /// Whatever has no page.
 pub async fn not_found(reader: Reader) -> Response {
+    if reader.here.starts_with("/api/") {
+        let detail = "the API has nothing there: see /api/v1/openapi.json";
+        return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
+    }
     Refusal::NotFound(reader).into_response()
 }
 

@@ -158,7 +158,9 @@ pub async fn ask_test(
 }
 
 fn comparison(reader: &Reader, team: &OfTeam) -> Markup {
-    let rows = rows(&team.before, &team.now);
+    let mut rows = rows(&team.before, &team.now);
+    // What has changed is seen first.
+    rows.sort_by_key(|(_, then, now)| then == now);
     html! {
         section.card {
             h2 { (reader.language.fill(words::mail::FOR_TEAM, &[&team.team])) }

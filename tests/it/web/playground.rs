@@ -42,7 +42,7 @@ fn fields_event_and_alert_change_as_somebody_types() {
         browser.until("#result", "DESK-17").await;
         browser.open(&format!("/rules/desk?mail={id}")).await;
         assert_eq!(browser.count("#result mark").await, 3);
-        assert_eq!(browser.text("#result mark.m2").await, "Disk fulltitle");
+        assert_eq!(browser.text("#result mark.m2").await, "Disk full title");
 
         type_over(
             browser,

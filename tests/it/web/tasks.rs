@@ -54,10 +54,7 @@ fn a_mail_is_found_and_tells_why_it_was_decided_so() {
         browser
             .until("form[role=search] a", "Clear the filter")
             .await;
-        assert_eq!(
-            browser.path().await,
-            "/mails?text=INC-123&source=&team=&event=&stage="
-        );
+        assert_eq!(browser.path().await, "/mails?text=INC-123");
         assert_eq!(browser.count(".rows > li").await, 2);
         browser.open("/mails?stage=dead-letter").await;
         assert_eq!(browser.count(".rows > li").await, 1);
@@ -123,6 +120,34 @@ fn a_mail_is_found_and_tells_why_it_was_decided_so() {
 }
 
 #[test]
+fn a_mail_to_two_teams_shows_what_became_of_it_for_each() {
+    let desk = Desk::new("");
+    desk.standin.fail_next([Fault::Status(400)]);
+    let id = desk.send_to(
+        &[super::TO, super::NIGHT],
+        b"From: a@desk.example\r\nSubject: two\r\n\r\nrun\r\n",
+    );
+    desk.until_asked(2);
+    desk.browse(Settings::default(), async |browser| {
+        browser.open(&format!("/mails/{id}")).await;
+        browser.until("#mail", "alerted").await;
+        browser.until("#mail", "dead letter").await;
+        let deliveries = browser.text("#deliveries").await;
+        assert!(deliveries.contains("Team service-desk") && deliveries.contains("Team night"));
+        assert_eq!(browser.count(".timeline").await, 2);
+        let found = browser.violations().await;
+        assert!(found.is_empty(), "{found:?}");
+        browser.open("/mails?team=night").await;
+        let line = browser.text(".rows li").await;
+        assert!(
+            line.contains("night") && line.contains("service-desk"),
+            "{line}"
+        );
+        browser.screenshot("mails-two-teams").await;
+    });
+}
+
+#[test]
 fn dead_letters_are_retried_dropped_and_mails_replayed() {
     let desk = Desk::new("");
     let morning = desk.morning();
@@ -158,6 +183,11 @@ fn dead_letters_are_retried_dropped_and_mails_replayed() {
         browser.click(".actions summary").await;
         browser.click("form[action$='/drop'] button").await;
         browser.until(".timeline", "dropped").await;
+        assert_eq!(
+            browser.count(".actions details").await,
+            0,
+            "dropped once is enough"
+        );
         browser.open("/dead-letters").await;
         assert!(browser.text("#dead").await.contains("None."));
     });
@@ -270,15 +300,16 @@ fn everything_works_without_scripts() {
         );
         browser.fill("#text", "VPN").await;
         browser.click("form[role=search] button").await;
+        browser.until("form[role=search] a", "Clear").await;
         browser.click(".rows .title").await;
-        assert_eq!(browser.text("h1").await, "VPN connection issues");
+        browser.until("h1", "VPN connection issues").await;
         browser.click(".actions a[href$='/replay']").await;
-        assert!(browser.text(".tone").await.contains("decide the same"));
+        browser.until(".tone", "decide the same").await;
         browser
             .open(&format!("/mails/{}?ask=drop", morning.dead))
             .await;
         browser.click("form[action$='/drop'] button").await;
-        assert!(browser.text(".timeline").await.contains("dropped"));
+        browser.until(".timeline", "dropped").await;
     });
 }
 
@@ -327,4 +358,86 @@ fn pages_are_live_and_the_keyboard_is_enough() {
         browser.press(Key::Enter).await;
         browser.until("h1", "VPN connection issues").await;
     });
+}
+
+#[test]
+fn what_is_broken_is_said_first_with_what_to_do() {
+    let desk = Desk::with_rules("", &[("fire.toml", FIRE)]);
+    desk.browse(Settings::default(), async |browser| {
+        browser.open("/").await;
+        browser.until(".verdict", "All is well").await;
+        std::fs::write(
+            desk.folder.path().join("rules/fire.toml"),
+            "schema = 1\n[source\n",
+        )
+        .unwrap();
+        // Nobody loads the page again: it is live.
+        browser.until("#verdict", "somebody should look").await;
+        browser.until(".problems", "fire.toml:2").await;
+        assert!(browser.text(".problems").await.contains("mailbell check"));
+        desk.standin.fail_always(Some(Fault::Status(503)));
+        for number in 0..4 {
+            desk.send_raw(format!("Subject: fire #{number}\r\n\r\nrun\r\n").as_bytes());
+        }
+        browser.until(".verdict", "Something is broken").await;
+        browser
+            .until(".problems", "Webhook of service-desk: failing")
+            .await;
+        for look in [Look::ALL[0], Look::ALL[3]] {
+            browser.look(look).await;
+            browser
+                .screenshot(&format!("now-broken-{}", look.name()))
+                .await;
+            let found = browser.violations().await;
+            assert!(found.is_empty(), "{found:?}");
+        }
+        desk.standin.fail_always(None);
+        browser.until(".verdict", "somebody should look").await;
+    });
+}
+
+#[test]
+fn pages_forbid_what_they_do_not_need_and_forms_of_other_sites_do_nothing() {
+    let desk = Desk::new("");
+    let id = desk.send("topdesk/01-new-en-html-table.eml");
+    desk.until_asked(1);
+    for path in ["/", "/mails", &format!("/mails/{id}"), "/login", "/nowhere"] {
+        let answer = desk.gateway().ask("GET", path, "");
+        for header in [
+            "content-security-policy: default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+             form-action 'self'; frame-ancestors 'none'; base-uri 'none'\r\n",
+            "x-content-type-options: nosniff\r\n",
+            "referrer-policy: same-origin\r\n",
+            "cache-control: no-store\r\n",
+        ] {
+            let is_redirect = answer.starts_with("HTTP/1.1 303");
+            assert!(
+                is_redirect || answer.contains(header),
+                "{path}: {header} not in\n{answer}"
+            );
+        }
+        assert!(
+            !answer.contains(" style=") && !answer.contains("<script>"),
+            "{answer}"
+        );
+    }
+    let style = desk.gateway().ask("GET", "/", "");
+    let (_, style) = style.split_once("rel=\"stylesheet\" href=\"").unwrap();
+    let style = desk
+        .gateway()
+        .ask("GET", style.split('"').next().unwrap(), "");
+    assert!(
+        style.contains("content-type: text/css") && style.contains("immutable"),
+        "{style}"
+    );
+
+    for path in ["retry", "drop", "replay", "test"].map(|step| format!("/mails/{id}/{step}")) {
+        let foreign = "Origin: http://evil.example\r\n";
+        let answer = desk.gateway().ask("POST", &path, foreign);
+        assert!(answer.starts_with("HTTP/1.1 403"), "{path}: {answer}");
+    }
+    let elsewhere = desk
+        .gateway()
+        .ask("GET", "/mails", "Host: evil.example\r\n");
+    assert!(elsewhere.starts_with("HTTP/1.1 421"), "{elsewhere}");
 }
