@@ -120,6 +120,34 @@ fn a_mail_is_found_and_tells_why_it_was_decided_so() {
 }
 
 #[test]
+fn a_mail_to_two_teams_shows_what_became_of_it_for_each() {
+    let desk = Desk::new("");
+    desk.standin.fail_next([Fault::Status(400)]);
+    let id = desk.send_to(
+        &[super::TO, super::NIGHT],
+        b"From: a@desk.example\r\nSubject: two\r\n\r\nrun\r\n",
+    );
+    desk.until_asked(2);
+    desk.browse(Settings::default(), async |browser| {
+        browser.open(&format!("/mails/{id}")).await;
+        browser.until("#mail", "alerted").await;
+        browser.until("#mail", "dead letter").await;
+        let deliveries = browser.text("#deliveries").await;
+        assert!(deliveries.contains("Team service-desk") && deliveries.contains("Team night"));
+        assert_eq!(browser.count(".timeline").await, 2);
+        let found = browser.violations().await;
+        assert!(found.is_empty(), "{found:?}");
+        browser.open("/mails?team=night").await;
+        let line = browser.text(".rows li").await;
+        assert!(
+            line.contains("night") && line.contains("service-desk"),
+            "{line}"
+        );
+        browser.screenshot("mails-two-teams").await;
+    });
+}
+
+#[test]
 fn dead_letters_are_retried_dropped_and_mails_replayed() {
     let desk = Desk::new("");
     let morning = desk.morning();
