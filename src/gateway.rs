@@ -120,14 +120,14 @@ impl Gateway {
             Arc::clone(&certificates),
             Arc::new(pipeline.clone()),
         );
-        let (registry, ledger) = observe::with_ledger(registry);
+        let (registry, store_numbers) = observe::with_store(registry);
         let shown = web::Shown {
             health,
             metrics: observe::with_certificates(
                 observe::with_door(registry, door.stats()),
                 Arc::clone(&certificates),
             ),
-            ledger,
+            store_numbers,
             spool: Arc::clone(&spool),
             pipeline: pipeline.clone(),
             rulebook: Arc::clone(&rulebook),

@@ -13,16 +13,16 @@ use crate::receiver::Receiver;
 
 const TO: &str = "ops@alerts.example.com";
 
-struct Stage {
+pub struct Stage {
     runtime: Runtime,
-    standin: Standin,
+    pub standin: Standin,
     receiver: Receiver,
-    folder: TempDir,
+    pub folder: TempDir,
 }
 
 impl Stage {
     /// `teams` is the rest of the configuration; `RELAY` in it becomes the relay's address.
-    fn new(teams: &str) -> Stage {
+    pub fn new(teams: &str) -> Stage {
         let runtime = Runtime::new().unwrap();
         let options = Options {
             secrets: vec!["good".to_owned()],
@@ -48,7 +48,7 @@ impl Stage {
         }
     }
 
-    fn start(&self) -> Gateway {
+    pub fn start(&self) -> Gateway {
         Gateway::start(self.folder.path())
     }
 
@@ -60,7 +60,7 @@ impl Stage {
     }
 
     /// Waits for an alert of this id and status, and returns it.
-    fn alert(&self, id: &str, status: &str) -> Value {
+    pub fn alert(&self, id: &str, status: &str) -> Value {
         let is_it = |request: &Request| {
             request.taken
                 && request.payload["X-S4-ExternalID"] == id
@@ -84,7 +84,7 @@ impl Stage {
     }
 }
 
-fn offer(gateway: &Gateway, name: &str) {
+pub fn offer(gateway: &Gateway, name: &str) {
     let mail = std::fs::read(corpus(name)).unwrap();
     assert!(send(gateway.smtp, &[TO], &mail).starts_with("250"));
 }
