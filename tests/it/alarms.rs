@@ -11,18 +11,20 @@ use tokio::runtime::Runtime;
 use crate::program::{Gateway, corpus, mailbell, send};
 use crate::receiver::Receiver;
 
-const TO: &str = "ops@alerts.example.com";
+pub const TO: &str = "ops@alerts.example.com";
 
-struct Stage {
-    runtime: Runtime,
-    standin: Standin,
+pub struct Stage {
+    pub runtime: Runtime,
+    pub standin: Standin,
     receiver: Receiver,
-    folder: TempDir,
+    pub folder: TempDir,
+    /// What else has to live for as long.
+    pub others: Vec<Runtime>,
 }
 
 impl Stage {
     /// `teams` is the rest of the configuration; `RELAY` in it becomes the relay's address.
-    fn new(teams: &str) -> Stage {
+    pub fn new(teams: &str) -> Stage {
         let runtime = Runtime::new().unwrap();
         let options = Options {
             secrets: vec!["good".to_owned()],
@@ -45,14 +47,15 @@ impl Stage {
             standin,
             receiver,
             folder,
+            others: Vec::new(),
         }
     }
 
-    fn start(&self) -> Gateway {
+    pub fn start(&self) -> Gateway {
         Gateway::start(self.folder.path())
     }
 
-    fn command(&self, arguments: &[&str]) {
+    pub fn command(&self, arguments: &[&str]) {
         let config = self.folder.path().join("mailbell.toml");
         let config = format!("--config={}", config.display());
         let done = mailbell(&[&[config.as_str()], arguments].concat()).output();
@@ -60,7 +63,7 @@ impl Stage {
     }
 
     /// Waits for an alert of this id and status, and returns it.
-    fn alert(&self, id: &str, status: &str) -> Value {
+    pub fn alert(&self, id: &str, status: &str) -> Value {
         let is_it = |request: &Request| {
             request.taken
                 && request.payload["X-S4-ExternalID"] == id
@@ -75,7 +78,7 @@ impl Stage {
         requests.into_iter().find(is_it).unwrap().payload
     }
 
-    fn count(&self, id: &str) -> usize {
+    pub fn count(&self, id: &str) -> usize {
         let alerts = self.standin.alerts();
         alerts
             .iter()
@@ -84,12 +87,12 @@ impl Stage {
     }
 }
 
-fn offer(gateway: &Gateway, name: &str) {
+pub fn offer(gateway: &Gateway, name: &str) {
     let mail = std::fs::read(corpus(name)).unwrap();
     assert!(send(gateway.smtp, &[TO], &mail).starts_with("250"));
 }
 
-fn ticket(gateway: &Gateway) {
+pub fn ticket(gateway: &Gateway) {
     offer(gateway, "kix/01-new-en-default-template.eml");
 }
 

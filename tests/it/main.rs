@@ -30,4 +30,5 @@ mod simulation;
 mod spool;
 mod steering;
 mod tidy;
+mod watching;
 mod web;
