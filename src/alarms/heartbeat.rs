@@ -55,13 +55,16 @@ pub async fn keep(parts: Parts) {
             }
             told.clone_from(&wrong);
         }
-        if wrong.is_none() {
-            let unheard = call(&parts).await.err();
-            if let Some(reason) = &unheard {
-                tracing::warn!(reason, "the heartbeat was not heard");
-            }
-            parts.health.warn("heartbeat", unheard);
+        let warning = match wrong {
+            Some(reason) => Some(format!("not sent: {reason}")),
+            None => call(&parts).await.err(),
+        };
+        if told.is_none()
+            && let Some(reason) = &warning
+        {
+            tracing::warn!(reason, "the heartbeat was not heard");
         }
+        parts.health.warn("heartbeat", warning);
     }
 }
 
