@@ -121,14 +121,14 @@ impl Gateway {
             Arc::clone(&certificates),
             Arc::new(pipeline.clone()),
         );
-        let (registry, ledger) = observe::with_ledger(registry);
+        let (registry, store_numbers) = observe::with_store(registry);
         let shown = web::Shown {
             health,
             metrics: observe::with_certificates(
                 observe::with_door(registry, door.stats()),
                 Arc::clone(&certificates),
             ),
-            ledger,
+            store_numbers,
             spool: Arc::clone(&spool),
             pipeline: pipeline.clone(),
             rulebook: Arc::clone(&rulebook),
@@ -180,9 +180,7 @@ impl Gateway {
         self.rest.spawn(async move { pipeline.run(stop).await });
         let stop = self.stop_rest.clone();
         self.rest.spawn(async move {
-            if let Err(error) = web::serve(sockets.http, Arc::new(shown), stop).await {
-                tracing::error!(%error, "the HTTP listener has ended");
-            }
+            web::serve(sockets.http, Arc::new(shown), stop).await;
         });
         let stop = self.stop_rest.clone();
         let (certificates, reports) = (Arc::clone(&self.certificates), self.reports.clone());

@@ -304,6 +304,16 @@ pub const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);
 /// milliseconds.
 pub const SEARCH_MAX: usize = 20_000;
 
+/// HTTP connections at the same time; further ones wait to be accepted. Half of
+/// [`DESCRIPTORS_BESIDE`].
+pub const HTTP_CONNECTIONS_MAX: usize = 128;
+
+/// Time for a whole request line and header, and between two requests of a connection.
+pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long requests may go on when the gateway stops.
+pub const HTTP_DRAIN: Duration = Duration::from_secs(1);
+
 /// How long a person stays logged in.
 pub const SESSION_AGE: Duration = Duration::from_secs(12 * 3600);
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::reader::Reader;
@@ -180,8 +180,10 @@ impl MailSink for Pipeline {
         let mut teams: Vec<String> = mail.recipients.iter().map(|r| r.team.clone()).collect();
         teams.sort();
         teams.dedup();
+        let began = Instant::now();
         match shared.spool.accept(mail, shared.clock.now()).await {
             Ok(mail) => {
+                let took = began.elapsed();
                 shared.arrived.notify_one();
                 let teams = teams.len();
                 shared.tell(Happening::MailAccepted {
@@ -189,6 +191,7 @@ impl MailSink for Pipeline {
                     peer,
                     bytes,
                     teams,
+                    took,
                 });
                 Ok(mail.to_string())
             }

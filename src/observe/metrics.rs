@@ -3,24 +3,23 @@
 //! Label values are words of this program and the configuration's team names; never what a peer
 //! said, so their number is bounded.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::{Happening, Observer};
-use crate::smtp::stats::DoorStats;
-use crate::smtp::tls::Certificates;
-use crate::spool::Totals;
+
+/// Seconds; a sync takes from some microseconds to what a failing disk needs.
+const STORE_BUCKETS: [f64; 11] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0,
+];
 
 /// Seconds; from a webhook on this machine to a backlog after a day's outage.
 const LATENCY_BUCKETS: [f64; 14] = [
@@ -56,8 +55,14 @@ struct TransportLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WhatLabels {
-    what: &'static str,
+struct EndingLabels {
+    outcome: &'static str,
+}
+
+/// Of exemplars only: which mail it was.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MailLabels {
+    mail: String,
 }
 
 /// The counters behind `/metrics`.
@@ -71,7 +76,8 @@ pub struct Metrics {
     outcomes: Family<OutcomeLabels, Counter>,
     attempts: Family<AttemptLabels, Counter>,
     attempt_seconds: Family<TransportLabels, Histogram>,
-    settled_seconds: Histogram,
+    accept_seconds: Histogram,
+    settled_seconds: Family<EndingLabels, HistogramWithExemplars<MailLabels>>,
     transport_failing: Family<TransportLabels, Gauge>,
     panics: Counter,
     stuck: Counter,
@@ -98,7 +104,10 @@ impl Metrics {
             outcomes: Family::default(),
             attempts: Family::default(),
             attempt_seconds: Family::new_with_constructor(histogram),
-            settled_seconds: histogram(),
+            accept_seconds: Histogram::new(STORE_BUCKETS),
+            settled_seconds: Family::new_with_constructor(|| {
+                HistogramWithExemplars::new(LATENCY_BUCKETS.into_iter())
+            }),
             transport_failing: Family::default(),
             panics: Counter::default(),
             stuck: Counter::default(),
@@ -111,6 +120,8 @@ impl Metrics {
     }
 
     fn register(&self, registry: &mut Registry) {
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The program that runs", build);
         registry.register(
             "mails_accepted",
             "Mails answered with 250",
@@ -154,8 +165,14 @@ impl Metrics {
             self.attempt_seconds.clone(),
         );
         registry.register_with_unit(
+            "accept",
+            "From a mail's last byte until it is durable, its sync included",
+            Unit::Seconds,
+            self.accept_seconds.clone(),
+        );
+        registry.register_with_unit(
             "settled",
-            "From the mail's acceptance to its outcome",
+            "From the mail's acceptance to its outcome; `alerted` and the like: to the transport's answer",
             Unit::Seconds,
             self.settled_seconds.clone(),
         );
@@ -198,7 +215,10 @@ impl Metrics {
 impl Observer for Metrics {
     fn observe(&self, happening: &Happening<'_>) {
         match happening {
-            Happening::MailAccepted { bytes, teams, .. } => {
+            Happening::MailAccepted {
+                bytes, teams, took, ..
+            } => {
+                self.accept_seconds.observe(took.as_secs_f64());
                 self.mails_accepted.inc();
                 self.mail_bytes.inc_by(*bytes as u64);
                 self.deliveries_accepted.inc_by(*teams as u64);
@@ -248,7 +268,15 @@ impl Observer for Metrics {
                     outcome: settled.ending.as_str(),
                 };
                 self.outcomes.get_or_create(&labels).inc();
-                self.settled_seconds.observe(after.as_secs_f64());
+                let labels = EndingLabels {
+                    outcome: settled.ending.as_str(),
+                };
+                let mail = settled.mail.to_string();
+                self.settled_seconds.get_or_create(&labels).observe(
+                    after.as_secs_f64(),
+                    Some(MailLabels { mail }),
+                    None,
+                );
             }
             Happening::CircuitOpened {
                 team, transport, ..
@@ -270,180 +298,5 @@ impl Metrics {
         self.transport_failing
             .get_or_create(&TransportLabels { team, transport })
             .set(failing);
-    }
-}
-
-/// The store's ledger as it was last shown, by team. It outlives the process, unlike all other
-/// numbers here.
-#[derive(Debug, Clone, Default)]
-pub struct Ledger(Arc<Mutex<BTreeMap<String, Totals>>>);
-
-impl Ledger {
-    /// What the next scrape says: one moment of the store, so that it balances.
-    pub fn show(&self, totals: BTreeMap<String, Totals>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = totals;
-    }
-}
-
-/// The registry with the ledger added, and where to show the ledger before a scrape.
-pub fn with_ledger(mut registry: Registry) -> (Registry, Ledger) {
-    let ledger = Ledger::default();
-    registry.register_collector(Box::new(ledger.clone()));
-    (registry, ledger)
-}
-
-impl Collector for Ledger {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let teams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        type Read = fn(&Totals) -> u64;
-        let counters: [(&str, &str, Read); 2] = [
-            (
-                "ledger_accepted",
-                "Mails accepted for the team since the spool was made",
-                |totals| totals.accepted,
-            ),
-            (
-                "ledger_split",
-                "Further deliveries that digests were split into",
-                |totals| totals.split,
-            ),
-        ];
-        for (name, help, read) in counters {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for (team, totals) in &*teams {
-                let labels = [("team", team.as_str())];
-                ConstCounter::new(read(totals)).encode(family.encode_family(&labels)?)?;
-            }
-        }
-        let mut outcomes = encoder.encode_descriptor(
-            "ledger_outcomes",
-            "Deliveries that have ended; a dead letter that is retried is taken back",
-            None,
-            MetricType::Counter,
-        )?;
-        for (team, totals) in &*teams {
-            for (ending, total) in &totals.outcomes {
-                let labels = [("team", team.as_str()), ("outcome", ending.as_str())];
-                ConstCounter::new(*total).encode(outcomes.encode_family(&labels)?)?;
-            }
-        }
-        let mut unfinished = encoder.encode_descriptor(
-            "ledger_unfinished",
-            "Deliveries that have not ended: accepted + split - outcomes",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (team, totals) in &*teams {
-            let labels = [("team", team.as_str())];
-            let waiting = i64::try_from(totals.unfinished()).unwrap_or(i64::MAX);
-            ConstGauge::new(waiting).encode(unfinished.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-}
-
-/// The registry with the door's numbers added.
-pub fn with_door(mut registry: Registry, stats: Arc<DoorStats>) -> Registry {
-    registry.register_collector(Box::new(Door(stats)));
-    registry
-}
-
-/// The registry with the end of the certificate in force added.
-pub fn with_certificates(mut registry: Registry, certificates: Arc<Certificates>) -> Registry {
-    registry.register_collector(Box::new(CertificateEnd(certificates)));
-    registry
-}
-
-#[derive(Debug)]
-struct CertificateEnd(Arc<Certificates>);
-
-impl Collector for CertificateEnd {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(end) = self.0.not_after() else {
-            return Ok(());
-        };
-        ConstGauge::new(end.as_second()).encode(encoder.encode_descriptor(
-            "tls_expiry_timestamp",
-            "Unix time at which the certificate in force, or one of its chain, ends",
-            Some(&Unit::Seconds),
-            MetricType::Gauge,
-        )?)
-    }
-}
-
-/// The door counts for itself; its numbers are read when somebody asks.
-#[derive(Debug)]
-struct Door(Arc<DoorStats>);
-
-impl Collector for Door {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let stats = &self.0;
-        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        let open = ConstGauge::new(read(&stats.connections_open) as i64);
-        open.encode(encoder.encode_descriptor(
-            "connections_open",
-            "SMTP connections at this moment",
-            None,
-            MetricType::Gauge,
-        )?)?;
-        let counters = [
-            (
-                "connections_accepted",
-                "SMTP connections taken",
-                &stats.connections_accepted,
-            ),
-            (
-                "connections_encrypted",
-                "TLS handshakes that succeeded",
-                &stats.connections_encrypted,
-            ),
-            (
-                "handshakes_failed",
-                "TLS handshakes that failed",
-                &stats.handshakes_failed,
-            ),
-            (
-                "accepts_failed",
-                "Connections that the system could not hand over",
-                &stats.accepts_failed,
-            ),
-            (
-                "authentications_failed",
-                "AUTH exchanges refused",
-                &stats.authentications_failed,
-            ),
-        ];
-        for (name, help, number) in counters {
-            ConstCounter::new(read(number)).encode(encoder.encode_descriptor(
-                name,
-                help,
-                None,
-                MetricType::Counter,
-            )?)?;
-        }
-        let mut turned_away = encoder.encode_descriptor(
-            "connections_turned_away",
-            "Connections refused at a bound",
-            None,
-            MetricType::Counter,
-        )?;
-        for (why, count) in stats.turned_away() {
-            let labels = WhatLabels { what: why.as_str() };
-            ConstCounter::new(count).encode(turned_away.encode_family(&labels)?)?;
-        }
-        let mut refused = encoder.encode_descriptor(
-            "replies_refusing",
-            "4xx and 5xx replies by enhanced code",
-            None,
-            MetricType::Counter,
-        )?;
-        for ((code, enhanced), count) in stats.refused() {
-            let labels = [
-                ("code", code.to_string()),
-                ("enhanced", enhanced.to_owned()),
-            ];
-            ConstCounter::new(count).encode(refused.encode_family(&labels)?)?;
-        }
-        Ok(())
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Owns the words of the log. Must not decide anything.
 
+mod collectors;
+mod exposition;
 mod health;
 mod metrics;
 
@@ -16,8 +18,10 @@ use crate::deliver::Outcome;
 use crate::rules::Decision;
 use crate::spool::{MailId, Settled, SpoolError};
 
+pub use collectors::{StoreNumbers, StoreSeen, with_certificates, with_door, with_store};
+pub use exposition::{CLASSIC, OPEN_METRICS, classic};
 pub use health::Health;
-pub use metrics::{Ledger, Metrics, with_certificates, with_door, with_ledger};
+pub use metrics::Metrics;
 
 /// One thing that has happened between the 250 reply and the outside.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +33,8 @@ pub enum Happening<'a> {
         bytes: usize,
         /// Deliveries that it makes: one for each team.
         teams: usize,
+        /// Until it was durable.
+        took: Duration,
     },
     /// A mail could not be stored; its peer is told to come again.
     MailNotStored {
@@ -134,6 +140,7 @@ fn log_mail(happening: &Happening<'_>) {
             peer,
             bytes,
             teams,
+            ..
         } => tracing::info!(%mail, %peer, bytes, teams, "mail accepted"),
         Happening::MailNotStored { reason } => {
             tracing::error!(%reason, "mail could not be stored, its sender will try again");

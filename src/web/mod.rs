@@ -6,6 +6,7 @@ pub mod access;
 pub mod api;
 mod assets;
 pub mod entries;
+mod listener;
 mod pages;
 pub mod problem;
 mod reader;
@@ -16,7 +17,6 @@ mod words;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -32,13 +32,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::access::Access;
 use self::api::events::Events;
+use crate::clock::{Clock, SystemClock};
 use crate::config::TransportKind;
 use crate::limits::DRAFTS_CONCURRENT_MAX;
-use crate::observe::{Health, Ledger};
+use crate::observe::{self, Health, StoreNumbers, StoreSeen};
 use crate::pipeline::Pipeline;
 use crate::rules::Rulebook;
 use crate::smtp::stats::DoorStats;
-use crate::spool::{Filter, Spool, StageFilter};
+use crate::spool::{Filter, Spool, SpoolError, StageFilter};
 
 /// What the pages show, and what they may change.
 pub struct Shown {
@@ -46,7 +47,7 @@ pub struct Shown {
     pub health: Arc<Health>,
     pub metrics: Registry,
     /// Shown in `metrics`, and read from the spool for each scrape.
-    pub ledger: Ledger,
+    pub store_numbers: StoreNumbers,
     pub spool: Arc<dyn Spool>,
     pub pipeline: Pipeline,
     pub rulebook: Arc<Rulebook>,
@@ -89,23 +90,9 @@ impl std::fmt::Debug for Shown {
     }
 }
 
-/// Serves until the token is cancelled, then lets running requests end for a second.
-pub async fn serve(
-    listener: TcpListener,
-    shown: Arc<Shown>,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    let service = router(shown).into_make_service_with_connect_info::<SocketAddr>();
-    let served =
-        axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let grace = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    };
-    tokio::select! {
-        ended = served => ended,
-        () = grace => Ok(()),
-    }
+/// Serves until the token is cancelled, then lets running requests end for a moment.
+pub async fn serve(listener: TcpListener, shown: Arc<Shown>, stop: CancellationToken) {
+    listener::serve(listener, router(shown), stop).await;
 }
 
 fn router(shown: Arc<Shown>) -> Router {
@@ -173,24 +160,34 @@ fn listed(entries: &BTreeMap<String, String>) -> Vec<Value> {
         .collect()
 }
 
-async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
-    // Numbers of another time would look as if nothing happened: none are shown instead.
-    let totals = shown.spool.ledger().await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the ledger could not be read for /metrics");
-        BTreeMap::new()
-    });
-    shown.ledger.show(totals);
+async fn metrics(State(shown): State<Arc<Shown>>, headers: HeaderMap) -> Response {
+    let seen = look_at_store(&shown).await;
+    shown.store_numbers.show(seen);
     let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &shown.metrics) {
-        Ok(()) => {
-            let form = [(
-                header::CONTENT_TYPE,
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            )];
-            (form, text).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &shown.metrics) {
+        return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response();
     }
+    let accept = headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
+    let is_open_metrics = accept.is_some_and(|it| it.contains("application/openmetrics-text"));
+    if is_open_metrics {
+        ([(header::CONTENT_TYPE, observe::OPEN_METRICS)], text).into_response()
+    } else {
+        let text = observe::classic(&text);
+        ([(header::CONTENT_TYPE, observe::CLASSIC)], text).into_response()
+    }
+}
+
+async fn look_at_store(shown: &Shown) -> Option<StoreSeen> {
+    let at = SystemClock.now();
+    let looking = async {
+        let glance = shown.spool.glance(at).await?;
+        let bytes = shown.spool.bytes().await?;
+        Ok::<_, SpoolError>(StoreSeen { at, glance, bytes })
+    };
+    looking
+        .await
+        .inspect_err(|error| tracing::warn!(%error, "the store could not be read for /metrics"))
+        .ok()
 }
 
 /// The URL under which a listener is reached from this machine.

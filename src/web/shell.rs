@@ -223,6 +223,15 @@ pub fn english(text: &str) -> Markup {
     html! { span lang="en" { (text) } }
 }
 
+/// A text of ours with `commands` in it.
+pub fn prose(text: &str) -> Markup {
+    html! {
+        @for (at, piece) in text.split('`').enumerate() {
+            @if at % 2 == 1 { code { (piece) } } @else { (piece) }
+        }
+    }
+}
+
 /// In UTC; the script shows it in the reader's zone.
 pub fn time(at: Time) -> Markup {
     let shown = Timestamp::from_millisecond(at.ms()).map_or_else(

@@ -169,7 +169,7 @@ pub mod now {
     pub const SENDING: Text = Text("no failure known", "keine Störung bekannt");
     pub const BACKLOG: Text = Text("on the way", "unterwegs");
     pub const DEAD: Text = Text("dead letters", "unzustellbar");
-    pub const OLDEST: Text = Text("oldest waiting", "älteste wartet");
+    pub const OLDEST: Text = Text("longest overdue", "am längsten überfällig");
     pub const OPEN: Text = Text("open tickets", "offene Tickets");
     pub const NOBODY_WAITS: Text = Text("none", "keine");
     pub const MAILS_PER_MINUTE: Text = Text("Mails per minute", "Mails pro Minute");

@@ -12,7 +12,7 @@ use mailbell::clock::{Clock, SystemClock};
 use mailbell::config::{Pace as PaceConfig, Relay as RelayConfig, RelayForm, Retry, Signl4};
 use mailbell::deliver::pace::Pace;
 use mailbell::deliver::{Transport, relay, signl4};
-use mailbell::observe::{Log, Metrics, with_ledger};
+use mailbell::observe::{Log, Metrics, with_store};
 use mailbell::pipeline::{Parts, Pipeline};
 use mailbell::smtp::{MailSink, ReceivedMail};
 use mailbell::spool::sqlite::Sqlite;
@@ -683,7 +683,7 @@ async fn scrape(address: std::net::SocketAddr, begin: &str) -> Vec<u64> {
 async fn the_ledger_is_scraped_and_balances() {
     let gateway = Gateway::start(Setup::default()).await;
     let (_, registry) = Metrics::new();
-    let (metrics, ledger) = with_ledger(registry);
+    let (metrics, store_numbers) = with_store(registry);
     let open = mailbell::config::Web {
         listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
         password: None,
@@ -694,7 +694,7 @@ async fn the_ledger_is_scraped_and_balances() {
         hostname: "gateway.example".to_owned(),
         health: Arc::default(),
         metrics,
-        ledger,
+        store_numbers,
         spool: Arc::clone(&gateway.spool),
         pipeline: gateway.pipeline.clone(),
         rulebook: Arc::new(mailbell::rules::Rulebook::open(None).unwrap()),

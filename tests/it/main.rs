@@ -19,6 +19,7 @@ mod door;
 mod gateway;
 mod golden;
 mod heldout;
+mod metrics;
 mod nodes;
 mod program;
 mod reading;

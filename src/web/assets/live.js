@@ -50,6 +50,8 @@ async function refresh() {
   askAgain = false;
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
+    // The session is over: the login comes, and leads back here.
+    if (answer.status === 401 || answer.type === "opaqueredirect") location.reload();
     if (answer.ok) {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const old of document.querySelectorAll("[data-live]")) {

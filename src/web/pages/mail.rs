@@ -12,6 +12,7 @@ use super::marked::marked;
 use super::rows::sender;
 use super::{Refusal, timeline};
 use crate::rules::explain::Step;
+use crate::spool::plan::DROPPED;
 use crate::spool::{Ending, MailId, Shown as Mail, ShownDelivery, Stage};
 use crate::web::Shown;
 use crate::web::access::percent_encoded;
@@ -115,7 +116,10 @@ fn actions(reader: &Reader, mail: &Mail, is_asking: bool) -> Markup {
     let has_dead = mail.deliveries.iter().any(is_dead);
     let is_unfinished =
         |delivery: &ShownDelivery| !matches!(delivery.summary.stage, Stage::Settled(_));
-    let can_drop = has_dead || mail.deliveries.iter().any(is_unfinished);
+    let is_undropped =
+        |delivery: &ShownDelivery| is_dead(delivery) && delivery.summary.reason != DROPPED;
+    let can_drop = |one: &ShownDelivery| is_undropped(one) || is_unfinished(one);
+    let can_drop = mail.deliveries.iter().any(can_drop);
     html! {
         div.actions #actions data-live {
             @if has_dead {
@@ -124,8 +128,8 @@ fn actions(reader: &Reader, mail: &Mail, is_asking: bool) -> Markup {
             a.button href={ "/mails/" (id) "/replay" } { (reader.say(words_::REPLAY)) }
             @if let Some(source) = mail.deliveries.iter().find_map(|one| one.summary.source.as_deref()) {
                 a.button href={ "/rules/" (percent_encoded(source)) "?mail=" (id) } { (reader.say(words_::CHANGE_RULES)) }
+                a.button href={ "/mails/" (id) "/test" } { (reader.say(words_::SAVE_TEST)) }
             }
-            a.button href={ "/mails/" (id) "/test" } { (reader.say(words_::SAVE_TEST)) }
             a.button href={ "/api/v1/mails/" (id) "/original" } download { (reader.say(words_::DOWNLOAD)) }
             @if can_drop {
                 details #drop open[is_asking] {

@@ -66,10 +66,8 @@ pub async fn page(
 
 fn results(reader: &Reader, asked: &Asked, found: &Page) -> Markup {
     html! {
-        @if found.mails.is_empty() {
-            div.card { p {
-                @if is_filtered(asked) { (reader.say(mails::NONE)) } @else { (reader.say(mails::NONE_YET)) }
-            } }
+        @if found.mails.is_empty() && is_filtered(asked) {
+            div.card { p { (reader.say(mails::NONE)) } }
         } @else {
             (rows::list(reader, &found.mails))
         }

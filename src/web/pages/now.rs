@@ -53,7 +53,8 @@ pub async fn page(State(shown): State<Arc<Shown>>, reader: Reader) -> Response {
             }
             html! {
                 h1 { (title) }
-                div #now data-live { (verdict(&reader, Tone::Bad)) (problems(&reader, &parts, 0, &[])) (states(&reader, &parts)) }
+                (verdict(&reader, Tone::Bad))
+                div #now data-live { (problems(&reader, &parts, 0, &[])) (states(&reader, &parts)) }
             }
         }
         Ok((glance, latest, degraded)) => {
@@ -70,8 +71,8 @@ pub async fn page(State(shown): State<Arc<Shown>>, reader: Reader) -> Response {
             };
             html! {
                 h1 { (title) }
+                (verdict(&reader, worst))
                 div #now data-live {
-                    (verdict(&reader, worst))
                     (figures(&reader, &glance, now))
                     div.split {
                         (problems(&reader, &parts, dead, &degraded))
@@ -202,7 +203,10 @@ fn verdict(reader: &Reader, tone: Tone) -> Markup {
         Tone::Good | Tone::Plain => now::ALL_WELL,
     };
     html! {
-        div.verdict.(tone.class()) role="status" { (tone.shape()) p { (reader.say(words)) } }
+        // Screen readers say it when it changes, so the element around it has to stay.
+        div #verdict role="status" data-live {
+            div.verdict.(tone.class()) { (tone.shape()) p { (reader.say(words)) } }
+        }
     }
 }
 
@@ -243,8 +247,10 @@ fn problems(reader: &Reader, parts: &[Part], dead: Count, degraded: &[Found]) ->
             ul.problems {
                 @for (part, problem) in troubled() {
                     li {
-                        strong { (part.name) } ": " (shell::english(problem))
-                        @if let Some(hint) = part.hint { p.muted { (reader.say(hint)) } }
+                        @let (first, more) = problem.split_once('\n').unwrap_or((problem, ""));
+                        strong { (part.name) } ": " (shell::english(first))
+                        @if !more.is_empty() { pre lang="en" { (more) } }
+                        @if let Some(hint) = part.hint { p.muted { (shell::prose(reader.say(hint))) } }
                     }
                 }
                 @if dead > 0 {

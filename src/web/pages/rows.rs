@@ -12,8 +12,10 @@ const DELIVERIES_MAX: usize = 4;
 
 pub fn list(reader: &Reader, found: &[Found]) -> Markup {
     html! {
-        ol.rows {
-            @for mail in found { li { (line(reader, mail)) } }
+        @if found.is_empty() {
+            div.card { p { (shell::prose(reader.say(mails::NONE_YET))) } }
+        } @else {
+            ol.rows { @for mail in found { li { (line(reader, mail)) } } }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Who may ask.
 
 use reqwest::Method;
+use tokio::io::AsyncWriteExt;
 
 use super::stage::{Stage, mail};
 
@@ -117,4 +118,25 @@ async fn no_answer_has_a_secret() {
         assert!(!text.contains("never-shown"), "{path}");
         assert!(!text.contains("sesame"), "{path}");
     }
+}
+
+/// Silent connections fill every place: others are served as soon as the silent ones are turned out.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_ask_nothing_do_not_keep_others_out() {
+    let stage = Stage::new("").await;
+    let mut silent = Vec::new();
+    for number in 0..mailbell::limits::HTTP_CONNECTIONS_MAX {
+        let mut stream = tokio::net::TcpStream::connect(stage.gateway.http)
+            .await
+            .unwrap();
+        if number % 2 == 0 {
+            let begun = b"GET /healthz HTTP/1.1\r\nHost: ";
+            stream.write_all(begun).await.unwrap();
+        }
+        silent.push(stream);
+    }
+    let mut asking = Box::pin(status(stage.request(Method::GET, "healthz")));
+    let soon = tokio::time::timeout(std::time::Duration::from_millis(200), &mut asking).await;
+    assert!(soon.is_err(), "there was a place for one more");
+    assert_eq!(asking.await, 200);
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use axum::http::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use fantoccini::elements::Element;
+use fantoccini::error::CmdError;
 use fantoccini::key::Key;
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
@@ -182,11 +184,26 @@ impl Browser {
             .to_owned()
     }
 
-    /// What a person sees of the first element that fits.
+    /// What a person sees of the first element that fits, once there is one.
     pub async fn text(&self, css: &str) -> String {
-        let found = self.client.find(Locator::Css(css)).await;
-        let found = found.unwrap_or_else(|error| panic!("{css}: {error}"));
-        found.text().await.unwrap()
+        self.once(css, async |found| found.text().await).await
+    }
+
+    /// Does it with the first element that fits. While a page gives way to the next, there may be none,
+    /// or one that is gone at once.
+    async fn once<T>(&self, css: &str, step: impl AsyncFn(Element) -> Result<T, CmdError>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let done = match self.client.find(Locator::Css(css)).await {
+                Ok(found) => step(found).await,
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(value) => return value,
+                Err(error) => assert!(Instant::now() < deadline, "{css}: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
     }
 
     pub async fn count(&self, css: &str) -> usize {
@@ -194,18 +211,15 @@ impl Browser {
     }
 
     pub async fn click(&self, css: &str) {
-        let found = self.client.find(Locator::Css(css)).await;
-        let found = found.unwrap_or_else(|error| panic!("{css}: {error}"));
-        found
-            .click()
-            .await
-            .unwrap_or_else(|error| panic!("{css}: {error}"));
+        self.once(css, async |found| found.click().await).await;
     }
 
     pub async fn fill(&self, css: &str, text: &str) {
-        let found = self.client.find(Locator::Css(css)).await.unwrap();
-        found.clear().await.unwrap();
-        found.send_keys(text).await.unwrap();
+        let fill = async |found: Element| {
+            found.clear().await?;
+            found.send_keys(text).await
+        };
+        self.once(css, fill).await;
     }
 
     /// Presses a key where the focus is.

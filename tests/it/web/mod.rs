@@ -16,6 +16,8 @@ use crate::program::{Gateway, corpus, send};
 
 const SECRET: &str = "team-secret-never-shown";
 const TO: &str = "ops@alerts.example.com";
+/// Of another team.
+const NIGHT: &str = "night@alerts.example.com";
 
 /// A gateway with a history, and a way to look at it.
 struct Desk {
@@ -52,7 +54,8 @@ impl Desk {
             "hostname = \"alerts.example.com\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n[alarms]\nenabled = false\n\
              [signl4]\nurl = \"{}\"\npace = \"off\"\n[retry]\nfirst = \"50ms\"\nmax = \"200ms\"\n\
              [web]\nlisten = \"127.0.0.1:0\"\n{web}\n{directory}\n\
-             [[team]]\nname = \"service-desk\"\naddresses = [\"{TO}\"]\nwebhook_secret_file = \"secret\"\n",
+             [[team]]\nname = \"service-desk\"\naddresses = [\"{TO}\"]\nwebhook_secret_file = \"secret\"\n\
+             [[team]]\nname = \"night\"\naddresses = [\"{NIGHT}\"]\nwebhook_secret_file = \"secret\"\n",
             standin.url()
         );
         std::fs::write(folder.path().join("mailbell.toml"), text).unwrap();
@@ -81,7 +84,11 @@ impl Desk {
     }
 
     fn send_raw(&self, raw: &[u8]) -> String {
-        let reply = send(self.gateway().smtp, &[TO], raw);
+        self.send_to(&[TO], raw)
+    }
+
+    fn send_to(&self, to: &[&str], raw: &[u8]) -> String {
+        let reply = send(self.gateway().smtp, to, raw);
         assert!(reply.starts_with("250 "), "{reply}");
         reply.split_whitespace().next_back().unwrap().to_owned()
     }

@@ -120,6 +120,34 @@ fn a_mail_is_found_and_tells_why_it_was_decided_so() {
 }
 
 #[test]
+fn a_mail_to_two_teams_shows_what_became_of_it_for_each() {
+    let desk = Desk::new("");
+    desk.standin.fail_next([Fault::Status(400)]);
+    let id = desk.send_to(
+        &[super::TO, super::NIGHT],
+        b"From: a@desk.example\r\nSubject: two\r\n\r\nrun\r\n",
+    );
+    desk.until_asked(2);
+    desk.browse(Settings::default(), async |browser| {
+        browser.open(&format!("/mails/{id}")).await;
+        browser.until("#mail", "alerted").await;
+        browser.until("#mail", "dead letter").await;
+        let deliveries = browser.text("#deliveries").await;
+        assert!(deliveries.contains("Team service-desk") && deliveries.contains("Team night"));
+        assert_eq!(browser.count(".timeline").await, 2);
+        let found = browser.violations().await;
+        assert!(found.is_empty(), "{found:?}");
+        browser.open("/mails?team=night").await;
+        let line = browser.text(".rows li").await;
+        assert!(
+            line.contains("night") && line.contains("service-desk"),
+            "{line}"
+        );
+        browser.screenshot("mails-two-teams").await;
+    });
+}
+
+#[test]
 fn dead_letters_are_retried_dropped_and_mails_replayed() {
     let desk = Desk::new("");
     let morning = desk.morning();
@@ -155,6 +183,11 @@ fn dead_letters_are_retried_dropped_and_mails_replayed() {
         browser.click(".actions summary").await;
         browser.click("form[action$='/drop'] button").await;
         browser.until(".timeline", "dropped").await;
+        assert_eq!(
+            browser.count(".actions details").await,
+            0,
+            "dropped once is enough"
+        );
         browser.open("/dead-letters").await;
         assert!(browser.text("#dead").await.contains("None."));
     });
@@ -267,15 +300,16 @@ fn everything_works_without_scripts() {
         );
         browser.fill("#text", "VPN").await;
         browser.click("form[role=search] button").await;
+        browser.until("form[role=search] a", "Clear").await;
         browser.click(".rows .title").await;
-        assert_eq!(browser.text("h1").await, "VPN connection issues");
+        browser.until("h1", "VPN connection issues").await;
         browser.click(".actions a[href$='/replay']").await;
-        assert!(browser.text(".tone").await.contains("decide the same"));
+        browser.until(".tone", "decide the same").await;
         browser
             .open(&format!("/mails/{}?ask=drop", morning.dead))
             .await;
         browser.click("form[action$='/drop'] button").await;
-        assert!(browser.text(".timeline").await.contains("dropped"));
+        browser.until(".timeline", "dropped").await;
     });
 }
 
@@ -338,7 +372,7 @@ fn what_is_broken_is_said_first_with_what_to_do() {
         )
         .unwrap();
         // Nobody loads the page again: it is live.
-        browser.until(".verdict", "somebody should look").await;
+        browser.until("#verdict", "somebody should look").await;
         browser.until(".problems", "fire.toml:2").await;
         assert!(browser.text(".problems").await.contains("mailbell check"));
         desk.standin.fail_always(Some(Fault::Status(503)));
