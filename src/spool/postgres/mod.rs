@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use uuid::Uuid;
 
+pub use self::connect::execute;
 use self::group::{Group, Jobs, group};
 use self::node::Node;
 use crate::alert::ExternalId;
