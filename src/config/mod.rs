@@ -9,6 +9,7 @@ mod resolve;
 mod secrets;
 mod teams;
 mod values;
+mod watching;
 mod written;
 
 use std::net::SocketAddr;
@@ -36,6 +37,8 @@ pub struct Config {
     pub storm: Option<Storm>,
     /// `None`: the gateway tells nobody of itself.
     pub alarms: Option<Alarms>,
+    /// `None`: nobody outside is told that it works.
+    pub heartbeat: Option<Heartbeat>,
     pub web: Web,
     /// Never empty.
     pub teams: Vec<Team>,
@@ -179,6 +182,14 @@ pub struct Alarms {
     pub team: Option<String>,
     /// How long alerts may be late, or a transport may fail, before somebody is told.
     pub after: Duration,
+}
+
+/// Called for as long as the whole way works.
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    /// A secret as a whole: whoever knows it can keep the watcher quiet.
+    pub url: SecretString,
+    pub every: Duration,
 }
 
 /// When many new tickets of one source become one summary alert.

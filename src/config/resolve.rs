@@ -76,6 +76,7 @@ impl<'a> Resolver<'a> {
             retry: self.retry(&written.retry),
             storm: self.storm(&written.storm),
             alarms: self.alarms(&written.alarms, &teams),
+            heartbeat: self.heartbeat(written.heartbeat.as_ref()),
             web: self.web(&written.web),
             teams,
             hostname,

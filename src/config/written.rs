@@ -30,6 +30,8 @@ pub struct Written {
     pub retry: Retry,
     pub storm: Storm,
     pub alarms: Alarms,
+    #[schemars(with = "Option<Heartbeat>")]
+    pub heartbeat: Option<Spanned<Heartbeat>>,
     pub web: Web,
     #[schemars(with = "Vec<Team>")]
     pub team: Vec<Spanned<Team>>,
@@ -211,6 +213,19 @@ pub struct Alarms {
     pub team: Option<Spanned<String>>,
     /// How long alerts may be late, or a transport may fail. Default 10 minutes.
     pub after: Option<DurationText>,
+}
+
+/// An address that is called for as long as the whole way works: door, store, transports. Whoever is
+/// behind it tells people when the calls end.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Heartbeat {
+    /// `https://…`, called with GET, through the proxy of `[signl4]`. A secret.
+    pub url: Option<String>,
+    pub url_file: Option<PathBuf>,
+    pub url_env: Option<String>,
+    /// Default 1 minute.
+    pub every: Option<DurationText>,
 }
 
 /// The HTTP listener: health and metrics.

@@ -32,4 +32,5 @@ mod simulation;
 mod spool;
 mod steering;
 mod tidy;
+mod watching;
 mod web;

@@ -11,6 +11,7 @@ mod intake;
 mod known;
 mod lease;
 mod look;
+mod marks;
 mod node;
 mod rows;
 mod search;
