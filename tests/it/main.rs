@@ -6,6 +6,7 @@
 
 mod alarms;
 mod api;
+mod bench;
 mod commands;
 mod configuration;
 mod corpus;
