@@ -76,6 +76,8 @@ impl<'a> Resolver<'a> {
             retry: self.retry(&written.retry),
             storm: self.storm(&written.storm),
             alarms: self.alarms(&written.alarms, &teams),
+            heartbeat: self.heartbeat(written.heartbeat.as_ref()),
+            silences: self.silences(written),
             web: self.web(&written.web),
             teams,
             hostname,

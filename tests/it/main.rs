@@ -6,6 +6,7 @@
 
 mod alarms;
 mod api;
+mod bench;
 mod commands;
 mod configuration;
 mod corpus;
@@ -31,4 +32,5 @@ mod simulation;
 mod spool;
 mod steering;
 mod tidy;
+mod watching;
 mod web;
