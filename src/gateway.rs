@@ -87,7 +87,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             events: Arc::clone(&events),
         };
-        let faults = Arc::new(Faults::default());
+        let faults = Arc::new(Faults::watching(&config.silences));
         let observer: Arc<dyn Observer> = Arc::new(Observers(vec![
             Arc::new(Log),
             metrics,

@@ -17,7 +17,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use jiff::tz::TimeZone;
 use secrecy::SecretString;
+
+use crate::alarms::silence::Hours;
 
 pub use load::{Loaded, Refused, load, locate, schema};
 
@@ -39,6 +42,8 @@ pub struct Config {
     pub alarms: Option<Alarms>,
     /// `None`: nobody outside is told that it works.
     pub heartbeat: Option<Heartbeat>,
+    /// No source twice.
+    pub silences: Vec<Silence>,
     pub web: Web,
     /// Never empty.
     pub teams: Vec<Team>,
@@ -190,6 +195,16 @@ pub struct Heartbeat {
     /// A secret as a whole: whoever knows it can keep the watcher quiet.
     pub url: SecretString,
     pub every: Duration,
+}
+
+/// How long a source may be silent.
+#[derive(Debug, Clone)]
+pub struct Silence {
+    pub source: String,
+    /// Of the hours alone.
+    pub after: Duration,
+    pub hours: Hours,
+    pub timezone: TimeZone,
 }
 
 /// When many new tickets of one source become one summary alert.

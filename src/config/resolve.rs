@@ -77,6 +77,7 @@ impl<'a> Resolver<'a> {
             storm: self.storm(&written.storm),
             alarms: self.alarms(&written.alarms, &teams),
             heartbeat: self.heartbeat(written.heartbeat.as_ref()),
+            silences: self.silences(written),
             web: self.web(&written.web),
             teams,
             hostname,

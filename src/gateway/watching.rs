@@ -28,6 +28,7 @@ impl Gateway {
         if let Some(alarms) = config.alarms.clone() {
             let parts = watch::Parts {
                 config: alarms,
+                silences: config.silences.clone(),
                 hostname: config.hostname.clone(),
                 teams: config.teams.clone(),
                 spool: Arc::clone(&self.spool),

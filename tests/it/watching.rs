@@ -123,6 +123,23 @@ fn an_alarm_that_reached_nobody_stops_the_heart_until_a_person_has_looked_after_
 }
 
 #[test]
+fn a_source_that_falls_silent_is_told_once_and_over_when_it_sends_also_after_a_restart() {
+    let stage = Stage::new(&format!(
+        "[[silence]]\nsource = \"kix\"\nafter = \"2s\"\ntimezone = \"Europe/Berlin\"\n\
+         [[team]]\nname = \"desk\"\naddresses = [\"{TO}\"]\nwebhook_secret = \"good\"\n"
+    ));
+    let gateway = stage.start();
+    let alert = stage.alert("mailbell-silence-kix", "new");
+    assert_eq!(alert["Title"], "mailbell: no mail from kix for 0 min");
+    // In good order: a page that was taken, but not noted, is sent again.
+    gateway.stop();
+    let gateway = stage.start();
+    ticket(&gateway);
+    stage.alert("mailbell-silence-kix", "resolved");
+    assert_eq!(stage.count("mailbell-silence-kix"), 2, "once, and its end");
+}
+
+#[test]
 fn the_heart_also_knocks_at_a_door_that_expects_load_balancers() {
     let (stage, beats) = stage("");
     let file = stage.folder.path().join("mailbell.toml");
