@@ -77,6 +77,7 @@ impl<'a> Resolver<'a> {
             storm: self.storm(&written.storm),
             alarms: self.alarms(&written.alarms, &teams),
             heartbeat: self.heartbeat(written.heartbeat.as_ref()),
+            canary: self.canary(&written.canary, &written.smtp),
             silences: self.silences(written),
             web: self.web(&written.web),
             teams,
