@@ -16,7 +16,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use secrecy::SecretString;
+use serde::Deserialize;
 
 pub use load::{Loaded, Refused, load, locate, schema};
 
@@ -36,6 +38,7 @@ pub struct Config {
     pub storm: Option<Storm>,
     /// `None`: the gateway tells nobody of itself.
     pub alarms: Option<Alarms>,
+    pub log: Log,
     pub web: Web,
     /// Never empty.
     pub teams: Vec<Team>,
@@ -190,6 +193,44 @@ pub struct Storm {
     pub window: Duration,
     /// How long a summary gathers before it leaves.
     pub gather: Duration,
+}
+
+/// What is written to stderr.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

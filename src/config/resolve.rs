@@ -13,7 +13,7 @@ use toml::Spanned;
 use super::secrets::Sources;
 use super::values::{DurationText, NetText, StoreText, Written};
 use super::{
-    Config, Password, Postgres, Retention, Rules, Smtp, Spool, Store, Tls, User, Web, written,
+    Config, Log, Password, Postgres, Retention, Rules, Smtp, Spool, Store, Tls, User, Web, written,
 };
 use crate::diagnostic::{Diagnostic, SourceText};
 use crate::smtp::credentials;
@@ -76,6 +76,10 @@ impl<'a> Resolver<'a> {
             retry: self.retry(&written.retry),
             storm: self.storm(&written.storm),
             alarms: self.alarms(&written.alarms, &teams),
+            log: Log {
+                format: written.log.format.unwrap_or_default(),
+                level: written.log.level.unwrap_or_default(),
+            },
             web: self.web(&written.web),
             teams,
             hostname,

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::values::{AddressText, DelayText, DurationText, NetText, SizeText};
+use super::{LogFormat, LogLevel};
 
 /// mailbell.toml. Every key is optional but a team.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -30,6 +31,7 @@ pub struct Written {
     pub retry: Retry,
     pub storm: Storm,
     pub alarms: Alarms,
+    pub log: Log,
     pub web: Web,
     #[schemars(with = "Vec<Team>")]
     pub team: Vec<Spanned<Team>>,
@@ -211,6 +213,16 @@ pub struct Alarms {
     pub team: Option<Spanned<String>>,
     /// How long alerts may be late, or a transport may fail. Default 10 minutes.
     pub after: Option<DurationText>,
+}
+
+/// What `serve` writes to stderr.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `json`: one object for each line. Default `text`.
+    pub format: Option<LogFormat>,
+    /// Default `info`. The variable MAILBELL_LOG goes before it.
+    pub level: Option<LogLevel>,
 }
 
 /// The HTTP listener: health and metrics.

@@ -161,7 +161,7 @@ fn log_mail(happening: &Happening<'_>) {
             "mail decided"
         ),
         Happening::ReadingPanicked { mail, message } => {
-            tracing::error!(%mail, message, "reading the mail panicked, it goes to the dead letters");
+            tracing::error!(%mail, panic = message, "reading the mail panicked, it goes to the dead letters");
         }
         Happening::ReadingStuck { mail, after } => {
             let after_ms = after.as_millis();

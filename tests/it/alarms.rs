@@ -14,9 +14,9 @@ use crate::receiver::Receiver;
 const TO: &str = "ops@alerts.example.com";
 
 pub struct Stage {
-    runtime: Runtime,
+    pub runtime: Runtime,
     pub standin: Standin,
-    receiver: Receiver,
+    pub receiver: Receiver,
     pub folder: TempDir,
 }
 

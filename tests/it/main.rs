@@ -31,4 +31,5 @@ mod simulation;
 mod spool;
 mod steering;
 mod tidy;
+mod trail;
 mod web;

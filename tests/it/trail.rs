@@ -1,0 +1,83 @@
+//! One mail's id, wherever somebody may look for it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::alarms::Stage;
+use crate::program::{Gateway, corpus, send};
+
+/// One team by webhook, the other by relay.
+const TEAMS: &str = "[[team]]\nname = \"desk\"\naddresses = [\"ops@alerts.example.com\"]\nwebhook_secret = \"good\"\n\
+    [[team]]\nname = \"field\"\naddresses = [\"field@alerts.example.com\"]\n\
+    relay_to = \"abcdef@mail.signl4.example\"\ntransports = [\"relay\"]\n";
+
+/// A mail to both teams: the id in its 250, when it has reached both.
+fn offer(stage: &Stage, gateway: &Gateway) -> String {
+    let mail = std::fs::read(corpus("kix/01-new-en-default-template.eml")).unwrap();
+    let to = ["ops@alerts.example.com", "field@alerts.example.com"];
+    let reply = send(gateway.smtp, &to, &mail);
+    assert!(reply.starts_with("250"), "{reply}");
+    stage.alert("KIX-2024062110000127", "new");
+    let relayed =
+        async { tokio::time::timeout(Duration::from_secs(30), stage.receiver.until(1)).await };
+    stage.runtime.block_on(relayed).unwrap();
+    reply.split_whitespace().next_back().unwrap().to_owned()
+}
+
+#[test]
+fn a_mail_has_one_id_in_reply_log_metrics_alert_relayed_mail_and_dashboard() {
+    let stage = Stage::new(&format!("[log]\nformat = \"json\"\n{TEAMS}"));
+    let gateway = stage.start();
+    let id = offer(&stage, &gateway);
+
+    let exemplar = format!("# {{mail=\"{id}\"}}");
+    loop {
+        let accept = "Accept: application/openmetrics-text\r\n";
+        let text = gateway.ask("GET", "/metrics", accept);
+        let settled = ["alerted", "relayed"].iter().all(|outcome| {
+            let label = format!("outcome=\"{outcome}\"");
+            text.lines()
+                .any(|line| line.contains(&label) && line.contains(&exemplar))
+        });
+        if settled {
+            break;
+        }
+    }
+    let key = stage.standin.requests()[0].idempotency_key.clone().unwrap();
+    assert!(key.starts_with(&id), "{key}");
+    let relayed = stage.receiver.mails().remove(0);
+    assert!(
+        relayed.contains(&format!("X-Mailbell-Id: {id}\r\n")),
+        "{relayed}"
+    );
+    let (status, page) = gateway.get(&format!("/mails/{id}"));
+    assert_eq!(status, 200);
+    assert!(page.contains(&id));
+
+    let (_, log) = gateway.stop();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .collect();
+    for (said, times) in [
+        ("mail accepted", 1),
+        ("mail decided", 2),
+        ("attempt", 2),
+        ("settled", 2),
+    ] {
+        let found = lines
+            .iter()
+            .filter(|line| line["message"] == said && line["mail"] == id.as_str());
+        assert_eq!(found.count(), times, "{said} in {log}");
+    }
+}
+
+#[test]
+fn the_log_says_no_more_than_its_level() {
+    let stage = Stage::new(&format!("[log]\nlevel = \"error\"\n{TEAMS}"));
+    let gateway = stage.start();
+    offer(&stage, &gateway);
+    let (_, log) = gateway.stop();
+    assert_eq!(log, "");
+}
