@@ -4,6 +4,7 @@
 //! greeted, and the door closes before the pipeline does.
 
 mod sockets;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alarms::notice;
 use crate::alarms::watch::Faults;
-use crate::alarms::{notice, watch};
 use crate::clock::SystemClock;
 use crate::config::{Config, Team, TransportKind};
 use crate::deliver::lanes::Transports;
@@ -86,7 +87,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             events: Arc::clone(&events),
         };
-        let faults = Arc::new(Faults::default());
+        let faults = Arc::new(Faults::watching(&config.silences));
         let observer: Arc<dyn Observer> = Arc::new(Observers(vec![
             Arc::new(Log),
             metrics,
@@ -154,7 +155,7 @@ impl Gateway {
             _watch: watch,
             _watch_certificates: watch_certificates,
         };
-        gateway.watch_itself(&pipeline, faults, config);
+        gateway.watch_itself(&pipeline, faults, config)?;
         gateway.run(door, sockets, pipeline, shown, spool, config);
         Ok(gateway)
     }
@@ -195,27 +196,6 @@ impl Gateway {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = spool::retention::keep(spool, retention, Arc::new(SystemClock)) => {}
-            }
-        });
-    }
-
-    fn watch_itself(&self, pipeline: &Pipeline, faults: Arc<Faults>, config: &Config) {
-        let Some(alarms) = config.alarms.clone() else {
-            return;
-        };
-        let parts = watch::Parts {
-            config: alarms,
-            hostname: config.hostname.clone(),
-            teams: config.teams.clone(),
-            spool: Arc::clone(&self.spool),
-            faults,
-            clock: Arc::new(SystemClock),
-        };
-        let (stop, sink) = (self.stop_rest.clone(), Arc::new(pipeline.clone()));
-        self.rest.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = watch::keep(parts, sink) => {}
             }
         });
     }

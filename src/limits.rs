@@ -281,6 +281,15 @@ pub const ALARMS_EVERY: Duration = Duration::from_secs(10);
 /// The least time between two of them.
 pub const ALARMS_PAUSE: Duration = Duration::from_secs(1);
 
+/// Days that a silence is counted back; of a longer one it is known enough.
+pub const SILENCE_DAYS_MAX: i32 = 400;
+
+/// A source that was last seen so long ago: its next mail is noted at once, others now and then.
+pub const SEEN_NOTED_AFTER: Duration = Duration::from_secs(60);
+
+/// Each step of the heartbeat: the door's greeting, the store's answer, the call.
+pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// An alarm that has reached nobody is raised again after this long.
 pub const ALARM_REPEATED_AFTER: Duration = Duration::from_secs(3600);
 

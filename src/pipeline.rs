@@ -25,13 +25,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::reader::Reader;
-use self::reading::read_some;
 use self::trouble::Trouble;
 use crate::clock::{Clock, Time};
 use crate::config::{Retry, Storm};
 use crate::deliver::lanes::{Lanes, Transports};
 use crate::deliver::pace::Pace;
-use crate::limits::{DECIDE_BATCH, DRAIN_MAX, LOOK_AGAIN, READING_MAX};
+use crate::limits::{DECIDE_BATCH, DRAIN_MAX, LOOK_AGAIN, READING_BATCH_MAX, READING_MAX};
 use crate::message::Envelope;
 use crate::observe::{Happening, Observer, age};
 use crate::rules::Decision;
@@ -90,7 +89,11 @@ impl Pipeline {
         Pipeline {
             shared: Arc::new(Shared {
                 spool: parts.spool,
-                reader: Arc::new(Mutex::new(Reader::new(parts.decider, READING_MAX))),
+                reader: Arc::new(Mutex::new(Reader::new(
+                    parts.decider,
+                    READING_MAX,
+                    READING_BATCH_MAX,
+                ))),
                 lanes: Mutex::new(Lanes::new(parts.teams, parts.pace, parts.retry)),
                 leasing: tokio::sync::Mutex::default(),
                 storm: parts.storm,
@@ -250,7 +253,7 @@ impl Shared {
         let reader = Arc::clone(&self.reader);
         let readings = tokio::task::spawn_blocking(move || {
             let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            read_some(&mut reader, mails)
+            reader.read(mails)
         })
         .await
         .map_err(|error| SpoolError::Unavailable(error.to_string()))??;

@@ -35,6 +35,14 @@ pub enum Cause {
         hostname: String,
         reason: String,
     },
+    /// No mail has come from it for so many of its hours.
+    Silence {
+        source: String,
+        team: String,
+        quiet: Duration,
+        /// When the last one came, for people.
+        last: String,
+    },
 }
 
 impl Cause {
@@ -52,6 +60,7 @@ impl Cause {
                 let kind = kind.as_str();
                 ExternalId::of("mailbell-transport", format!("{team}-{kind}-at-{hostname}"))
             }
+            Cause::Silence { source, .. } => ExternalId::of("mailbell-silence", source),
         }
     }
 
@@ -60,7 +69,8 @@ impl Cause {
         match self {
             Cause::DeadLetters { team, .. }
             | Cause::Backlog { team, .. }
-            | Cause::Transport { team, .. } => team,
+            | Cause::Transport { team, .. }
+            | Cause::Silence { team, .. } => team,
         }
     }
 
@@ -80,6 +90,9 @@ impl Cause {
             Cause::Transport { team, kind, .. } => {
                 format!("mailbell: the {} of {team} fails", kind.as_str())
             }
+            Cause::Silence { source, quiet, .. } => {
+                format!("mailbell: no mail from {source} for {}", minutes(*quiet))
+            }
         }
     }
 
@@ -96,6 +109,9 @@ impl Cause {
                 reason, hostname, ..
             } => format!(
                 "At {hostname}: {reason}. Alerts wait in the spool, or take the second transport. `mailbell doctor` looks for the reason."
+            ),
+            Cause::Silence { source, last, .. } => format!(
+                "The last came {last}. Look whether {source} still sends: its notifications, its outgoing mail, the way from there to here. `mailbell tail --source {source}` shows what comes."
             ),
         }
     }

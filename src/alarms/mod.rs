@@ -3,10 +3,13 @@
 //! An alarm is a mail that the gateway accepts from itself. So it is durable, ordered and told once,
 //! takes the second transport when the first fails, and stands in the ledger as any other.
 //!
-//! [`cause`] and [`notice`] are pure; [`watch`] looks for causes. Must not know how alerts travel.
+//! [`cause`], [`notice`] and [`silence`] are pure; [`watch`] looks for causes;
+//! [`heartbeat`] tells somebody outside that there is none that alarms could not tell. Must not know how alerts travel.
 
 pub mod cause;
+pub mod heartbeat;
 pub mod notice;
+pub mod silence;
 pub mod watch;
 
 /// The source that alarms name.

@@ -7,10 +7,10 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::cause::{Cause, ID_PREFIX, Memory};
-use super::notice;
+use super::{notice, silence};
 use crate::clock::{Clock, Time};
-use crate::config::{Alarms as Config, Team, TransportKind};
-use crate::limits::{ALARMS_EVERY, ALARMS_PAUSE};
+use crate::config::{Alarms as Config, Silence, Team, TransportKind};
+use crate::limits::{ALARMS_EVERY, ALARMS_PAUSE, SEEN_NOTED_AFTER};
 use crate::observe::{Happening, Observer};
 use crate::smtp::MailSink;
 use crate::spool::{Ending, Spool, SpoolError};
@@ -19,6 +19,8 @@ use crate::spool::{Ending, Spool, SpoolError};
 #[derive(Debug, Default)]
 pub struct Faults {
     state: Mutex<State>,
+    /// Sources whose mails are noted.
+    watched: BTreeSet<String>,
     /// Something happened that may be a cause, or end one.
     happened: Notify,
 }
@@ -27,6 +29,10 @@ pub struct Faults {
 struct State {
     failing: BTreeMap<(String, TransportKind), Fault>,
     has_recovered: bool,
+    /// Watched sources of which mail has come since the last look.
+    seen: BTreeSet<String>,
+    /// Of which none had come for a while.
+    stale: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -38,6 +44,13 @@ struct Fault {
 }
 
 impl Faults {
+    pub fn watching(silences: &[Silence]) -> Faults {
+        Faults {
+            watched: silences.iter().map(|one| one.source.clone()).collect(),
+            ..Faults::default()
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,6 +84,17 @@ impl Observer for Faults {
                 state.failing.remove(&((*team).to_owned(), *transport));
                 state.has_recovered = true;
             }
+            Happening::MailDecided { decision, .. } => {
+                let source = decision.source.as_deref();
+                let Some(source) = source.filter(|source| self.watched.contains(*source)) else {
+                    return;
+                };
+                let mut state = self.lock();
+                state.seen.insert(source.to_owned());
+                if !state.stale.remove(source) {
+                    return;
+                }
+            }
             Happening::Settled { settled, .. } if settled.ending == Ending::DeadLetter => {}
             _ => return,
         }
@@ -82,6 +106,7 @@ impl Observer for Faults {
 #[derive(Debug)]
 pub struct Parts {
     pub config: Config,
+    pub silences: Vec<Silence>,
     pub hostname: String,
     pub teams: Vec<Team>,
     pub spool: Arc<dyn Spool>,
@@ -114,6 +139,7 @@ async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result
     let mut causes = dead_letters(&*parts.spool).await?;
     causes.extend(backlogs(parts, now).await?);
     causes.extend(transports(parts, &failing, now));
+    causes.extend(silences(parts, now).await?);
     let raised = parts.spool.open_with_prefix(ID_PREFIX).await?;
     let whom = |concerned: &str| whom(parts, &failing, concerned);
     let notices = memory.notices(causes, &raised, whom, &parts.hostname, now);
@@ -154,6 +180,45 @@ async fn backlogs(parts: &Parts, now: Time) -> Result<Vec<Cause>, SpoolError> {
         oldest,
     };
     Ok(late.into_iter().map(cause).collect())
+}
+
+/// Notes which sources have been seen, and tells which have not been for too long. One that was never
+/// seen counts from when it was first looked for.
+async fn silences(parts: &Parts, now: Time) -> Result<Vec<Cause>, SpoolError> {
+    if parts.silences.is_empty() {
+        return Ok(Vec::new());
+    }
+    let name = |source: &str| format!("source {source}");
+    let seen = parts.faults.lock().seen.clone();
+    for source in seen {
+        parts.spool.mark(&name(&source), now).await?;
+        parts.faults.lock().seen.remove(&source);
+    }
+    let marks = parts.spool.marks().await?;
+    let mut causes = Vec::new();
+    for silence in &parts.silences {
+        let source = &silence.source;
+        let Some(last) = marks.get(&name(source)).copied() else {
+            parts.spool.mark(&name(source), now).await?;
+            continue;
+        };
+        if now.since(last) >= SEEN_NOTED_AFTER.min(silence.after) {
+            parts.faults.lock().stale.insert(source.clone());
+        }
+        let quiet = silence.hours.between(last, now, &silence.timezone);
+        if quiet >= silence.after {
+            causes.push(Cause::Silence {
+                source: source.clone(),
+                team: parts
+                    .teams
+                    .first()
+                    .map_or_else(String::new, |team| team.name.clone()),
+                quiet,
+                last: silence::told(last, &silence.timezone),
+            });
+        }
+    }
+    Ok(causes)
 }
 
 fn transports(

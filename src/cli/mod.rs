@@ -3,6 +3,7 @@
 //! Data goes to stdout, logs and problems to stderr. Exit code 0: it ran and the answer is yes;
 //! 1: it ran and the answer is no; 2: it could not run.
 
+mod bench;
 mod certs;
 mod check;
 mod demo;
@@ -66,6 +67,8 @@ enum Command {
     Certs(certs::Arguments),
     /// Look at DNS, ports, certificate, clock, disk, SIGNL4 and relay; tell what to do
     Doctor(doctor::Arguments),
+    /// Measure this machine: load, gateway and sink side by side with what the disk allows
+    Bench(bench::Arguments),
     /// Print the JSON Schema of rule files or of mailbell.toml, for editors
     Schema(schema::Arguments),
     /// Print what completes these commands in a shell
@@ -150,6 +153,7 @@ pub fn run() -> ExitCode {
         Command::Tail(arguments) => tail::run(&arguments, &surroundings),
         Command::Certs(arguments) => certs::run(&arguments, &surroundings),
         Command::Doctor(arguments) => doctor::run(&arguments, &surroundings),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Completions(arguments) => pages::completions(&arguments),
         Command::Man(arguments) => pages::man(&arguments),

@@ -45,7 +45,7 @@ pub(super) fn run(_: &Arguments, surroundings: &Surroundings) -> anyhow::Result<
 
 /// Shells and containers begin with 1,024 descriptors, the connections' bound is higher. What is
 /// allowed is taken; when that is less than the bound needs, the log says so.
-fn raise_descriptor_limit(connections_max: usize) {
+pub(super) fn raise_descriptor_limit(connections_max: usize) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {

@@ -9,6 +9,7 @@ mod resolve;
 mod secrets;
 mod teams;
 mod values;
+mod watching;
 mod written;
 
 use std::net::SocketAddr;
@@ -16,9 +17,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
+
+use crate::alarms::silence::Hours;
 
 pub use load::{Loaded, Refused, load, locate, schema};
 
@@ -39,6 +43,10 @@ pub struct Config {
     /// `None`: the gateway tells nobody of itself.
     pub alarms: Option<Alarms>,
     pub log: Log,
+    /// `None`: nobody outside is told that it works.
+    pub heartbeat: Option<Heartbeat>,
+    /// No source twice.
+    pub silences: Vec<Silence>,
     pub web: Web,
     /// Never empty.
     pub teams: Vec<Team>,
@@ -182,6 +190,24 @@ pub struct Alarms {
     pub team: Option<String>,
     /// How long alerts may be late, or a transport may fail, before somebody is told.
     pub after: Duration,
+}
+
+/// Called for as long as the whole way works.
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    /// A secret as a whole: whoever knows it can keep the watcher quiet.
+    pub url: SecretString,
+    pub every: Duration,
+}
+
+/// How long a source may be silent.
+#[derive(Debug, Clone)]
+pub struct Silence {
+    pub source: String,
+    /// Of the hours alone.
+    pub after: Duration,
+    pub hours: Hours,
+    pub timezone: TimeZone,
 }
 
 /// When many new tickets of one source become one summary alert.

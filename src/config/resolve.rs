@@ -80,6 +80,8 @@ impl<'a> Resolver<'a> {
                 format: written.log.format.unwrap_or_default(),
                 level: written.log.level.unwrap_or_default(),
             },
+            heartbeat: self.heartbeat(written.heartbeat.as_ref()),
+            silences: self.silences(written),
             web: self.web(&written.web),
             teams,
             hostname,

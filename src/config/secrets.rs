@@ -71,14 +71,22 @@ const SECRET_KEYS: [&str; 4] = ["webhook_secret", "password", "password_hash", "
 /// Keys whose values may hold credentials, and then have an `@`.
 const URL_KEYS: [&str; 2] = ["url", "proxy"];
 
+/// The section whose `url` is a secret without having an `@`.
+const SECRET_URL_SECTION: &str = "heartbeat";
+
 /// The text with everything behind a key that may hold a secret replaced by stars of the same
 /// length, so that places stay where they are. Goes by lines and not by the grammar, because it
 /// also has to hold for a text that is broken.
 pub(super) fn masked(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut inside_secret = false;
+    let mut section_has_secret_url = false;
     for line in text.split_inclusive('\n') {
-        let shown = match secret_from(line) {
+        let names_section = line.contains(SECRET_URL_SECTION);
+        if names_section || line.trim_start().starts_with('[') {
+            section_has_secret_url = names_section;
+        }
+        let shown = match secret_from(line, section_has_secret_url) {
             Some(start) => {
                 inside_secret = true;
                 start
@@ -99,7 +107,7 @@ pub(super) fn masked(text: &str) -> String {
 }
 
 /// Where in a line a value begins that must not be shown.
-fn secret_from(line: &str) -> Option<usize> {
+fn secret_from(line: &str, is_url_secret: bool) -> Option<usize> {
     let after = |key: &str| {
         line.match_indices(key).find_map(|(at, _)| {
             let before = line.get(..at)?.chars().next_back();
@@ -113,7 +121,10 @@ fn secret_from(line: &str) -> Option<usize> {
     let url = URL_KEYS
         .iter()
         .filter_map(|key| after(key))
-        .filter(|start| line.get(*start..).is_some_and(|value| value.contains('@')))
+        .filter(|start| {
+            line.get(*start..)
+                .is_some_and(|value| is_url_secret || value.contains('@'))
+        })
         .min();
     secret.into_iter().chain(url).min()
 }
@@ -170,6 +181,9 @@ mod tests {
             "team.password_hash = 'LEAK'",
             "proxy = 'http://user:LEAK@proxy'",
             "webhook_secret = 'ä LEAK",
+            "[heartbeat]\nevery = '5m'\nurl = 'https://hc.example/LEAK'",
+            "heartbeat.url = 'https://hc.example/LEAK'",
+            "heartbeat = { url = 'https://hc.example/LEAK' }",
         ];
         for text in texts {
             let masked = masked(text);

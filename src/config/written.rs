@@ -32,6 +32,10 @@ pub struct Written {
     pub storm: Storm,
     pub alarms: Alarms,
     pub log: Log,
+    #[schemars(with = "Option<Heartbeat>")]
+    pub heartbeat: Option<Spanned<Heartbeat>>,
+    #[schemars(with = "Vec<Silence>")]
+    pub silence: Vec<Spanned<Silence>>,
     pub web: Web,
     #[schemars(with = "Vec<Team>")]
     pub team: Vec<Spanned<Team>>,
@@ -223,6 +227,33 @@ pub struct Log {
     pub format: Option<LogFormat>,
     /// Default `info`. The variable MAILBELL_LOG goes before it.
     pub level: Option<LogLevel>,
+}
+
+/// An address that is called for as long as the whole way works: door, store, transports. Whoever is
+/// behind it tells people when the calls end.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Heartbeat {
+    /// `https://…`, called with GET, through the proxy of `[signl4]`. A secret.
+    pub url: Option<String>,
+    pub url_file: Option<PathBuf>,
+    pub url_env: Option<String>,
+    /// Default 1 minute.
+    pub every: Option<DurationText>,
+}
+
+/// A source that sends mail so regularly that its silence is an alarm.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Silence {
+    /// The name in its rule file, such as `kix`.
+    pub source: String,
+    /// Counted in `hours` only.
+    pub after: Option<DurationText>,
+    /// `Mon-Fri 08:00-18:00, Sat 09:00-13:00`; hours may go beyond midnight. Default: around the clock.
+    pub hours: Option<String>,
+    /// Of the hours, such as `Europe/Berlin`. Default: the machine's.
+    pub timezone: Option<String>,
 }
 
 /// The HTTP listener: health and metrics.

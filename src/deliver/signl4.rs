@@ -43,24 +43,8 @@ pub struct Client {
 impl Client {
     /// Needs the process's rustls provider installed.
     pub fn new(config: &Signl4, clock: Arc<dyn Clock>) -> Result<Client, BuildError> {
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("mailbell/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(config.timeout)
-            .connect_timeout(config.timeout)
-            .pool_idle_timeout(Duration::from_secs(90))
-            .tcp_nodelay(true)
-            .tls_backend_preconfigured(trust(config)?);
-        if let Some(proxy) = &config.proxy {
-            let proxy = reqwest::Proxy::all(proxy.expose_secret())
-                .map_err(|error| BuildError::Proxy(text_of(error.without_url())))?;
-            builder = builder.proxy(proxy);
-        }
-        let http = builder
-            .build()
-            .map_err(|error| BuildError::Client(text_of(error.without_url())))?;
         Ok(Client {
-            http,
+            http: http(config)?,
             url: config.url.clone(),
             clock,
         })
@@ -80,6 +64,30 @@ impl Client {
             redactor: Redactor::new(secret),
         })
     }
+}
+
+/// Calls by HTTP the way that alerts go: the same proxy, authorities and timeout, no redirects.
+/// Needs the process's rustls provider installed.
+///
+/// # Errors
+/// The proxy or the file of authorities is no use.
+pub fn http(config: &Signl4) -> Result<reqwest::Client, BuildError> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("mailbell/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(config.timeout)
+        .connect_timeout(config.timeout)
+        .pool_idle_timeout(Duration::from_secs(90))
+        .tcp_nodelay(true)
+        .tls_backend_preconfigured(trust(config)?);
+    if let Some(proxy) = &config.proxy {
+        let proxy = reqwest::Proxy::all(proxy.expose_secret())
+            .map_err(|error| BuildError::Proxy(text_of(error.without_url())))?;
+        builder = builder.proxy(proxy);
+    }
+    builder
+        .build()
+        .map_err(|error| BuildError::Client(text_of(error.without_url())))
 }
 
 /// Trusts the usual authorities and those of `ca_file`.

@@ -8,7 +8,11 @@
 
 use super::header::{self, Field, Parameters};
 use super::transfer;
-use crate::limits::{FILE_NAME_CHARS_MAX, MIME_NESTING_MAX, MIME_PARTS_MAX};
+use crate::limits::{BODY_BYTES_MAX, FILE_NAME_CHARS_MAX, MIME_NESTING_MAX, MIME_PARTS_MAX};
+
+/// Bytes of a text as it stands in the mail: every byte may be written with three (`=41`), and one
+/// more than is read shows that it goes on.
+const ENCODED_BYTES_MAX: usize = 3 * (BODY_BYTES_MAX + 1);
 
 /// One part, or the mail itself.
 #[derive(Debug, Default)]
@@ -152,15 +156,15 @@ impl Reader<'_> {
             let decoded = self.decoded(entity, body);
             return Content::Message(Box::new(self.entity(&decoded, "text/plain", depth + 1)));
         }
-        let read = entity.kind.starts_with("text/")
+        // Not an attachment: nothing asks what is in it, however large it is.
+        let read = entity.is_body_text()
             || matches!(
                 entity.kind.as_str(),
-                "application/xhtml+xml"
-                    | "message/delivery-status"
-                    | "message/global-delivery-status"
+                "message/delivery-status" | "message/global-delivery-status"
             );
+        let beginning = body.get(..ENCODED_BYTES_MAX).unwrap_or(body);
         Content::Leaf(if read {
-            self.decoded(entity, body)
+            self.decoded(entity, beginning)
         } else {
             Vec::new()
         })
@@ -197,26 +201,26 @@ impl Reader<'_> {
     fn slices<'b>(&mut self, body: &'b [u8], boundary: &[u8]) -> Vec<&'b [u8]> {
         let mut out = Vec::new();
         let mut start = None;
-        let mut offset = 0;
-        for line in body.split_inclusive(|&byte| byte == b'\n') {
-            let marker = line
-                .strip_prefix(b"--")
-                .and_then(|rest| rest.strip_prefix(boundary))
-                .map(<[u8]>::trim_ascii_end);
-            if matches!(marker, Some(b"" | b"--")) {
-                if let Some(start) = start.take() {
-                    out.push(chomp(body.get(start..offset).unwrap_or_default()));
-                }
-                if marker == Some(b"--") {
-                    return out;
-                }
-                if out.len() >= self.parts_left {
-                    self.problem("a mail of very many parts is read only in its beginning");
-                    return out;
-                }
-                start = Some(offset + line.len());
+        let marker = [b"--", boundary].concat();
+        for at in memchr::memmem::find_iter(body, &marker) {
+            let begins_line = at == 0 || body.get(at - 1) == Some(&b'\n');
+            let behind = body.get(at + marker.len()..).unwrap_or_default();
+            let rest = memchr::memchr(b'\n', behind).map_or(behind.len(), |end| end + 1);
+            let ends = behind.get(..rest).unwrap_or_default().trim_ascii_end();
+            if !begins_line || !matches!(ends, b"" | b"--") {
+                continue;
             }
-            offset += line.len();
+            if let Some(start) = start.take() {
+                out.push(chomp(body.get(start..at).unwrap_or_default()));
+            }
+            if ends == b"--" {
+                return out;
+            }
+            if out.len() >= self.parts_left {
+                self.problem("a mail of very many parts is read only in its beginning");
+                return out;
+            }
+            start = Some(at + marker.len() + rest);
         }
         if let Some(start) = start {
             self.problem("a multipart that is cut off");

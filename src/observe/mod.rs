@@ -240,8 +240,9 @@ fn log_attempt(
     let (result, reason, answer) = (outcome.as_str(), outcome.reason(), outcome.detail());
     let took_ms = took.as_millis();
     match outcome {
+        // The line of its outcome says the same.
         Outcome::Delivered { .. } => {
-            tracing::info!(%mail, team, transport, result, answer, took_ms, "attempt");
+            tracing::debug!(%mail, team, transport, result, answer, took_ms, "attempt");
         }
         Outcome::Deferred { .. } => {
             tracing::warn!(%mail, team, transport, result, reason, answer, took_ms, "attempt");

@@ -1,46 +1,13 @@
 //! One mail read and decided, whatever it does.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::Shared;
-use super::reader::{Outcome, Reader};
+use super::reader::{Outcome, Read};
 use crate::deliver::trail::Trail;
-use crate::limits::READING_BATCH_MAX;
 use crate::observe::Happening;
 use crate::rules::Decision;
-use crate::spool::{Decided, MailId, Reading, SpoolError, Undecided};
-
-/// A mail with what was made of it.
-pub(super) struct Read {
-    mail: Arc<Undecided>,
-    outcome: Outcome,
-}
-
-/// The first of the mails, as many as are read in good time: a slow one does not keep the decisions
-/// about those before it from being stored.
-///
-/// # Errors
-/// When not even the first can be read.
-pub(super) fn read_some(
-    reader: &mut Reader,
-    mails: Vec<Undecided>,
-) -> Result<Vec<Read>, SpoolError> {
-    let started = Instant::now();
-    let mut read = Vec::with_capacity(mails.len());
-    for mail in mails {
-        let mail = Arc::new(mail);
-        match reader.read(&mail) {
-            Ok(outcome) => read.push(Read { mail, outcome }),
-            Err(error) if read.is_empty() => return Err(error),
-            Err(_) => break,
-        }
-        if started.elapsed() >= READING_BATCH_MAX {
-            break;
-        }
-    }
-    Ok(read)
-}
+use crate::spool::{Decided, MailId, Reading, SpoolError};
 
 impl Read {
     /// Trail, and one reading for each addressed team.
@@ -120,53 +87,35 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-    use std::sync::mpsc::{Receiver, channel};
-
     use uuid::Uuid;
 
     use super::*;
     use crate::clock::Time;
-    use crate::message::Envelope;
-    use crate::pipeline::Decider;
-    use crate::spool::{Addressed, DeliveryId};
-
-    /// Decides nothing, as soon as the other end of the channel is gone.
-    #[derive(Debug)]
-    struct Sticky(Mutex<Receiver<()>>);
-
-    impl Decider for Sticky {
-        fn decide(&self, _: &[u8], envelopes: &[Envelope]) -> Vec<Vec<Decision>> {
-            let _ = self.0.lock().unwrap().recv();
-            vec![Vec::new(); envelopes.len()]
-        }
-    }
+    use crate::spool::{Addressed, DeliveryId, Undecided};
 
     #[test]
     fn a_mail_that_takes_too_long_is_a_dead_letter_for_each_of_its_teams() {
-        let (hold, held) = channel();
         let addressed = |team: &str| Addressed {
             delivery: DeliveryId(1),
             team: team.to_owned(),
             forward_path: String::new(),
         };
-        let mail = || Undecided {
-            mail: MailId(Uuid::nil()),
-            received: Time::from_ms(0),
-            reverse_path: String::new(),
-            addressed: vec![addressed("ops"), addressed("night")],
-            raw: Vec::new(),
+        let read = |outcome| Read {
+            mail: Arc::new(Undecided {
+                mail: MailId(Uuid::nil()),
+                received: Time::from_ms(0),
+                reverse_path: String::new(),
+                addressed: vec![addressed("ops"), addressed("night")],
+                raw: Vec::new(),
+            }),
+            outcome,
         };
-        let decider = Arc::new(Sticky(Mutex::new(held)));
-        let mut reader = Reader::new(decider, READING_BATCH_MAX);
-        // The batch ends with it, so that what is known of the others is stored.
-        let mut read = read_some(&mut reader, vec![mail(), mail()]).unwrap();
-        assert_eq!(read.len(), 1);
+        let stuck = read(Outcome::TookTooLong(std::time::Duration::from_secs(1)));
         let dead = Reading::DeadLetter("reading took longer than 1 s".to_owned());
-        assert_eq!(read.remove(0).judged().1, [dead.clone(), dead]);
-        drop(hold);
-        let mut read = read_some(&mut reader, vec![mail()]).unwrap();
+        assert_eq!(stuck.judged().1, [dead.clone(), dead]);
         let fine = Reading::Decisions(Vec::new());
-        assert_eq!(read.remove(0).judged().1, [fine.clone(), fine]);
+        let decisions = vec![Vec::new(); 2];
+        let read = read(Outcome::Read(Trail::default(), decisions));
+        assert_eq!(read.judged().1, [fine.clone(), fine]);
     }
 }

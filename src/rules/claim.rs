@@ -14,7 +14,16 @@ impl RuleSet {
         record: &mut Recorder,
     ) -> Option<&Source> {
         let mut claims: Vec<(u32, &Source)> = Vec::new();
-        for source in &self.sources {
+        // A trace shows the others, too, and why they do not.
+        let asked: Vec<&Source> = match record.is_recording() {
+            true => self.sources.iter().collect(),
+            false => {
+                let candidates = self.index.candidates(&self.sources, message, envelope);
+                let named = candidates.iter().filter_map(|at| self.sources.get(*at));
+                named.collect()
+            }
+        };
+        for source in asked {
             let mail = Mail::new(message, envelope, &source.marks);
             record.say(|| format!("source {}", source.name.get_ref()));
             let evidence = record.inside(|record| source.gates.evidence(&mail, record));

@@ -19,6 +19,7 @@ pub mod editing;
 mod everyday;
 pub mod explain;
 mod field;
+mod index;
 mod label;
 mod lint;
 mod mail;

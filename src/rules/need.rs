@@ -23,7 +23,9 @@ const TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Of these words, one at least stands in every match. Without any, nothing is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Need {
-    words: Box<[[u16; GRAMS_PER_WORD]]>,
+    /// In lower case, without characters beyond ASCII.
+    pub words: Box<[String]>,
+    grams: Box<[[u16; GRAMS_PER_WORD]]>,
 }
 
 impl Need {
@@ -31,14 +33,15 @@ impl Need {
     pub fn of(regex: &Ast) -> Need {
         let words = words(regex).unwrap_or_default();
         Need {
-            words: words.iter().map(|word| grams_of(word)).collect(),
+            grams: words.iter().map(|word| grams_of(word)).collect(),
+            words: words.into(),
         }
     }
 
     /// False only if the regex matches nowhere in the text.
     pub fn may_be_in(&self, text: &Grams) -> bool {
         let stands = |word: &[u16; GRAMS_PER_WORD]| word.iter().all(|gram| text.has(*gram));
-        self.words.is_empty() || self.words.iter().any(stands)
+        self.grams.is_empty() || self.grams.iter().any(stands)
     }
 }
 
@@ -109,15 +112,19 @@ fn gram(bytes: &[u8]) -> u16 {
     (bytes.wrapping_mul(0x9e37_79b1) >> 18) as u16
 }
 
+/// Whether the text has characters that, without regard to case, are a `k` or an `s` (Unicode's
+/// simple case folding).
+pub fn folds_to_ascii(text: &str) -> bool {
+    !text.is_ascii() && text.contains(['\u{212a}', '\u{17f}'])
+}
+
 /// The runs of three bytes of one text; `None` where too much stands in it.
 #[derive(Debug, Clone)]
 pub struct Grams(Option<Box<[u64; BITS / 64]>>);
 
 impl Grams {
     pub fn of(text: &str) -> Grams {
-        // Without regard to case, these two are a `k` and an `s` (Unicode's simple case folding).
-        let folded = !text.is_ascii() && text.contains(['\u{212a}', '\u{17f}']);
-        if folded || text.len() > TEXT_BYTES_MAX {
+        if folds_to_ascii(text) || text.len() > TEXT_BYTES_MAX {
             return Grams(None);
         }
         let mut bits = Box::new([0_u64; BITS / 64]);

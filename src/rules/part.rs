@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A part of a mail, by the name that rule files give it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Part {
     ReversePath,
     ForwardPath,

@@ -52,6 +52,11 @@ impl Pattern {
         &self.shared.groups
     }
 
+    /// Of these words, in lower case, one stands in every match; empty where nothing is known.
+    pub fn words(&self) -> &[String] {
+        &self.shared.need.words
+    }
+
     /// False only if the regex matches nowhere in the text, which costs much less to know than
     /// where it matches.
     pub fn may_match(&self, haystack: &Haystack<'_>) -> bool {

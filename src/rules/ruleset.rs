@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::customer::Marks;
 use super::field::Field;
+use super::index::Index;
 use super::matcher::{Gates, Matcher};
 use super::pattern::Pattern;
 use super::selftest::TestMail;
@@ -17,6 +18,7 @@ use indexmap::IndexMap;
 #[derive(Debug, Default)]
 pub struct RuleSet {
     pub(super) sources: Vec<Source>,
+    pub(super) index: Index,
 }
 
 /// One rule file.

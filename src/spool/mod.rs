@@ -284,9 +284,18 @@ pub(crate) fn one_for_each_team(recipients: &[Recipient]) -> Vec<&Recipient> {
     firsts
 }
 
+/// Moments that outlive the process, each under a name that the program or the configuration gives.
+#[async_trait]
+pub trait Marks {
+    /// Keeps the latest moment of the name. Durable when it returns.
+    async fn mark(&self, name: &str, at: Time) -> Result<(), SpoolError>;
+
+    async fn marks(&self) -> Result<BTreeMap<String, Time>, SpoolError>;
+}
+
 /// The store. Every method is one transaction, durable when it returns unless it says otherwise.
 #[async_trait]
-pub trait Spool: Send + Sync + fmt::Debug {
+pub trait Spool: Marks + Send + Sync + fmt::Debug {
     // --- the door
 
     /// Durable before it returns (DESIGN.md invariant 1).

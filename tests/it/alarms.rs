@@ -11,13 +11,15 @@ use tokio::runtime::Runtime;
 use crate::program::{Gateway, corpus, mailbell, send};
 use crate::receiver::Receiver;
 
-const TO: &str = "ops@alerts.example.com";
+pub const TO: &str = "ops@alerts.example.com";
 
 pub struct Stage {
     pub runtime: Runtime,
     pub standin: Standin,
     pub receiver: Receiver,
     pub folder: TempDir,
+    /// What else has to live for as long.
+    pub others: Vec<Runtime>,
 }
 
 impl Stage {
@@ -45,6 +47,7 @@ impl Stage {
             standin,
             receiver,
             folder,
+            others: Vec::new(),
         }
     }
 
@@ -52,7 +55,7 @@ impl Stage {
         Gateway::start(self.folder.path())
     }
 
-    fn command(&self, arguments: &[&str]) {
+    pub fn command(&self, arguments: &[&str]) {
         let config = self.folder.path().join("mailbell.toml");
         let config = format!("--config={}", config.display());
         let done = mailbell(&[&[config.as_str()], arguments].concat()).output();
@@ -75,7 +78,7 @@ impl Stage {
         requests.into_iter().find(is_it).unwrap().payload
     }
 
-    fn count(&self, id: &str) -> usize {
+    pub fn count(&self, id: &str) -> usize {
         let alerts = self.standin.alerts();
         alerts
             .iter()
@@ -89,7 +92,7 @@ pub fn offer(gateway: &Gateway, name: &str) {
     assert!(send(gateway.smtp, &[TO], &mail).starts_with("250"));
 }
 
-fn ticket(gateway: &Gateway) {
+pub fn ticket(gateway: &Gateway) {
     offer(gateway, "kix/01-new-en-default-template.eml");
 }
 

@@ -126,6 +126,7 @@ fn what_each_command_says_of_itself() {
         "certs",
         "certs self-signed",
         "doctor",
+        "bench",
         "schema",
         "completions",
         "man",

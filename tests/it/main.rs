@@ -6,6 +6,7 @@
 
 mod alarms;
 mod api;
+mod bench;
 mod commands;
 mod configuration;
 mod corpus;
@@ -32,4 +33,5 @@ mod spool;
 mod steering;
 mod tidy;
 mod trail;
+mod watching;
 mod web;

@@ -229,6 +229,30 @@ fn the_schema_for_editors_is_the_one_of_the_program() {
     assert!(difference.is_none(), "{}", difference.unwrap_or_default());
 }
 
+/// A trace asks every source and runs every regex's whole condition; a decision asks those whose
+/// gates' words stand in the mail.
+#[test]
+fn what_is_not_asked_would_not_have_claimed() {
+    let set = rulebook::load(None).unwrap();
+    let corpora = ["tests/corpus", "tests/corpus-heldout"];
+    let mails: Vec<_> = corpora
+        .iter()
+        .flat_map(|folder| golden::files(folder, ".eml"))
+        .collect();
+    assert!(mails.len() > 150);
+    for file in mails {
+        let message = message::read(&std::fs::read(&file).unwrap());
+        let envelope = Envelope::default();
+        let explained = set.explain(&message, &envelope).decisions;
+        assert_eq!(
+            set.decide(&message, &envelope),
+            explained,
+            "{}",
+            file.display()
+        );
+    }
+}
+
 #[test]
 fn a_decision_is_explained_step_by_step() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

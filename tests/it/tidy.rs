@@ -37,6 +37,7 @@ fn is_pure(name: &str) -> bool {
     let pure_files = [
         "src/alarms/cause.rs",
         "src/alarms/notice.rs",
+        "src/alarms/silence.rs",
         "src/alert.rs",
         "src/diagnostic.rs",
         "src/document.rs",

@@ -27,7 +27,9 @@ fn offer(stage: &Stage, gateway: &Gateway) -> String {
 
 #[test]
 fn a_mail_has_one_id_in_reply_log_metrics_alert_relayed_mail_and_dashboard() {
-    let stage = Stage::new(&format!("[log]\nformat = \"json\"\n{TEAMS}"));
+    let stage = Stage::new(&format!(
+        "[log]\nformat = \"json\"\nlevel = \"debug\"\n{TEAMS}"
+    ));
     let gateway = stage.start();
     let id = offer(&stage, &gateway);
 

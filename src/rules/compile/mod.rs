@@ -11,6 +11,7 @@ use toml::Spanned;
 
 use super::customer::Marks;
 use super::field::{Field, S4_LINES};
+use super::index::Index;
 use super::label;
 use super::matcher::Gates;
 use super::pattern::{self, Defines, Known, Pattern};
@@ -51,7 +52,8 @@ impl RuleSet {
             sources.push(source);
         }
         if problems.is_empty() {
-            return Ok(RuleSet { sources });
+            let index = Index::of(&sources);
+            return Ok(RuleSet { sources, index });
         }
         problems.sort_by_key(|problem| (problem.source.path.clone(), problem.position()));
         Err(problems)

@@ -109,6 +109,16 @@ pub(super) async fn connect(
     Ok(config(from)?.connect(tls(from)?).await?)
 }
 
+/// One statement on a connection of its own, outside every transaction.
+pub async fn execute(from: &config::Postgres, sql: &str) -> Result<(), SpoolError> {
+    let (client, connection) = connect(from).await?;
+    let driver = tokio::spawn(connection);
+    let result = client.batch_execute(sql).await;
+    drop(client);
+    let _ = driver.await;
+    Ok(result?)
+}
+
 async fn migrate_on(client: &mut tokio_postgres::Client) -> Result<(), SpoolError> {
     let transaction = client.transaction().await?;
     let lock = "SELECT pg_advisory_xact_lock($1)";

@@ -11,6 +11,7 @@ mod intake;
 mod known;
 mod lease;
 mod look;
+mod marks;
 mod node;
 mod rows;
 mod search;
@@ -28,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use uuid::Uuid;
 
+pub use self::connect::execute;
 use self::group::{Group, Jobs, group};
 use self::node::Node;
 use crate::alert::ExternalId;

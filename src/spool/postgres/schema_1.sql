@@ -123,3 +123,8 @@ CREATE TABLE ledger (
     total bigint NOT NULL,
     PRIMARY KEY (team, entry, node)
 );
+
+CREATE TABLE marks (
+    name  text   PRIMARY KEY,
+    at_ms bigint NOT NULL
+);

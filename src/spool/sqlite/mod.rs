@@ -10,6 +10,7 @@ mod intake;
 mod known;
 mod lease;
 mod look;
+mod marks;
 mod rows;
 mod search;
 mod settle;

@@ -119,3 +119,9 @@ CREATE TABLE ledger (
     total INTEGER NOT NULL,
     PRIMARY KEY (team, entry)
 ) WITHOUT ROWID;
+
+-- When something was last seen or done: sources, the heartbeat.
+CREATE TABLE marks (
+    name  TEXT    PRIMARY KEY,
+    at_ms INTEGER NOT NULL
+) WITHOUT ROWID;

@@ -17,8 +17,8 @@ use mailbell::smtp::ReceivedMail;
 use mailbell::spool::sqlite::Sqlite;
 use mailbell::spool::{
     Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
-    KnownTicket, MailId, Page, Pruned, Query, Settlement, Shown, Spool, SpoolError, Step, Summary,
-    TicketCursor, ToDecide, Totals,
+    KnownTicket, MailId, Marks, Page, Pruned, Query, Settlement, Shown, Spool, SpoolError, Step,
+    Summary, TicketCursor, ToDecide, Totals,
 };
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -215,6 +215,17 @@ impl Shared {
                 .leased_by
                 .insert(leased.delivery, (node, leased.lease));
         }
+    }
+}
+
+#[async_trait]
+impl Marks for Node {
+    async fn mark(&self, name: &str, at: Time) -> Result<(), SpoolError> {
+        self.inner().mark(name, at).await
+    }
+
+    async fn marks(&self) -> Result<BTreeMap<String, Time>, SpoolError> {
+        self.inner().marks().await
     }
 }
 

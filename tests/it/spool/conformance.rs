@@ -665,6 +665,17 @@ pub async fn lists_are_filtered_and_paged(store: Store) {
     assert!(of(none, 9).await.is_empty());
 }
 
+pub async fn the_latest_moment_of_a_name_is_kept(store: Store) {
+    let bench = Bench::new(store).await;
+    assert!(bench.spool.marks().await.unwrap().is_empty());
+    for (name, seconds) in [("source kix", 5), ("heartbeat", 6), ("source kix", 4)] {
+        bench.spool.mark(name, at(seconds)).await.unwrap();
+    }
+    let kept = [("heartbeat", 6), ("source kix", 5)];
+    let kept = kept.map(|(name, seconds)| (name.to_owned(), at(seconds)));
+    assert_eq!(bench.spool.marks().await.unwrap(), kept.into());
+}
+
 pub async fn what_somebody_has_to_be_told_of_it_is_found(store: Store) {
     let bench = Bench::new(store).await;
     let overdue = || bench.spool.overdue(at(100_000));
@@ -760,6 +771,7 @@ on_every_store! {
     a_late_settlement_does_not_touch_the_next_lease,
     the_oldest_finished_leave_when_there_is_no_room,
     what_somebody_has_to_be_told_of_it_is_found,
+    the_latest_moment_of_a_name_is_kept,
     what_was_accepted_is_there_after_a_restart_stage_by_stage,
     a_settlement_that_is_repeated_changes_nothing,
     one_delivery_of_a_ticket_at_a_time_and_others_pass_by,

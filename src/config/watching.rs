@@ -1,0 +1,91 @@
+//! Who watches the gateway, and what it watches itself: heartbeat, silence.
+
+use jiff::tz::TimeZone;
+use reqwest::Url;
+use secrecy::ExposeSecret;
+use toml::Spanned;
+
+use super::resolve::{MINUTE, Resolver, duration};
+use super::secrets::Sources;
+use super::{Heartbeat, Silence, written};
+use crate::alarms::silence::Hours;
+
+impl Resolver<'_> {
+    pub(super) fn heartbeat(
+        &mut self,
+        heartbeat: Option<&Spanned<written::Heartbeat>>,
+    ) -> Option<Heartbeat> {
+        let spanned = heartbeat?;
+        let heartbeat = spanned.get_ref();
+        let sources = Sources {
+            key: "url",
+            inline: heartbeat.url.as_ref(),
+            file: heartbeat.url_file.as_ref(),
+            env: heartbeat.url_env.as_ref(),
+        };
+        let Some(url) = self.secret(spanned.span(), "heartbeat.url", &sources)? else {
+            self.problem(spanned.span(), "heartbeat", "there is no address to call")
+                .hint = Some("set heartbeat.url, url_file or url_env".to_owned());
+            return None;
+        };
+        let is_sound = Url::parse(url.expose_secret())
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if !is_sound {
+            // Not repeated: it is a secret.
+            let message = "the value is not an http or https URL";
+            self.problem(spanned.span(), "heartbeat.url", message);
+        }
+        Some(Heartbeat {
+            url,
+            every: duration(heartbeat.every, MINUTE),
+        })
+    }
+
+    pub(super) fn silences(&mut self, written: &written::Written) -> Vec<Silence> {
+        if let Some(first) = written.silence.first()
+            && written.alarms.enabled == Some(false)
+        {
+            let message = "alarms are switched off, so nobody would be told";
+            self.problem(first.span(), "silence", message);
+        }
+        let mut silences: Vec<Silence> = Vec::new();
+        for spanned in &written.silence {
+            let Some(silence) = self.silence(spanned) else {
+                continue;
+            };
+            if silences.iter().any(|other| other.source == silence.source) {
+                let message = format!("`{}` has one already", silence.source);
+                self.problem(spanned.span(), "silence", message);
+            }
+            silences.push(silence);
+        }
+        silences
+    }
+
+    fn silence(&mut self, spanned: &Spanned<written::Silence>) -> Option<Silence> {
+        let silence = spanned.get_ref();
+        if silence.source.is_empty() {
+            self.problem(spanned.span(), "silence", "missing key `source`");
+        }
+        let hours = silence.hours.as_deref().map(Hours::parse);
+        if hours == Some(None) {
+            self.problem(spanned.span(), "silence.hours", "these are no hours")
+                .hint = Some("for example `Mon-Fri 08:00-18:00, Sat 09:00-13:00`".to_owned());
+        }
+        let zone = silence.timezone.as_deref().map(TimeZone::get);
+        if let Some(Err(error)) = &zone {
+            self.problem(spanned.span(), "silence.timezone", error.to_string())
+                .hint = Some("a name such as `Europe/Berlin`, from the system's tzdata".to_owned());
+        }
+        let Some(after) = silence.after else {
+            self.problem(spanned.span(), "silence", "missing key `after`");
+            return None;
+        };
+        Some(Silence {
+            source: silence.source.clone(),
+            after: after.0,
+            hours: hours.flatten().unwrap_or_default(),
+            timezone: zone.and_then(Result::ok).unwrap_or_else(TimeZone::system),
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! What watches the gateway from inside: alarms and heartbeat.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::Gateway;
+use crate::alarms::heartbeat::{self, Door};
+use crate::alarms::watch::{self, Faults};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::deliver::signl4;
+use crate::pipeline::Pipeline;
+use crate::web;
+
+/// How long alerts may be late when nobody is told of that.
+const LATE_AFTER: Duration = Duration::from_secs(600);
+
+impl Gateway {
+    pub(super) fn watch_itself(
+        &self,
+        pipeline: &Pipeline,
+        faults: Arc<Faults>,
+        config: &Config,
+    ) -> anyhow::Result<()> {
+        if let Some(alarms) = config.alarms.clone() {
+            let parts = watch::Parts {
+                config: alarms,
+                silences: config.silences.clone(),
+                hostname: config.hostname.clone(),
+                teams: config.teams.clone(),
+                spool: Arc::clone(&self.spool),
+                faults,
+                clock: Arc::new(SystemClock),
+            };
+            self.until_stopped(watch::keep(parts, Arc::new(pipeline.clone())));
+        }
+        if let Some(heartbeat) = config.heartbeat.clone() {
+            let alarms = config.alarms.as_ref();
+            let parts = heartbeat::Parts {
+                config: heartbeat,
+                http: signl4::http(&config.signl4).context("heartbeat")?,
+                door: self.own_door(config).context("heartbeat")?,
+                health: Arc::clone(&self.reports.health),
+                spool: Arc::clone(&self.spool),
+                late_after: alarms.map_or(LATE_AFTER, |alarms| alarms.after),
+                clock: Arc::new(SystemClock),
+            };
+            self.until_stopped(heartbeat::keep(parts));
+        }
+        Ok(())
+    }
+
+    fn until_stopped(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop_rest.clone();
+        self.rest.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
+    /// A plain listener, if there is one.
+    fn own_door(&self, config: &Config) -> anyhow::Result<Door> {
+        let (smtp, smtps) = (&self.addresses.smtp, &self.addresses.smtps);
+        let address = smtp.first().or(smtps.first());
+        let address = web::reachable(*address.context("there is no listener")?);
+        let is_balancer = |ip: IpAddr| config.smtp.proxy_from.iter().any(|net| net.contains(&ip));
+        Ok(Door {
+            address,
+            is_silent: smtp.is_empty(),
+            wants_proxy_header: is_balancer(address.ip()),
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! Who watches the gateway: the heartbeat, with the real program and a real HTTP server.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::routing::get;
+use mailbell::standin::Fault;
+use tokio::sync::watch;
+
+use crate::alarms::{Stage, TO, ticket};
+
+const PATH: &str = "/ping/s3cret";
+
+/// A server that counts calls.
+struct Beats {
+    address: SocketAddr,
+    count: watch::Receiver<usize>,
+}
+
+impl Beats {
+    async fn start() -> Beats {
+        let (sender, count) = watch::channel(0);
+        let beat = async move || {
+            sender.send_modify(|count| *count += 1);
+            "OK"
+        };
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = tokio::net::TcpListener::bind(anywhere).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route(PATH, get(beat));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Beats { address, count }
+    }
+
+    fn count(&self) -> usize {
+        *self.count.borrow()
+    }
+
+    /// Waits until there are so many more than now.
+    async fn more(&self, more: usize) {
+        let wanted = self.count() + more;
+        let mut count = self.count.clone();
+        let beats = count.wait_for(|count| *count >= wanted);
+        let beats = tokio::time::timeout(Duration::from_secs(30), beats).await;
+        beats.expect("a heartbeat").unwrap();
+    }
+}
+
+fn stage(more: &str) -> (Stage, Beats) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let beats = runtime.block_on(Beats::start());
+    let heartbeat = format!(
+        "[heartbeat]\nurl_file = \"beat\"\nevery = \"50ms\"\n{more}\n\
+         [[team]]\nname = \"desk\"\naddresses = [\"{TO}\"]\nwebhook_secret = \"good\"\n"
+    );
+    let mut stage = Stage::new(&heartbeat);
+    let url = format!("http://{}{PATH}", beats.address);
+    std::fs::write(stage.folder.path().join("beat"), url).unwrap();
+    // The server lives as long as the stage.
+    stage.others.push(runtime);
+    (stage, beats)
+}
+
+#[test]
+fn the_heart_beats_for_as_long_as_alerts_get_out() {
+    let (stage, beats) = stage("");
+    let gateway = stage.start();
+    stage.runtime.block_on(beats.more(3));
+
+    stage.standin.fail_always(Some(Fault::Status(503)));
+    ticket(&gateway);
+    let until = |many: usize| {
+        let arrived = stage.standin.until(move |requests| requests.len() >= many);
+        let arrived = async { tokio::time::timeout(Duration::from_secs(60), arrived).await };
+        stage.runtime.block_on(arrived).unwrap();
+    };
+    // Three failures in a row open the circuit.
+    until(4);
+    let before = beats.count();
+    // Some probes, each of which takes longer than the interval of the heart.
+    until(7);
+    assert!(
+        beats.count() <= before + 1,
+        "no more than the call that was under way: {} after {before}",
+        beats.count()
+    );
+    stage.standin.fail_always(None);
+    stage.runtime.block_on(beats.more(2));
+
+    let (_, log) = gateway.stop();
+    assert!(log.contains("no heartbeat"), "{log}");
+    assert!(!log.contains("s3cret"), "{log}");
+    let after = beats.count();
+    stage
+        .runtime
+        .block_on(async { tokio::task::yield_now().await });
+    assert_eq!(beats.count(), after, "a gateway that has stopped is silent");
+}
+
+#[test]
+fn an_alarm_that_reached_nobody_stops_the_heart_until_a_person_has_looked_after_it() {
+    let (stage, beats) = stage("");
+    stage
+        .standin
+        .fail_next([Fault::Status(400), Fault::Status(400)]);
+    let gateway = stage.start();
+    ticket(&gateway);
+    // The mail, and then the alarm about it.
+    let started = Instant::now();
+    while !gateway
+        .get("/readyz")
+        .1
+        .contains("an alarm has reached nobody")
+    {
+        assert!(started.elapsed() < Duration::from_secs(30), "it beats on");
+    }
+    stage.command(&["queue", "retry", "--all"]);
+    stage.runtime.block_on(beats.more(2));
+    let (_, log) = gateway.stop();
+    assert!(log.contains("an alarm has reached nobody"), "{log}");
+    assert!(log.contains("the whole way works again"), "{log}");
+}
+
+#[test]
+fn a_source_that_falls_silent_is_told_once_and_over_when_it_sends_also_after_a_restart() {
+    let stage = Stage::new(&format!(
+        "[[silence]]\nsource = \"kix\"\nafter = \"2s\"\ntimezone = \"Europe/Berlin\"\n\
+         [[team]]\nname = \"desk\"\naddresses = [\"{TO}\"]\nwebhook_secret = \"good\"\n"
+    ));
+    let gateway = stage.start();
+    let alert = stage.alert("mailbell-silence-kix", "new");
+    assert_eq!(alert["Title"], "mailbell: no mail from kix for 0 min");
+    // In good order: a page that was taken, but not noted, is sent again.
+    gateway.stop();
+    let gateway = stage.start();
+    ticket(&gateway);
+    stage.alert("mailbell-silence-kix", "resolved");
+    assert_eq!(stage.count("mailbell-silence-kix"), 2, "once, and its end");
+}
+
+#[test]
+fn the_heart_also_knocks_at_a_door_that_expects_load_balancers() {
+    let (stage, beats) = stage("");
+    let file = stage.folder.path().join("mailbell.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("[smtp]\n", "[smtp]\nproxy_from = [\"127.0.0.0/8\"]\n");
+    std::fs::write(&file, text).unwrap();
+    let _gateway = stage.start();
+    stage.runtime.block_on(beats.more(2));
+}
