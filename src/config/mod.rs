@@ -43,6 +43,8 @@ pub struct Config {
     /// `None`: the gateway tells nobody of itself.
     pub alarms: Option<Alarms>,
     pub log: Log,
+    /// `None`: no traces.
+    pub otlp: Option<Otlp>,
     /// `None`: nobody outside is told that it works.
     pub heartbeat: Option<Heartbeat>,
     /// No source twice.
@@ -219,6 +221,15 @@ pub struct Storm {
     pub window: Duration,
     /// How long a summary gathers before it leaves.
     pub gather: Duration,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone)]
+pub struct Otlp {
+    /// Without `/v1/traces`, and without `/` at its end.
+    pub endpoint: String,
+    /// `name=value,name=value`.
+    pub headers: Option<SecretString>,
 }
 
 /// What is written to stderr.

@@ -32,6 +32,8 @@ pub struct Written {
     pub storm: Storm,
     pub alarms: Alarms,
     pub log: Log,
+    #[schemars(with = "Option<Otlp>")]
+    pub otlp: Option<Spanned<Otlp>>,
     #[schemars(with = "Option<Heartbeat>")]
     pub heartbeat: Option<Spanned<Heartbeat>>,
     #[schemars(with = "Vec<Silence>")]
@@ -217,6 +219,17 @@ pub struct Alarms {
     pub team: Option<Spanned<String>>,
     /// How long alerts may be late, or a transport may fail. Default 10 minutes.
     pub after: Option<DurationText>,
+}
+
+/// Traces: each mail's way, sent to a collector by OTLP over HTTP (protobuf).
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Otlp {
+    /// Such as `http://127.0.0.1:4318`; `/v1/traces` is appended. Default: the variable
+    /// OTEL_EXPORTER_OTLP_ENDPOINT; without both nothing is sent.
+    pub endpoint: Option<String>,
+    /// `name=value,name=value`: headers of each request, such as a token.
+    pub headers_file: Option<PathBuf>,
 }
 
 /// What `serve` writes to stderr.

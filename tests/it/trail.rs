@@ -2,7 +2,16 @@
 
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::HeaderMap;
+use axum::routing::post;
+use mailbell::standin::Fault;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
 use serde_json::Value;
+use tokio::net::TcpListener;
 
 use crate::alarms::Stage;
 use crate::program::{Gateway, corpus, send};
@@ -82,4 +91,63 @@ fn the_log_says_no_more_than_its_level() {
     offer(&stage, &gateway);
     let (_, log) = gateway.stop();
     assert_eq!(log, "");
+}
+
+#[test]
+fn a_mail_is_one_trace_that_a_collector_can_read() {
+    let (sender, mut bodies) = tokio::sync::mpsc::unbounded_channel::<(HeaderMap, Bytes)>();
+    let take = async move |headers: HeaderMap, body: Bytes| sender.send((headers, body)).unwrap();
+    let router = Router::new().route("/v1/traces", post(take));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(async move { axum::serve(listener, router).await });
+
+    let otlp = format!("[otlp]\nendpoint = \"http://{address}/\"\nheaders_file = \"token\"\n");
+    let stage = Stage::new(&format!("{otlp}{TEAMS}"));
+    std::fs::write(stage.folder.path().join("token"), "x-token=s3cret\n").unwrap();
+    stage.standin.fail_next([Fault::Status(500)]);
+    let gateway = stage.start();
+    let id = offer(&stage, &gateway);
+    let mut spans = Vec::new();
+    let outcomes = |spans: &[Span]| spans.iter().filter(|span| span.name == "outcome").count();
+    while outcomes(&spans) < 2 {
+        let next = async { tokio::time::timeout(Duration::from_secs(30), bodies.recv()).await };
+        let (headers, body) = runtime.block_on(next).unwrap().unwrap();
+        assert_eq!(headers["x-token"], "s3cret");
+        assert_eq!(headers["content-type"], "application/x-protobuf");
+        let request = ExportTraceServiceRequest::decode(body).unwrap();
+        let scopes = request
+            .resource_spans
+            .into_iter()
+            .flat_map(|it| it.scope_spans);
+        spans.extend(scopes.flat_map(|it| it.spans));
+    }
+    let trace = uuid::Uuid::parse_str(&id).unwrap().as_bytes().to_vec();
+    assert!(spans.iter().all(|span| span.trace_id == trace), "{spans:?}");
+    let named = |name: &str| {
+        spans
+            .iter()
+            .filter(|span| span.name == name)
+            .collect::<Vec<_>>()
+    };
+    let [received] = named("received")[..] else {
+        panic!("{spans:?}");
+    };
+    assert!(received.parent_span_id.is_empty() && received.span_id.len() == 8);
+    for (name, count) in [("decided", 2), ("attempt", 3), ("outcome", 2)] {
+        let found = named(name);
+        assert_eq!(found.len(), count, "{name} in {spans:?}");
+        assert!(
+            found
+                .iter()
+                .all(|span| span.parent_span_id == received.span_id)
+        );
+    }
+    let failed = named("attempt")
+        .into_iter()
+        .filter(|span| span.status.is_some());
+    assert_eq!(failed.count(), 1, "{spans:?}");
+    let (_, log) = gateway.stop();
+    assert!(!log.contains("s3cret"), "{log}");
 }
