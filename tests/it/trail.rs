@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::alarms::Stage;
-use crate::program::{Gateway, corpus, send};
+use crate::program::{Gateway, corpus, mailbell, send};
 
 /// One team by webhook, the other by relay.
 const TEAMS: &str = "[[team]]\nname = \"desk\"\naddresses = [\"ops@alerts.example.com\"]\nwebhook_secret = \"good\"\n\
@@ -150,4 +150,24 @@ fn a_mail_is_one_trace_that_a_collector_can_read() {
     assert_eq!(failed.count(), 1, "{spans:?}");
     let (_, log) = gateway.stop();
     assert!(!log.contains("s3cret"), "{log}");
+}
+
+#[test]
+fn a_collector_that_is_away_costs_no_mail_and_the_standard_variable_names_it() {
+    let stage = Stage::new(TEAMS);
+    let config = format!(
+        "--config={}",
+        stage.folder.path().join("mailbell.toml").display()
+    );
+    let mut command = mailbell(&[&config, "serve"]);
+    // Bound and not listened on: nobody else gets the port, and it refuses.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let collector = format!("http://{}", socket.local_addr().unwrap());
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector);
+    let gateway = Gateway::run(command);
+    offer(&stage, &gateway);
+    let (code, log) = gateway.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(log.matches("traces cannot be sent").count(), 1, "{log}");
 }
