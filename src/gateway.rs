@@ -88,13 +88,21 @@ impl Gateway {
             events: Arc::clone(&events),
         };
         let faults = Arc::new(Faults::watching(&config.silences));
-        let observer: Arc<dyn Observer> = Arc::new(Observers(vec![
+        let mut observers: Vec<Arc<dyn Observer>> = vec![
             Arc::new(Log),
             metrics,
             Arc::clone(&health) as Arc<dyn Observer>,
             Arc::clone(&faults) as Arc<dyn Observer>,
             Arc::clone(&events) as Arc<dyn Observer>,
-        ]));
+        ];
+        let mut exporter = None;
+        if let Some(otlp) = &config.otlp {
+            let http = signl4::http(&config.signl4).context("otlp")?;
+            let (traces, sends) = observe::traces(otlp, &config.hostname, http, clock.clone())?;
+            observers.push(Arc::new(traces));
+            exporter = Some(sends);
+        }
+        let observer: Arc<dyn Observer> = Arc::new(Observers(observers));
         let teams = transports(config, &(clock.clone() as Arc<dyn crate::clock::Clock>))?;
         anyhow::ensure!(
             handed.smtps.is_empty() || certificates.is_available(),
@@ -156,6 +164,10 @@ impl Gateway {
             _watch_certificates: watch_certificates,
         };
         gateway.watch_itself(&pipeline, faults, config)?;
+        if let Some(exporter) = exporter {
+            let stop = gateway.stop_rest.clone();
+            gateway.rest.spawn(exporter.run(stop));
+        }
         gateway.run(door, sockets, pipeline, shown, spool, config);
         Ok(gateway)
     }

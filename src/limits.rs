@@ -354,6 +354,18 @@ pub const DRAFTS_CONCURRENT_MAX: usize = 2;
 /// A count for people goes no further: some milliseconds, however large the store is.
 pub const COUNT_MAX: u64 = 10_000;
 
+/// Spans that wait for the collector of traces; more are dropped, and counted.
+pub const OTLP_QUEUE_MAX: usize = 4096;
+
+/// Spans in one request to the collector.
+pub const OTLP_BATCH_MAX: usize = 512;
+
+/// How long spans are gathered before they are sent.
+pub const OTLP_EVERY: Duration = Duration::from_secs(1);
+
+/// What the collector may take to answer; the stop of the gateway waits that long, too.
+pub const OTLP_TIMEOUT: Duration = Duration::from_secs(3);
+
 // --- commands
 
 /// Between two looks of `mailbell tail` into the store.

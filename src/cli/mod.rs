@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, LogFormat, LogLevel};
 use crate::diagnostic::Diagnostic;
 
 /// An e-mail-to-alert gateway: ticket mails in by SMTP, SIGNL4 alerts out.
@@ -124,7 +124,14 @@ impl std::fmt::Display for Problems {
 /// Runs the command of this process's arguments.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    start_log(matches!(arguments.command, Command::Serve(_)));
+    // `serve` starts it as its configuration says.
+    if !matches!(arguments.command, Command::Serve(_)) {
+        let level = LogLevel::Warn;
+        start_log(config::Log {
+            level,
+            ..config::Log::default()
+        });
+    }
     // The one TLS provider, before any client or listener is built.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let surroundings = Surroundings {
@@ -174,16 +181,18 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// Logs to stderr. `MAILBELL_LOG` takes a level or tracing's filter form (`mailbell=debug`).
-fn start_log(is_service: bool) {
-    let default = if is_service { "info" } else { "warn" };
-    let filter =
-        EnvFilter::try_from_env("MAILBELL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let _ = tracing_subscriber::fmt()
+fn start_log(log: config::Log) {
+    let filter = EnvFilter::try_from_env("MAILBELL_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(log.level.as_str()));
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .try_init();
+        .with_target(false);
+    // The only failure is that there is a log already.
+    let _ = match log.format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
 }
 
 /// The runtime of a command that talks to others.

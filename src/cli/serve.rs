@@ -18,6 +18,7 @@ pub(super) struct Arguments {}
 pub(super) fn run(_: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
     let handed = Handed::from_environment()?;
     let (config, rulebook) = open(surroundings)?;
+    super::start_log(config.log);
     raise_descriptor_limit(config.smtp.connections_max);
     super::runtime()?.block_on(async {
         let gateway = Gateway::start_on(&config, Arc::new(rulebook), handed).await?;

@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
+use schemars::JsonSchema;
 use secrecy::SecretString;
+use serde::Deserialize;
 
 use crate::alarms::silence::Hours;
 use crate::diagnostic::{Diagnostic, suggestion};
@@ -41,6 +43,9 @@ pub struct Config {
     pub storm: Option<Storm>,
     /// `None`: the gateway tells nobody of itself.
     pub alarms: Option<Alarms>,
+    pub log: Log,
+    /// `None`: no traces.
+    pub otlp: Option<Otlp>,
     /// `None`: nobody outside is told that it works.
     pub heartbeat: Option<Heartbeat>,
     /// How often a mail of our own is sent through; `None`: never.
@@ -238,6 +243,53 @@ pub struct Storm {
     pub window: Duration,
     /// How long a summary gathers before it leaves.
     pub gather: Duration,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone)]
+pub struct Otlp {
+    /// Without `/v1/traces`, and without `/` at its end.
+    pub endpoint: String,
+    /// `name=value,name=value`.
+    pub headers: Option<SecretString>,
+}
+
+/// What is written to stderr.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use toml::Spanned;
 use super::secrets::Sources;
 use super::values::{DurationText, NetText, StoreText, Written};
 use super::{
-    Config, Password, Postgres, Retention, Rules, Smtp, Spool, Store, Tls, User, Web, written,
+    Config, Log, Password, Postgres, Retention, Rules, Smtp, Spool, Store, Tls, User, Web, written,
 };
 use crate::diagnostic::{Diagnostic, SourceText};
 use crate::smtp::credentials;
@@ -26,7 +26,7 @@ pub(super) struct Resolver<'a> {
     pub(super) source: &'a SourceText,
     /// The configuration file's folder: relative paths start there.
     folder: &'a Path,
-    environment: &'a [(String, String)],
+    pub(super) environment: &'a [(String, String)],
     /// A team is there but could not be read, which has been reported.
     pub(super) team_was_refused: bool,
     pub(super) problems: Vec<Diagnostic>,
@@ -76,6 +76,11 @@ impl<'a> Resolver<'a> {
             retry: self.retry(&written.retry),
             storm: self.storm(&written.storm),
             alarms: self.alarms(&written.alarms, &teams),
+            otlp: self.otlp(written.otlp.as_ref()),
+            log: Log {
+                format: written.log.format.unwrap_or_default(),
+                level: written.log.level.unwrap_or_default(),
+            },
             heartbeat: self.heartbeat(written.heartbeat.as_ref()),
             canary: self.canary(&written.canary, &written.smtp),
             silences: self.silences(written),

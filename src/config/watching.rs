@@ -1,4 +1,4 @@
-//! Who watches the gateway, and what it watches itself: heartbeat, silence.
+//! Who watches the gateway, and what it watches itself: heartbeat, silence, traces.
 
 use std::time::Duration;
 
@@ -9,11 +9,42 @@ use toml::Spanned;
 
 use super::resolve::{MINUTE, Resolver, duration};
 use super::secrets::Sources;
-use super::{Heartbeat, Silence, written};
+use super::{Heartbeat, Otlp, Silence, written};
 use crate::alarms::silence::Hours;
 use crate::diagnostic::Diagnostic;
 
 impl Resolver<'_> {
+    pub(super) fn otlp(&mut self, otlp: Option<&Spanned<written::Otlp>>) -> Option<Otlp> {
+        let span = otlp.map_or(0..0, Spanned::span);
+        let written = otlp.map(Spanned::get_ref);
+        let variable = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let mut variables = self.environment.iter();
+        let from_environment = variables.find(|(name, _)| name == variable);
+        let endpoint = written
+            .and_then(|otlp| otlp.endpoint.as_ref())
+            .or(from_environment.map(|(_, value)| value))
+            .filter(|endpoint| !endpoint.is_empty())?
+            .clone();
+        let sources = Sources {
+            key: "headers",
+            inline: None,
+            file: written.and_then(|otlp| otlp.headers_file.as_ref()),
+            env: None,
+        };
+        let headers = self.secret(span.clone(), "otlp.headers_file", &sources)?;
+        let is_sound = Url::parse(&endpoint)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if !is_sound {
+            let message =
+                format!("neither it nor {variable} may be anything but an http or https URL");
+            self.problem(span, "otlp.endpoint", message);
+        }
+        Some(Otlp {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            headers,
+        })
+    }
+
     pub(super) fn heartbeat(
         &mut self,
         heartbeat: Option<&Spanned<written::Heartbeat>>,

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::values::{AddressText, DelayText, DurationText, NetText, SizeText};
+use super::{LogFormat, LogLevel};
 
 /// mailbell.toml. Every key is optional but a team.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -30,6 +31,9 @@ pub struct Written {
     pub retry: Retry,
     pub storm: Storm,
     pub alarms: Alarms,
+    pub log: Log,
+    #[schemars(with = "Option<Otlp>")]
+    pub otlp: Option<Spanned<Otlp>>,
     #[schemars(with = "Option<Heartbeat>")]
     pub heartbeat: Option<Spanned<Heartbeat>>,
     pub canary: Canary,
@@ -216,6 +220,27 @@ pub struct Alarms {
     pub team: Option<Spanned<String>>,
     /// How long alerts may be late, or a transport may fail. Default 10 minutes.
     pub after: Option<DurationText>,
+}
+
+/// Traces: each mail's way, sent to a collector by OTLP over HTTP (protobuf).
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Otlp {
+    /// Such as `http://127.0.0.1:4318`; `/v1/traces` is appended. Default: the variable
+    /// OTEL_EXPORTER_OTLP_ENDPOINT; without both nothing is sent.
+    pub endpoint: Option<String>,
+    /// `name=value,name=value`: headers of each request, such as a token.
+    pub headers_file: Option<PathBuf>,
+}
+
+/// What `serve` writes to stderr.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `json`: one object for each line. Default `text`.
+    pub format: Option<LogFormat>,
+    /// Default `info`. The variable MAILBELL_LOG goes before it.
+    pub level: Option<LogLevel>,
 }
 
 /// An address that is called for as long as the whole way works: door, store, transports. Whoever is

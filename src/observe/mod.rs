@@ -6,6 +6,7 @@ mod collectors;
 mod exposition;
 mod health;
 mod metrics;
+mod traces;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ pub use collectors::{StoreNumbers, StoreSeen, with_certificates, with_door, with
 pub use exposition::{CLASSIC, OPEN_METRICS, classic};
 pub use health::Health;
 pub use metrics::Metrics;
+pub use traces::{Exporter, Traces, traces};
 
 /// One thing that has happened between the 250 reply and the outside.
 #[derive(Debug, Clone, Copy)]
@@ -161,7 +163,7 @@ fn log_mail(happening: &Happening<'_>) {
             "mail decided"
         ),
         Happening::ReadingPanicked { mail, message } => {
-            tracing::error!(%mail, message, "reading the mail panicked, it goes to the dead letters");
+            tracing::error!(%mail, panic = message, "reading the mail panicked, it goes to the dead letters");
         }
         Happening::ReadingStuck { mail, after } => {
             let after_ms = after.as_millis();

@@ -31,6 +31,7 @@ mod render;
 pub mod rulebook;
 mod ruleset;
 mod selftest;
+mod shipped;
 pub mod spans;
 mod summary;
 mod survey;

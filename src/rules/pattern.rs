@@ -107,6 +107,8 @@ pub struct Known {
     regexes: HashMap<String, Arc<Shared>>,
     /// `\p{L}` and its like, as spelled.
     classes: HashSet<String>,
+    /// The file that is being read is a shipped one: its regexes are not too large.
+    pub fits: bool,
 }
 
 /// Checks what stands in the file at `text`, pieces filled in.
@@ -133,7 +135,7 @@ pub fn compile(
             None => diagnostic,
         }
     })?;
-    if survey.bytes > limits::REGEX_BYTES_MAX {
+    if survey.bytes > limits::REGEX_BYTES_MAX && !known.fits {
         fits(&expanded.regex).map_err(|message| Diagnostic::at(source, text.span(), message))?;
     }
     let shared = Arc::new(Shared {

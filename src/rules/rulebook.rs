@@ -12,28 +12,9 @@ use notify_debouncer_full::notify::{self, RecommendedWatcher, RecursiveMode};
 use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
 
 use super::ruleset::RuleSet;
+pub use super::shipped::EMBEDDED;
+use super::shipped::is_shipped;
 use crate::diagnostic::{Diagnostic, SourceText};
-
-/// The rule files that are inside the program: name and text.
-pub const EMBEDDED: [(&str, &str); 5] = [
-    (
-        "rules/autotask.toml",
-        include_str!("../../rules/autotask.toml"),
-    ),
-    (
-        "rules/freshservice.toml",
-        include_str!("../../rules/freshservice.toml"),
-    ),
-    (
-        "rules/halopsa.toml",
-        include_str!("../../rules/halopsa.toml"),
-    ),
-    ("rules/kix.toml", include_str!("../../rules/kix.toml")),
-    (
-        "rules/topdesk.toml",
-        include_str!("../../rules/topdesk.toml"),
-    ),
-];
 
 /// Editors write a file in several steps; a reload waits until they have been quiet this long.
 const QUIET: Duration = Duration::from_millis(300);
@@ -159,8 +140,7 @@ pub fn check(directory: Option<&Path>) -> (Option<RuleSet>, Vec<Diagnostic>) {
 /// set of nothing but these, as they are, starts without.
 fn tested(directory: Option<&Path>) -> Result<RuleSet, Vec<Diagnostic>> {
     let files = read(directory)?;
-    let is_ours = |file: &SourceText| EMBEDDED.iter().any(|(_, text)| *text == &*file.text);
-    if !files.iter().all(is_ours) {
+    if !files.iter().all(is_shipped) {
         let failures = compile(&files)?.self_test().failures;
         if !failures.is_empty() {
             return Err(failures);

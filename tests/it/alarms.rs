@@ -16,7 +16,7 @@ pub const TO: &str = "ops@alerts.example.com";
 pub struct Stage {
     pub runtime: Runtime,
     pub standin: Standin,
-    receiver: Receiver,
+    pub receiver: Receiver,
     pub folder: TempDir,
     /// What else has to live for as long.
     pub others: Vec<Runtime>,

@@ -32,5 +32,6 @@ mod simulation;
 mod spool;
 mod steering;
 mod tidy;
+mod trail;
 mod watching;
 mod web;

@@ -17,6 +17,7 @@ use super::matcher::Gates;
 use super::pattern::{self, Defines, Known, Pattern};
 use super::ruleset::{AlertTemplates, RuleSet, Source, Test};
 use super::selftest;
+use super::shipped::is_shipped;
 use super::written::{self, Patterns, RuleFile, Text};
 use crate::diagnostic::{Diagnostic, SourceText, suggestion};
 use crate::document::Document;
@@ -73,6 +74,7 @@ fn compile_file(
             return None;
         }
     };
+    known.fits = is_shipped(file);
     let (written, found) = document.read::<RuleFile>();
     // An entry that was taken out must not be reported a second time as missing.
     let complete = found.is_empty();
