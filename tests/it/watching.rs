@@ -232,3 +232,31 @@ fn the_silence_of_a_source_that_no_rule_file_has_is_a_problem() {
         assert!(told.contains("did you mean `kix`?"), "{told}");
     }
 }
+
+#[test]
+fn the_canary_goes_through_a_door_that_requires_tls_and_expects_load_balancers() {
+    let (stage, _beats) = stage("[canary]\nevery = \"50ms\"\n");
+    stage.command(&["certs", "self-signed"]);
+    let file = stage.folder.path().join("mailbell.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let smtp = "[smtp]\nproxy_from = [\"127.0.0.0/8\"]\nrequire_tls = true\n";
+    std::fs::write(&file, text.replace("[smtp]\n", smtp)).unwrap();
+    canaries(&stage.start(), "arrived", 2);
+}
+
+#[test]
+fn rules_that_would_swallow_an_unknown_mail_fail_the_canary() {
+    let (stage, _beats) = stage("[canary]\nevery = \"50ms\"\n");
+    let rules = stage.folder.path().join("rules");
+    std::fs::create_dir(&rules).unwrap();
+    let swallow = "schema = 1\n[source]\nname = \"swallow\"\n[[source.match]]\nsubject = ['canary']\n\
+         [fields.ticket_number]\ntake = [{ in = \"subject\", regex = '(canary)' }]\n\
+         [[rule]]\nname = \"all\"\nevent = \"ignore\"\nmatch.subject = ['canary']\n\
+         [alert]\nexternal_id = \"S-{ticket_number}\"\ntitle = \"{subject}\"\nmessage = \"{text}\"\n\
+         [[test]]\nname = \"t\"\nmail.subject = \"canary\"\nwant = { rule = \"all\" }\n";
+    std::fs::write(rules.join("swallow.toml"), swallow).unwrap();
+    let _gateway = stage.start();
+    let alert = stage.alert("mailbell-canary-door-at-alerts.example.com", "new");
+    let message = alert["Message"].as_str().unwrap();
+    assert!(message.contains("the rules make no alert"), "{message}");
+}
