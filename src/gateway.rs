@@ -15,8 +15,8 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::alarms::notice;
 use crate::alarms::watch::Faults;
+use crate::alarms::{canary, notice};
 use crate::clock::SystemClock;
 use crate::config::{Config, Team, TransportKind};
 use crate::deliver::lanes::Transports;
@@ -125,7 +125,7 @@ impl Gateway {
         let door = Door::new(
             &config.hostname,
             &config.smtp,
-            &config.teams,
+            &Gateway::routes(config),
             Arc::clone(&certificates),
             Arc::new(pipeline.clone()),
         );
@@ -251,7 +251,12 @@ impl Decider for Judge {
         let rules = self.0.current();
         envelopes
             .iter()
-            .map(|envelope| rules.decide(&message, envelope))
+            .map(|envelope| match rules.decide(&message, envelope) {
+                decisions if envelope.forward_path == canary::FORWARD_PATH => {
+                    vec![canary::decision(&decisions)]
+                }
+                decisions => decisions,
+            })
             .collect()
     }
 }

@@ -294,6 +294,13 @@ pub const SEEN_NOTED_AFTER: Duration = Duration::from_secs(60);
 /// Each step of the heartbeat: the door's greeting, the store's answer, the call.
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The canary has so long to be accepted, and again to reach its outcome: some mails may be read before
+/// it, each for as long as [`READING_MAX`].
+pub const CANARY_MAX: Duration = Duration::from_secs(60);
+
+/// Between two looks for its outcome.
+pub const CANARY_LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// An alarm that has reached nobody is raised again after this long.
 pub const ALARM_REPEATED_AFTER: Duration = Duration::from_secs(3600);
 

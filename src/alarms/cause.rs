@@ -43,6 +43,12 @@ pub enum Cause {
         /// When the last one came, for people.
         last: String,
     },
+    /// A mail of the gateway's own did not get through. As this gateway sees it.
+    Canary {
+        team: String,
+        hostname: String,
+        reason: String,
+    },
 }
 
 impl Cause {
@@ -61,6 +67,7 @@ impl Cause {
                 ExternalId::of("mailbell-transport", format!("{team}-{kind}-at-{hostname}"))
             }
             Cause::Silence { source, .. } => ExternalId::of("mailbell-silence", source),
+            Cause::Canary { hostname, .. } => canary_id(hostname),
         }
     }
 
@@ -70,7 +77,8 @@ impl Cause {
             Cause::DeadLetters { team, .. }
             | Cause::Backlog { team, .. }
             | Cause::Transport { team, .. }
-            | Cause::Silence { team, .. } => team,
+            | Cause::Silence { team, .. }
+            | Cause::Canary { team, .. } => team,
         }
     }
 
@@ -93,6 +101,9 @@ impl Cause {
             Cause::Silence { source, quiet, .. } => {
                 format!("mailbell: no mail from {source} for {}", minutes(*quiet))
             }
+            Cause::Canary { hostname, .. } => {
+                format!("mailbell: mails do not get through {hostname}")
+            }
         }
     }
 
@@ -113,8 +124,16 @@ impl Cause {
             Cause::Silence { source, last, .. } => format!(
                 "The last came {last}. Look whether {source} still sends: its notifications, its outgoing mail, the way from there to here. `mailbell tail --source {source}` shows what comes."
             ),
+            Cause::Canary { reason, .. } => format!(
+                "The canary did not arrive: {reason}. Tickets may be refused or wait. `mailbell doctor` looks for the reason."
+            ),
         }
     }
+}
+
+/// Of the canary that this gateway sends.
+pub fn canary_id(hostname: &str) -> ExternalId {
+    ExternalId::of("mailbell-canary", format!("door-at-{hostname}"))
 }
 
 fn minutes(duration: Duration) -> String {

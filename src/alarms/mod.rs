@@ -4,8 +4,9 @@
 //! takes the second transport when the first fails, and stands in the ledger as any other.
 //!
 //! [`cause`], [`notice`] and [`silence`] are pure; [`watch`] looks for causes;
-//! [`heartbeat`] tells somebody outside that there is none that alarms could not tell. Must not know how alerts travel.
+//! [`canary`] sends a mail through all of it; [`heartbeat`] tells somebody outside that there is none that alarms could not tell. Must not know how alerts travel.
 
+pub mod canary;
 pub mod cause;
 pub mod heartbeat;
 pub mod notice;

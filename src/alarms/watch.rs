@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::cause::{Cause, ID_PREFIX, Memory};
+use super::cause::{Cause, ID_PREFIX, Memory, canary_id};
 use super::{notice, silence};
 use crate::clock::{Clock, Time};
 use crate::config::{Alarms as Config, Silence, Team, TransportKind};
@@ -33,6 +33,8 @@ struct State {
     seen: BTreeSet<String>,
     /// Of which none had come for a while.
     stale: BTreeSet<String>,
+    /// What came of the canary that was sent last.
+    canary: Option<Result<(), String>>,
 }
 
 #[derive(Debug, Clone)]
@@ -53,6 +55,14 @@ impl Faults {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The canary has arrived, or why it has not.
+    pub fn canary(&self, wrong: Option<String>) {
+        let result = wrong.map_or(Ok(()), Err);
+        if self.lock().canary.replace(result.clone()) != Some(result) {
+            self.happened.notify_one();
+        }
     }
 
     fn failing(&self) -> BTreeMap<(String, TransportKind), Fault> {
@@ -107,6 +117,8 @@ impl Observer for Faults {
 pub struct Parts {
     pub config: Config,
     pub silences: Vec<Silence>,
+    /// A canary is sent.
+    pub has_canary: bool,
     pub hostname: String,
     pub teams: Vec<Team>,
     pub spool: Arc<dyn Spool>,
@@ -140,7 +152,21 @@ async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result
     causes.extend(backlogs(parts, now).await?);
     causes.extend(transports(parts, &failing, now));
     causes.extend(silences(parts, now).await?);
-    let raised = parts.spool.open_with_prefix(ID_PREFIX).await?;
+    let mut raised = parts.spool.open_with_prefix(ID_PREFIX).await?;
+    let canary = parts.faults.lock().canary.clone();
+    match canary {
+        Some(Err(reason)) => causes.push(Cause::Canary {
+            team: first_team(parts),
+            hostname: parts.hostname.clone(),
+            reason,
+        }),
+        // Not over because the gateway was started: the first has not arrived yet.
+        None if parts.has_canary => {
+            let own = canary_id(&parts.hostname);
+            raised.retain(|(_, id)| *id != own);
+        }
+        Some(Ok(())) | None => {}
+    }
     let whom = |concerned: &str| whom(parts, &failing, concerned);
     let notices = memory.notices(causes, &raised, whom, &parts.hostname, now);
     for told in notices {
@@ -209,16 +235,18 @@ async fn silences(parts: &Parts, now: Time) -> Result<Vec<Cause>, SpoolError> {
         if quiet >= silence.after {
             causes.push(Cause::Silence {
                 source: source.clone(),
-                team: parts
-                    .teams
-                    .first()
-                    .map_or_else(String::new, |team| team.name.clone()),
+                team: first_team(parts),
                 quiet,
                 last: silence::told(last, &silence.timezone),
             });
         }
     }
     Ok(causes)
+}
+
+fn first_team(parts: &Parts) -> String {
+    let first = parts.teams.first();
+    first.map_or_else(String::new, |team| team.name.clone())
 }
 
 fn transports(

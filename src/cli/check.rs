@@ -23,9 +23,13 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     let mut problems = Vec::new();
     let file = surroundings.config_file();
     let mut folder = arguments.rules.clone();
+    let mut config = None;
     match &file {
         Some(path) => match config::load(Some(path), &surroundings.environment) {
-            Ok(loaded) => folder = folder.or(loaded.config.rules.directory),
+            Ok(loaded) => {
+                folder = folder.or_else(|| loaded.config.rules.directory.clone());
+                config = Some(loaded.config);
+            }
             Err(refused) => {
                 problems.extend(refused.problems);
                 folder = folder.or(refused.rules);
@@ -39,6 +43,9 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     // Rule files are checked even when the configuration is broken: all problems at once.
     let (rules, found) = rulebook::check(folder.as_deref());
     problems.extend(found);
+    if let (Some(config), Some(rules)) = (&config, &rules) {
+        problems.extend(config.problems_with(rules.sources().collect::<Vec<_>>().iter().copied()));
+    }
     let summary = rules.map(|rules| rules.summary()).unwrap_or_default();
     if arguments.json {
         println!(

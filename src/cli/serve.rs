@@ -68,6 +68,12 @@ fn open(surroundings: &Surroundings) -> anyhow::Result<(Config, Rulebook)> {
     match config::load(file.as_deref(), &surroundings.environment) {
         Ok(Loaded { config, .. }) => {
             let rulebook = Rulebook::open(config.rules.directory.as_deref()).map_err(Problems)?;
+            let rules = rulebook.current();
+            let sources: Vec<&str> = rules.sources().collect();
+            let problems = config.problems_with(sources.iter().copied());
+            if !problems.is_empty() {
+                return Err(Problems(problems).into());
+            }
             Ok((config, rulebook))
         }
         Err(Refused {

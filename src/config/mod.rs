@@ -23,6 +23,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::alarms::silence::Hours;
+use crate::diagnostic::{Diagnostic, suggestion};
 
 pub use load::{Loaded, Refused, load, locate, schema};
 
@@ -47,11 +48,30 @@ pub struct Config {
     pub otlp: Option<Otlp>,
     /// `None`: nobody outside is told that it works.
     pub heartbeat: Option<Heartbeat>,
+    /// How often a mail of our own is sent through; `None`: never.
+    pub canary: Option<Duration>,
     /// No source twice.
     pub silences: Vec<Silence>,
     pub web: Web,
     /// Never empty.
     pub teams: Vec<Team>,
+}
+
+impl Config {
+    /// What is wrong with it when these are the sources of the rule files.
+    pub fn problems_with<'a>(
+        &self,
+        sources: impl Iterator<Item = &'a str> + Clone,
+    ) -> Vec<Diagnostic> {
+        let is_known = |silence: &&Silence| sources.clone().any(|name| name == silence.source);
+        let unknown = self.silences.iter().filter(|silence| !is_known(silence));
+        let problem = |silence: &Silence| Diagnostic {
+            hint: suggestion(&silence.source, sources.clone())
+                .map(|name| format!("did you mean `{name}`?")),
+            ..silence.unknown.clone()
+        };
+        unknown.map(problem).collect()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -210,6 +230,8 @@ pub struct Silence {
     pub after: Duration,
     pub hours: Hours,
     pub timezone: TimeZone,
+    /// What is wrong if no rule file has the name.
+    pub unknown: Diagnostic,
 }
 
 /// When many new tickets of one source become one summary alert.

@@ -82,6 +82,7 @@ impl<'a> Resolver<'a> {
                 level: written.log.level.unwrap_or_default(),
             },
             heartbeat: self.heartbeat(written.heartbeat.as_ref()),
+            canary: self.canary(&written.canary, &written.smtp),
             silences: self.silences(written),
             web: self.web(&written.web),
             teams,

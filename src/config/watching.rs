@@ -1,5 +1,7 @@
 //! Who watches the gateway, and what it watches itself: heartbeat, silence, traces.
 
+use std::time::Duration;
+
 use jiff::tz::TimeZone;
 use reqwest::Url;
 use secrecy::ExposeSecret;
@@ -9,6 +11,7 @@ use super::resolve::{MINUTE, Resolver, duration};
 use super::secrets::Sources;
 use super::{Heartbeat, Otlp, Silence, written};
 use crate::alarms::silence::Hours;
+use crate::diagnostic::Diagnostic;
 
 impl Resolver<'_> {
     pub(super) fn otlp(&mut self, otlp: Option<&Spanned<written::Otlp>>) -> Option<Otlp> {
@@ -72,6 +75,20 @@ impl Resolver<'_> {
         })
     }
 
+    pub(super) fn canary(
+        &mut self,
+        canary: &written::Canary,
+        smtp: &written::Smtp,
+    ) -> Option<Duration> {
+        let every = canary.every.as_ref()?;
+        let no_plain = smtp.listen.as_ref().is_some_and(|l| l.get_ref().is_empty());
+        if no_plain {
+            let message = "it is sent to `smtp.listen`, which is empty";
+            self.problem(every.span(), "canary.every", message);
+        }
+        Some(every.get_ref().0)
+    }
+
     pub(super) fn silences(&mut self, written: &written::Written) -> Vec<Silence> {
         if let Some(first) = written.silence.first()
             && written.alarms.enabled == Some(false)
@@ -113,6 +130,12 @@ impl Resolver<'_> {
             return None;
         };
         Some(Silence {
+            unknown: Diagnostic::at(
+                self.source,
+                spanned.span(),
+                format!("no rule file has the source `{}`", silence.source),
+            )
+            .key("silence.source"),
             source: silence.source.clone(),
             after: after.0,
             hours: hours.flatten().unwrap_or_default(),

@@ -36,6 +36,7 @@ pub struct Written {
     pub otlp: Option<Spanned<Otlp>>,
     #[schemars(with = "Option<Heartbeat>")]
     pub heartbeat: Option<Spanned<Heartbeat>>,
+    pub canary: Canary,
     #[schemars(with = "Vec<Silence>")]
     pub silence: Vec<Spanned<Silence>>,
     pub web: Web,
@@ -253,6 +254,16 @@ pub struct Heartbeat {
     pub url_env: Option<String>,
     /// Default 1 minute.
     pub every: Option<DurationText>,
+}
+
+/// A mail that the gateway sends to its own door and follows to its outcome. Nobody is paged; one that
+/// does not arrive is an alarm, and stops the heartbeat.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Canary {
+    /// Such as `5m`. Default: never.
+    #[schemars(with = "Option<DurationText>")]
+    pub every: Option<Spanned<DurationText>>,
 }
 
 /// A source that sends mail so regularly that its silence is an alarm.

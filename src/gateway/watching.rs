@@ -1,4 +1,4 @@
-//! What watches the gateway from inside: alarms and heartbeat.
+//! What watches the gateway from inside: alarms, canary and heartbeat.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::Gateway;
+use crate::alarms::canary;
 use crate::alarms::heartbeat::{self, Door};
 use crate::alarms::watch::{self, Faults};
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{Config, RelayForm, Team};
 use crate::deliver::signl4;
 use crate::pipeline::Pipeline;
 use crate::web;
@@ -29,10 +30,11 @@ impl Gateway {
             let parts = watch::Parts {
                 config: alarms,
                 silences: config.silences.clone(),
+                has_canary: config.canary.is_some(),
                 hostname: config.hostname.clone(),
                 teams: config.teams.clone(),
                 spool: Arc::clone(&self.spool),
-                faults,
+                faults: Arc::clone(&faults),
                 clock: Arc::new(SystemClock),
             };
             self.until_stopped(watch::keep(parts, Arc::new(pipeline.clone())));
@@ -50,7 +52,34 @@ impl Gateway {
             };
             self.until_stopped(heartbeat::keep(parts));
         }
+        if let Some(every) = config.canary {
+            let parts = canary::Parts {
+                every,
+                hostname: config.hostname.clone(),
+                door: self.own_door(config).context("canary")?,
+                spool: Arc::clone(&self.spool),
+                health: Arc::clone(&self.reports.health),
+                faults,
+                metrics: Arc::clone(&self.reports.metrics),
+            };
+            self.until_stopped(canary::keep(parts));
+        }
         Ok(())
+    }
+
+    /// Teams as the door knows them.
+    pub(super) fn routes(config: &Config) -> Vec<Team> {
+        let canary = config.canary.map(|_| Team {
+            name: canary::TEAM.to_owned(),
+            addresses: vec![canary::FORWARD_PATH.to_owned()],
+            allow: Vec::new(),
+            users: Vec::new(),
+            webhook_secret: None,
+            relay_to: None,
+            relay_form: RelayForm::Alert,
+            transports: Vec::new(),
+        });
+        config.teams.iter().cloned().chain(canary).collect()
     }
 
     fn until_stopped(&self, work: impl Future<Output = ()> + Send + 'static) {

@@ -83,6 +83,12 @@ pub struct Metrics {
     stuck: Counter,
     spool_failures: Counter,
     reloads: Family<OutcomeLabelsOfReload, Counter>,
+    canaries: Family<CanaryLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CanaryLabels {
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -113,6 +119,7 @@ impl Metrics {
             stuck: Counter::default(),
             spool_failures: Counter::default(),
             reloads: Family::default(),
+            canaries: Family::default(),
         };
         let mut registry = Registry::with_prefix("mailbell");
         metrics.register(&mut registry);
@@ -201,6 +208,17 @@ impl Metrics {
             "Reloads of rules and certificates",
             self.reloads.clone(),
         );
+        registry.register(
+            "canaries",
+            "Mails of the gateway's own that arrived or failed",
+            self.canaries.clone(),
+        );
+    }
+
+    /// A canary has come to its end.
+    pub fn canary(&self, well: bool) {
+        let result = if well { "arrived" } else { "failed" };
+        self.canaries.get_or_create(&CanaryLabels { result }).inc();
     }
 
     /// Rules or certificate were read again.

@@ -1,4 +1,4 @@
-//! Who watches the gateway: the heartbeat, with the real program and a real HTTP server.
+//! Who watches the gateway: heartbeat, silence, canary, with the real program and a real HTTP server.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use mailbell::standin::Fault;
 use tokio::sync::watch;
 
 use crate::alarms::{Stage, TO, ticket};
+use crate::program::{Gateway, corpus, mailbell, send};
 
 const PATH: &str = "/ping/s3cret";
 
@@ -148,4 +149,86 @@ fn the_heart_also_knocks_at_a_door_that_expects_load_balancers() {
     std::fs::write(&file, text).unwrap();
     let _gateway = stage.start();
     stage.runtime.block_on(beats.more(2));
+}
+
+/// Waits until so many canaries have ended like this.
+fn canaries(gateway: &Gateway, result: &str, wanted: u64) {
+    let name = format!("mailbell_canaries_total{{result=\"{result}\"}} ");
+    let count = || -> Option<u64> {
+        let (_, metrics) = gateway.get("/metrics");
+        let mut lines = metrics.lines();
+        lines.find_map(|line| line.strip_prefix(&name)?.parse().ok())
+    };
+    let started = Instant::now();
+    while count().unwrap_or(0) < wanted {
+        assert!(started.elapsed() < Duration::from_secs(30), "no {result}");
+    }
+}
+
+#[test]
+fn the_canary_arrives_and_pages_nobody_and_takes_no_mail_with_it() {
+    let (stage, beats) = stage("[canary]\nevery = \"50ms\"\n");
+    let gateway = stage.start();
+    canaries(&gateway, "arrived", 3);
+    stage.runtime.block_on(beats.more(2));
+    assert!(stage.standin.alerts().is_empty());
+    let mail = std::fs::read(corpus("kix/01-new-en-default-template.eml")).unwrap();
+    let both = ["canary@mailbell.invalid", TO];
+    assert!(send(gateway.smtp, &both, &mail).starts_with("250"));
+    stage.alert("KIX-2024062110000127", "new");
+    let (_, metrics) = gateway.get("/metrics");
+    let (_, log) = gateway.stop();
+    assert_eq!(stage.standin.alerts().len(), 1, "the ticket alone");
+    assert!(!metrics.contains("result=\"failed\""), "{metrics}");
+    assert!(!log.contains("canary did not"), "{log}");
+    stage.command(&["queue", "audit"]);
+}
+
+#[test]
+fn a_door_that_refuses_the_canary_is_an_alarm_and_stops_the_heart_until_it_arrives() {
+    let (stage, beats) = stage("[canary]\nevery = \"50ms\"\n");
+    let file = stage.folder.path().join("mailbell.toml");
+    let sound = std::fs::read_to_string(&file).unwrap();
+    let closed = sound.replace("[smtp]\n", "[smtp]\nallow = [\"192.0.2.0/24\"]\n");
+    std::fs::write(&file, closed).unwrap();
+    let gateway = stage.start();
+    let id = "mailbell-canary-door-at-alerts.example.com";
+    let alert = stage.alert(id, "new");
+    assert!(
+        alert["Message"].as_str().unwrap().contains("the door: "),
+        "{alert}"
+    );
+    let before = beats.count();
+    canaries(&gateway, "failed", 10);
+    assert!(beats.count() <= before + 1, "it beats on");
+    let (_, ready) = gateway.get("/readyz");
+    assert!(ready.contains("canary"), "{ready}");
+    gateway.stop();
+
+    std::fs::write(&file, sound).unwrap();
+    let _gateway = stage.start();
+    stage.alert(id, "resolved");
+    assert_eq!(stage.count(id), 2, "once, and its end");
+    stage.runtime.block_on(beats.more(2));
+}
+
+#[test]
+fn the_silence_of_a_source_that_no_rule_file_has_is_a_problem() {
+    let stage = Stage::new(&format!(
+        "[[silence]]\nsource = \"kixx\"\nafter = \"2h\"\n\
+         [[team]]\nname = \"desk\"\naddresses = [\"{TO}\"]\nwebhook_secret = \"good\"\n"
+    ));
+    let config = stage.folder.path().join("mailbell.toml");
+    for command in ["check", "serve"] {
+        let output = mailbell(&["--config", &config.to_string_lossy(), command]).output();
+        let output = output.unwrap();
+        assert!(!output.status.success(), "{command}");
+        let told = [output.stdout, output.stderr].concat();
+        let told = String::from_utf8_lossy(&told);
+        assert!(
+            told.contains("no rule file has the source `kixx`"),
+            "{told}"
+        );
+        assert!(told.contains("did you mean `kix`?"), "{told}");
+    }
 }
