@@ -156,6 +156,10 @@ pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 // --- rules
 
+/// Connections that the system holds until they are taken, if its own bound (`net.core.somaxconn`, 4096
+/// by default) allows it.
+pub const LISTEN_BACKLOG: u32 = 4096;
+
 /// Bytes of one compiled regex. The `regex` crate's own default: a Unicode class repeated some
 /// hundred times is refused, which no line of a ticket mail needs.
 pub const REGEX_BYTES_MAX: usize = 10 * 1024 * 1024;

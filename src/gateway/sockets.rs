@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 use listenfd::ListenFd;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::Config;
+use crate::limits::LISTEN_BACKLOG;
 use crate::smtp::listener::Listeners;
 
 /// Where the gateway listens, with the ports that it got.
@@ -92,12 +93,23 @@ async fn take_or_bind(
     }
     let mut listeners = Vec::new();
     for address in configured {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("{key}: cannot listen on {address}"))?;
+        let listener =
+            bind(*address).with_context(|| format!("{key}: cannot listen on {address}"))?;
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+/// As [`TcpListener::bind`], which lets only 128 clients wait: a burst of more than these would hang
+/// until its own time-out.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_BACKLOG)
 }
 
 fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<SocketAddr>> {

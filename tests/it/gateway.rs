@@ -562,3 +562,21 @@ fn the_demo_shows_alerts_and_closes_without_any_configuration() {
         "the demo leaves nothing behind"
     );
 }
+
+#[test]
+fn a_burst_of_connections_may_wait_to_be_taken() {
+    let stage = Stage::new();
+    let gateway = stage.start();
+    let shown = Command::new("ss")
+        .args(["-Hltn", &format!("sport = :{}", gateway.smtp.port())])
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let backlog: u32 = shown.split_whitespace().nth(2).unwrap().parse().unwrap();
+    let most: u32 = std::fs::read_to_string("/proc/sys/net/core/somaxconn")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert_eq!(backlog, most.min(4096));
+}

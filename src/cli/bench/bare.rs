@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::figures::Percentiles;
+use crate::limits::LISTEN_BACKLOG;
 
 /// A mail longer than this is not of our load.
 const MAIL_BYTES_MAX: usize = 64 << 20;
@@ -30,8 +31,10 @@ pub(super) struct Bare {
 
 impl Bare {
     pub(super) fn start(folder: &Path) -> anyhow::Result<Bare> {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
+        // As the gateway does: a socket of the standard library lets few wait.
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let listener = socket.listen(LISTEN_BACKLOG)?.into_std()?;
         let address = listener.local_addr()?;
         let file = appended(&folder.join("bare"))?;
         let (mails, waiting) = mpsc::channel();
