@@ -194,20 +194,23 @@ impl Gateway {
         self.rest.spawn(async move {
             web::serve(sockets.http, Arc::new(shown), stop).await;
         });
-        let stop = self.stop_rest.clone();
         let (certificates, reports) = (Arc::clone(&self.certificates), self.reports.clone());
-        self.rest.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = reports.follow_expiry(&certificates) => {}
-            }
-        });
-        let stop = self.stop_rest.clone();
+        self.until_stopped(async move { reports.follow_expiry(&certificates).await });
         let retention = config.spool.retention;
+        self.until_stopped(spool::retention::keep(
+            spool,
+            retention,
+            Arc::new(SystemClock),
+        ));
+    }
+
+    /// Work that has no end of its own, and may be cut off anywhere.
+    fn until_stopped(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop_rest.clone();
         self.rest.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = spool::retention::keep(spool, retention, Arc::new(SystemClock)) => {}
+                () = work => {}
             }
         });
     }

@@ -13,7 +13,7 @@ use inquire::{Password, Select, Text};
 use super::{Answer, Problems};
 use crate::config;
 use crate::limits::SECRET_FILE_BYTES_MAX;
-use crate::rules::rulebook::EMBEDDED;
+use crate::rules::EMBEDDED;
 
 /// Nobody but the gateway reads the secret.
 const SECRET_MODE: u32 = 0o600;

@@ -82,16 +82,6 @@ impl Gateway {
         config.teams.iter().cloned().chain(canary).collect()
     }
 
-    fn until_stopped(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop_rest.clone();
-        self.rest.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = work => {}
-            }
-        });
-    }
-
     /// A plain listener, if there is one.
     fn own_door(&self, config: &Config) -> anyhow::Result<Door> {
         let (smtp, smtps) = (&self.addresses.smtp, &self.addresses.smtps);

@@ -48,6 +48,7 @@ pub use self::explain::Trace;
 pub use self::rulebook::Rulebook;
 pub use self::ruleset::RuleSet;
 pub use self::selftest::SelfTest;
+pub use self::shipped::EMBEDDED;
 use crate::alert::{Alert, Event, ExternalId};
 
 /// What is to happen because of one mail (or, where a rule splits a digest, one part of it).

@@ -12,8 +12,7 @@ use notify_debouncer_full::notify::{self, RecommendedWatcher, RecursiveMode};
 use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
 
 use super::ruleset::RuleSet;
-pub use super::shipped::EMBEDDED;
-use super::shipped::is_shipped;
+use super::shipped::{EMBEDDED, is_shipped};
 use crate::diagnostic::{Diagnostic, SourceText};
 
 /// Editors write a file in several steps; a reload waits until they have been quiet this long.

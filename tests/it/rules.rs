@@ -5,7 +5,7 @@ use std::path::Path;
 
 use mailbell::diagnostic::{Diagnostic, SourceText};
 use mailbell::message::{self, Envelope};
-use mailbell::rules::{self, RuleSet, rulebook};
+use mailbell::rules::{self, EMBEDDED, RuleSet, rulebook};
 
 use crate::golden;
 
@@ -28,7 +28,7 @@ fn shipped_rule_files_pass_their_own_tests() {
     let (set, findings) = rulebook::check(None);
     assert!(findings.is_empty(), "{}", told(&findings));
     assert!(set.is_some());
-    for (path, text) in rulebook::EMBEDDED {
+    for (path, text) in EMBEDDED {
         assert!(text.matches("\n[[test]]\n").count() >= 8, "{path}");
         assert!(
             text.contains("alert = false"),
@@ -67,9 +67,7 @@ fn the_rules_that_four_files_share_are_the_same() {
         out.extend(names.iter().map(|name| defined(text, name).unwrap()));
         out
     };
-    let files = rulebook::EMBEDDED
-        .iter()
-        .filter(|(path, _)| !path.contains("kix"));
+    let files = EMBEDDED.iter().filter(|(path, _)| !path.contains("kix"));
     let blocks: Vec<_> = files.map(|(path, text)| (path, shared(text))).collect();
     assert_eq!(blocks.len(), 4);
     let (first, expected) = &blocks[0];

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use memchr::{memchr, memmem};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use super::figures::Percentiles;
+use super::server;
 use crate::limits::LISTEN_BACKLOG;
 
 /// A mail longer than this is not of our load.
@@ -41,11 +42,7 @@ impl Bare {
         std::thread::Builder::new()
             .name("bare-disk".to_owned())
             .spawn(move || keep(file, &waiting))?;
-        let (stop, stopped) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("bare".to_owned())
-            .spawn(move || serve(listener, mails, stopped))?;
-        let _stop = stop;
+        let _stop = server::start("bare", listener, move |listener| serve(listener, mails))?;
         Ok(Bare { address, _stop })
     }
 }
@@ -78,28 +75,10 @@ fn keep(mut file: File, waiting: &mpsc::Receiver<Waiting>) {
     }
 }
 
-fn serve(
-    listener: std::net::TcpListener,
-    mails: mpsc::Sender<Waiting>,
-    mut stopped: oneshot::Receiver<()>,
-) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let Ok(runtime) = runtime else { return };
-    runtime.block_on(async {
-        let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
-            return;
-        };
-        loop {
-            tokio::select! {
-                Ok((stream, _)) = listener.accept() => {
-                    tokio::spawn(session(stream, mails.clone()));
-                }
-                _ = &mut stopped => return,
-            }
-        }
-    });
+async fn serve(listener: TcpListener, mails: mpsc::Sender<Waiting>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(session(stream, mails.clone()));
+    }
 }
 
 /// Knows the commands that the load says, and believes them.

@@ -13,6 +13,7 @@ mod load;
 mod mails;
 mod measure;
 mod process;
+mod server;
 mod sink;
 mod site;
 

@@ -1,6 +1,6 @@
 //! The HTTP sink: answers every POST, and notes when each mail's mark arrived first.
 //!
-//! Runs on a thread of its own with one single-threaded runtime. Must not know what posts.
+//! Must not know what posts.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use tokio::sync::{Notify, oneshot};
 
-use super::mails;
+use super::{mails, server};
 
 /// Without anything new for so long, the rest is lost.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -62,13 +62,12 @@ impl Sink {
             arrivals: Mutex::default(),
             arrived: Notify::new(),
         });
-        let (stop, stopped) = oneshot::channel();
         let router = Router::new()
             .fallback(receive)
             .with_state(Arc::clone(&shared));
-        std::thread::Builder::new()
-            .name("sink".to_owned())
-            .spawn(move || serve(listener, router, stopped))?;
+        let stop = server::start("sink", listener, async move |listener| {
+            let _ = axum::serve(listener, router).await;
+        })?;
         Ok(Sink {
             address,
             shared,
@@ -114,22 +113,6 @@ impl Sink {
             }
         }
     }
-}
-
-fn serve(listener: std::net::TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let Ok(runtime) = runtime else { return };
-    runtime.block_on(async {
-        let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
-            return;
-        };
-        tokio::select! {
-            _ = axum::serve(listener, router) => {}
-            _ = stopped => {}
-        }
-    });
 }
 
 async fn receive(State(shared): State<Arc<Shared>>, body: Bytes) -> StatusCode {

@@ -19,9 +19,8 @@ use crate::spool::{
 macro_rules! summary_sql {
     ($more:literal, $from:literal) => {
         concat!(
-            "SELECT d.id, m.id, m.received_ms, m.reverse_path, d.forward_path, m.bytes, d.team, d.part,
-             d.stage, d.source, d.rule, d.event, d.external_id, d.title, d.outcome, d.reason,
-             d.not_before_ms, d.settled_ms, d.attempts",
+            "SELECT ",
+            $crate::spool::record::summary_columns!(),
             $more,
             "FROM ",
             $from
@@ -29,8 +28,6 @@ macro_rules! summary_sql {
     };
 }
 pub(super) use summary_sql;
-
-pub(super) const SUMMARY_COLUMNS: usize = 19;
 
 pub(super) fn summary(row: &Row) -> Result<Summary, SpoolError> {
     let outcome: Option<&str> = row.try_get(14)?;

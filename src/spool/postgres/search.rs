@@ -11,6 +11,7 @@ use crate::clock::Time;
 use crate::limits::{COUNT_MAX, SEARCH_MAX};
 use crate::message::subject;
 use crate::spool::plan::DROPPED;
+use crate::spool::record::SUMMARY_COLUMNS;
 use crate::spool::search::{self, Conditions, Dialect, MINUTE_MS, Minute, Value};
 use crate::spool::{
     Filter, Found, FoundDelivery, Glance, MailId, Page, Query, SpoolError, Summary,
@@ -128,7 +129,7 @@ async fn deliveries(
         let of_mail = deliveries.entry(summary.delivery.seq()).or_default();
         of_mail.push(FoundDelivery {
             summary,
-            is_degraded: row.try_get(look::SUMMARY_COLUMNS)?,
+            is_degraded: row.try_get(SUMMARY_COLUMNS)?,
         });
     }
     Ok(deliveries)

@@ -16,9 +16,8 @@ use crate::spool::{
 macro_rules! summary_sql {
     ($more:literal, $rest:literal) => {
         concat!(
-            "SELECT d.id, m.id, m.received_ms, m.reverse_path, d.forward_path, m.bytes, d.team, d.part,
-             d.stage, d.source, d.rule, d.event, d.external_id, d.title, d.outcome, d.reason,
-             d.not_before_ms, d.settled_ms, d.attempts",
+            "SELECT ",
+            $crate::spool::record::summary_columns!(),
             $more,
             "FROM deliveries d JOIN mails m ON m.seq = d.id >> 20 ",
             $rest
@@ -26,8 +25,6 @@ macro_rules! summary_sql {
     };
 }
 pub(super) use summary_sql;
-
-pub(super) const SUMMARY_COLUMNS: usize = 19;
 
 pub(super) fn summary(row: &Row<'_>) -> Result<Summary, SpoolError> {
     let outcome: Option<String> = row.get(14)?;

@@ -10,6 +10,7 @@ use crate::clock::Time;
 use crate::limits::{COUNT_MAX, SEARCH_MAX};
 use crate::message::subject;
 use crate::spool::plan::DROPPED;
+use crate::spool::record::SUMMARY_COLUMNS;
 use crate::spool::search::{self, Conditions, Dialect, MINUTE_MS, Value};
 use crate::spool::{
     DeliveryId, Filter, Found, FoundDelivery, Glance, MailId, Page, Query, SpoolError, Summary,
@@ -110,7 +111,7 @@ fn deliveries(connection: &Connection, seq: i64) -> Result<Vec<FoundDelivery>, S
     while let Some(row) = found.next()? {
         deliveries.push(FoundDelivery {
             summary: look::summary(row)?,
-            is_degraded: row.get(look::SUMMARY_COLUMNS)?,
+            is_degraded: row.get(SUMMARY_COLUMNS)?,
         });
     }
     Ok(deliveries)

@@ -284,6 +284,22 @@ impl Browser {
         std::fs::write(folder.join(format!("{name}.png")), png).unwrap();
     }
 
+    /// Looks at the page in every way, keeps a picture of each, and returns what is wrong.
+    pub async fn faults_in_every_look(&self, page: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for look in Look::ALL {
+            self.look(look).await;
+            let name = format!("{page}-{}", look.name());
+            self.screenshot(&name).await;
+            if self.is_wider_than_the_window().await {
+                found.push(format!("{name}: wider than the window"));
+            }
+            let violations = self.violations().await;
+            found.extend(violations.iter().map(|one| format!("{name}: {one}")));
+        }
+        found
+    }
+
     /// What axe-core finds wrong with the page, a line for each.
     pub async fn violations(&self) -> Vec<String> {
         let is_there = self

@@ -4,7 +4,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::Desk;
-use super::browser::{Browser, Look, Settings};
+use super::browser::{Browser, Settings};
 use crate::api::stage::{DESK, desk as on_disk, mail};
 
 fn with_rules(web: &str) -> (Desk, TempDir) {
@@ -123,16 +123,7 @@ fn the_playground_is_accessible_and_fits_in_every_look() {
                 0,
                 "web.edit_rules is off"
             );
-            for look in Look::ALL {
-                browser.look(look).await;
-                let name = format!("{stem}-{}", look.name());
-                browser.screenshot(&name).await;
-                if browser.is_wider_than_the_window().await {
-                    found.push(format!("{name}: wider than the window"));
-                }
-                let violations = browser.violations().await;
-                found.extend(violations.iter().map(|one| format!("{name}: {one}")));
-            }
+            found.extend(browser.faults_in_every_look(stem).await);
         }
         assert!(found.is_empty(), "{}", found.join("\n"));
     });

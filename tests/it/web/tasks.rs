@@ -27,16 +27,7 @@ fn every_page_is_accessible_and_fits_in_light_and_dark_on_desktop_and_phone() {
         let mut found = Vec::new();
         for (name, path) in pages {
             browser.open(&path).await;
-            for look in Look::ALL {
-                browser.look(look).await;
-                let name = format!("{name}-{}", look.name());
-                browser.screenshot(&name).await;
-                if browser.is_wider_than_the_window().await {
-                    found.push(format!("{name}: wider than the window"));
-                }
-                let violations = browser.violations().await;
-                found.extend(violations.iter().map(|one| format!("{name}: {one}")));
-            }
+            found.extend(browser.faults_in_every_look(name).await);
         }
         assert!(found.is_empty(), "{}", found.join("\n"));
     });

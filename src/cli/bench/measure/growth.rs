@@ -10,7 +10,7 @@ use crate::cli::bench::Arguments;
 use crate::cli::bench::client::{Client, Envelope};
 use crate::cli::bench::figures::{Report, mib, milliseconds, ratio, rounded};
 use crate::cli::bench::site::{Options, Site};
-use crate::rules::rulebook::EMBEDDED;
+use crate::rules::EMBEDDED;
 
 const CONNECTIONS: usize = 20;
 
