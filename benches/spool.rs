@@ -28,6 +28,7 @@ fn mail() -> ReceivedMail {
             team: "ops".to_owned(),
         }],
         data: vec![b'x'; 4096],
+        rest: None,
     }
 }
 

@@ -52,9 +52,17 @@ pub const SMTP_HOPS_MAX: usize = 100;
 /// Bytes of a data line with its CRLF, for strict mode only (RFC 5321 4.5.3.1.6).
 pub const SMTP_TEXT_LINE_BYTES_MAX: usize = 1_000;
 
-/// Bytes of mails in transfer over all sessions. Ten of the largest allowed by default; beyond
-/// that senders are told to come again instead of the process being killed.
+/// Bytes in memory of mails in transfer over all sessions: a thousand large ones. Beyond that senders
+/// are told to come again instead of the process being killed.
 pub const SMTP_MEMORY_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Bytes of a mail that stay in memory until it is accepted; what follows goes to the store in pieces
+/// of this size. Mails without attachments, and so nearly all, are written at once.
+pub const SMTP_PIECE_BYTES: usize = 128 * 1024;
+
+/// Bytes in the store of mails in transfer over all sessions, so that peers that never come to an end
+/// do not fill the disk.
+pub const SMTP_KEPT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
 /// Bytes read from a socket at once: one TLS record.
 pub const SMTP_READ_BYTES: usize = 16 * 1024;
@@ -154,6 +162,10 @@ pub const FORWARDS_MAX: usize = 8;
 /// How long `mailbell send` waits for the gateway, and then for the outcome.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes that are left for reading of a mail too large to be held whole: several texts of the largest
+/// size that is read. Others are cut off there.
+pub const THINNED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 // --- rules
 
 /// Connections that the system holds until they are taken, if its own bound (`net.core.somaxconn`, 4096
@@ -240,6 +252,9 @@ pub const READING_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 pub const READING_BATCH_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 /// Threads still busy with mails that were given up: each may use a core and the mail's memory.
 pub const READERS_STUCK_MAX: usize = 4;
+/// Bytes of mails that the relay is sending on as they came, at a time (one mail may be larger). Each is
+/// in memory some three times: as it is, as it goes over the wire, and in the connection.
+pub const ORIGINALS_BYTES_MAX: u32 = 32 << 20;
 /// Failed attempts in a row that open the circuit of a transport.
 pub const FAILURES_UNTIL_SHUT: u32 = 3;
 /// Refusals in a row (wrong secret, bad body) that open it; SIGNL4 takes 10 a minute.

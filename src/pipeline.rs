@@ -7,6 +7,7 @@
 //! Owns the order of the steps and what happens when one fails. Must not know how a mail is read,
 //! how a store works, or what a transport says on the wire.
 
+pub mod large;
 mod reader;
 mod reading;
 mod sending;
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -30,11 +31,13 @@ use crate::clock::{Clock, Time};
 use crate::config::{Retry, Storm};
 use crate::deliver::lanes::{Lanes, Transports};
 use crate::deliver::pace::Pace;
-use crate::limits::{DECIDE_BATCH, DRAIN_MAX, LOOK_AGAIN, READING_BATCH_MAX, READING_MAX};
+use crate::limits::{
+    DECIDE_BATCH, DRAIN_MAX, LOOK_AGAIN, ORIGINALS_BYTES_MAX, READING_BATCH_MAX, READING_MAX,
+};
 use crate::message::Envelope;
 use crate::observe::{Happening, Observer, age};
 use crate::rules::Decision;
-use crate::smtp::{AcceptError, MailSink, ReceivedMail};
+use crate::smtp::{AcceptError, MailSink, ReceivedMail, Rest, RestId};
 use crate::spool::{
     Decided, Deciding, DeliveryId, Effects, Leased, Reading, Settled, Spool, SpoolError, ToDecide,
 };
@@ -75,6 +78,8 @@ struct Shared {
     /// Held from asking the lanes until what was leased is counted there, so that no slot is given
     /// away twice.
     leasing: tokio::sync::Mutex<()>,
+    /// Room in memory for mails that are sent on as they came: a permit is a byte.
+    originals: Arc<Semaphore>,
     storm: Option<Storm>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
@@ -96,6 +101,7 @@ impl Pipeline {
                 ))),
                 lanes: Mutex::new(Lanes::new(parts.teams, parts.pace, parts.retry)),
                 leasing: tokio::sync::Mutex::default(),
+                originals: Arc::new(Semaphore::new(ORIGINALS_BYTES_MAX as usize)),
                 storm: parts.storm,
                 clock: parts.clock,
                 observer: parts.observer,
@@ -179,7 +185,7 @@ impl Carriers {
 impl MailSink for Pipeline {
     async fn accept(&self, mail: ReceivedMail) -> Result<String, AcceptError> {
         let shared = &self.shared;
-        let (peer, bytes) = (mail.peer, mail.data.len());
+        let (peer, bytes) = (mail.peer, mail.bytes());
         let mut teams: Vec<String> = mail.recipients.iter().map(|r| r.team.clone()).collect();
         teams.sort();
         teams.dedup();
@@ -202,6 +208,25 @@ impl MailSink for Pipeline {
                 shared.tell(Happening::MailNotStored { reason: &error });
                 Err(error.into())
             }
+        }
+    }
+
+    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), AcceptError> {
+        self.shared.spool.keep(rest, piece).await.map_err(|error| {
+            self.shared
+                .tell(Happening::MailNotStored { reason: &error });
+            error.into()
+        })
+    }
+
+    async fn discard(&self, rest: RestId) {
+        if let Err(error) = self.shared.spool.discard(rest).await {
+            // What is left of it goes when the gateway starts.
+            self.shared.tell(Happening::SpoolFailing {
+                doing: "discarding a mail that was not received whole",
+                reason: &error,
+                pause: Duration::ZERO,
+            });
         }
     }
 }
@@ -250,6 +275,7 @@ impl Shared {
             }
             return Ok(are_others_read);
         }
+        let mails = self.to_read(mails).await?;
         let reader = Arc::clone(&self.reader);
         let readings = tokio::task::spawn_blocking(move || {
             let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);

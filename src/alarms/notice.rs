@@ -53,6 +53,7 @@ pub fn mail(told: &Told, hostname: &str) -> ReceivedMail {
             team: team.clone(),
         }],
         data: text.into_bytes(),
+        rest: None,
     }
 }
 

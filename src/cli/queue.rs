@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{Answer, Surroundings, progress, table};
 use crate::clock::{Clock, SystemClock, Time};
 use crate::spool::{
-    self, DeadLetters, Ending, Filter, MailId, Shown, Spool, Stage, StageFilter, Summary,
+    self, DeadLetters, Ending, Filter, MailId, Piece, Shown, Spool, Stage, StageFilter, Summary,
     TeamLedger,
 };
 use crate::web::entries;
@@ -289,15 +289,47 @@ async fn export(spool: &dyn Spool, arguments: &Export) -> anyhow::Result<Answer>
         return export_dead(spool, &folder).await;
     };
     let id: MailId = id.parse()?;
-    let Some(raw) = spool.raw(id).await? else {
+    let Some(first) = spool.piece(id, 0).await? else {
         eprintln!("mailbell: no mail has the id {id}");
         return Ok(Answer::No);
     };
     match &arguments.output {
-        Some(file) => std::fs::write(file, &raw).with_context(|| file.display().to_string())?,
-        None => std::io::stdout().lock().write_all(&raw)?,
+        Some(file) => write_file(spool, id, first, file).await?,
+        None => write(spool, id, first, &mut std::io::stdout()).await?,
     }
     Ok(Answer::Yes)
+}
+
+async fn write_file(
+    spool: &dyn Spool,
+    mail: MailId,
+    first: Piece,
+    file: &Path,
+) -> anyhow::Result<()> {
+    let written = async {
+        let mut to = std::fs::File::create(file)?;
+        write(spool, mail, first, &mut to).await
+    };
+    written.await.with_context(|| file.display().to_string())
+}
+
+/// Piece by piece, the first of which is there.
+async fn write(
+    spool: &dyn Spool,
+    mail: MailId,
+    first: Piece,
+    to: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let (mut piece, mut at) = (first, 0);
+    loop {
+        to.write_all(&piece.bytes)?;
+        at += piece.bytes.len() as u64;
+        if at >= piece.mail_bytes {
+            return Ok(to.flush()?);
+        }
+        let next = spool.piece(mail, at).await?;
+        piece = next.context("the mail is not there any more")?;
+    }
 }
 
 /// Exit code 0 when there were some.
@@ -321,9 +353,9 @@ async fn export_dead(spool: &dyn Spool, folder: &Path) -> anyhow::Result<Answer>
     }
     let bar = progress::bar(mails.len(), "exporting");
     for mail in &mails {
-        if let Some(raw) = spool.raw(*mail).await? {
+        if let Some(first) = spool.piece(*mail, 0).await? {
             let file = folder.join(format!("{mail}.eml"));
-            std::fs::write(&file, &raw).with_context(|| file.display().to_string())?;
+            write_file(spool, *mail, first, &file).await?;
         }
         bar.inc(1);
     }

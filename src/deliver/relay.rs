@@ -210,16 +210,20 @@ fn as_it_came(dispatch: &Dispatch) -> Result<Vec<u8>, String> {
     let Some(original) = &dispatch.original else {
         return Err("the mail's bytes are not there".to_owned());
     };
-    let mut mail = format!("{ID_HEADER}: {}\r\n", dispatch.mail).into_bytes();
-    mail.extend_from_slice(original);
-    Ok(for_the_wire(&mail))
+    let trace = format!("{ID_HEADER}: {}\r\n", dispatch.mail);
+    Ok(joined_for_the_wire([trace.as_bytes(), original]))
 }
 
 /// Every line end is CRLF, so that no server sees `LF . LF` as the end of the data (SMTP
 /// smuggling), and the last one is left to lettre, which adds it.
 pub(crate) fn for_the_wire(mail: &[u8]) -> Vec<u8> {
-    let mut wire = Vec::with_capacity(mail.len() + mail.len() / 32);
-    let mut bytes = mail.iter().copied().peekable();
+    joined_for_the_wire([b"", mail])
+}
+
+fn joined_for_the_wire(mail: [&[u8]; 2]) -> Vec<u8> {
+    let length: usize = mail.iter().map(|some| some.len()).sum();
+    let mut wire = Vec::with_capacity(length + length / 32);
+    let mut bytes = mail.into_iter().flatten().copied().peekable();
     while let Some(byte) = bytes.next() {
         match byte {
             b'\r' => {

@@ -4,7 +4,7 @@
 //! `message/rfc822` once for each mail inside it (measured: 128 kB of mail became 190 MB), and
 //! searches the rest of the mail for each boundary that never comes. Both grow with the square of
 //! the size, on bytes that a stranger sends. Here each level of nesting reads its bytes once, and
-//! levels are bounded.
+//! levels are bounded. `thin` takes the same steps: what changes here changes there.
 
 use super::header::{self, Field, Parameters};
 use super::transfer;
@@ -12,7 +12,7 @@ use crate::limits::{BODY_BYTES_MAX, FILE_NAME_CHARS_MAX, MIME_NESTING_MAX, MIME_
 
 /// Bytes of a text as it stands in the mail: every byte may be written with three (`=41`), and one
 /// more than is read shows that it goes on.
-const ENCODED_BYTES_MAX: usize = 3 * (BODY_BYTES_MAX + 1);
+pub(super) const ENCODED_BYTES_MAX: usize = 3 * (BODY_BYTES_MAX + 1);
 
 /// One part, or the mail itself.
 #[derive(Debug, Default)]
@@ -47,6 +47,58 @@ impl Entity {
             problems,
         };
         reader.entity(raw, "text/plain", 0)
+    }
+
+    /// One that has this header, and no content yet.
+    pub(super) fn headed(fields: Vec<Field>, default_kind: &str) -> Entity {
+        let parameters = |name: &str| {
+            fields
+                .iter()
+                .find(|field| field.name == name)
+                .map(|field| Parameters::parse(&field.raw))
+                .unwrap_or_default()
+        };
+        let content_type = parameters("content-type");
+        let kind = match content_type.value.as_str() {
+            value if value.contains('/') => value.to_owned(),
+            _ => default_kind.to_owned(),
+        };
+        Entity {
+            disposition: parameters("content-disposition"),
+            kind,
+            content_type,
+            content: Content::default(),
+            fields,
+        }
+    }
+
+    /// What its parts are that do not say it.
+    pub(super) fn default_kind_of_parts(&self) -> &'static str {
+        match self.kind.as_str() {
+            "multipart/digest" => "message/rfc822", // RFC 2046 5.1.5
+            _ => "text/plain",
+        }
+    }
+
+    /// Somebody asks for its content. What is in an attachment nobody asks, however large it is.
+    pub(super) fn is_read(&self) -> bool {
+        self.is_body_text()
+            || matches!(
+                self.kind.as_str(),
+                "message/delivery-status" | "message/global-delivery-status"
+            )
+    }
+
+    /// Says so, whether it is true or not.
+    pub(super) fn is_encoded(&self) -> bool {
+        let encoding = self.encoding();
+        encoding.contains("base64") || encoding.contains("quoted")
+    }
+
+    fn encoding(&self) -> String {
+        self.raw_header("content-transfer-encoding")
+            .map(|field| String::from_utf8_lossy(&field.raw).to_ascii_lowercase())
+            .unwrap_or_default()
     }
 
     /// The first field of that name, decoded.
@@ -122,25 +174,7 @@ impl Reader<'_> {
     fn entity(&mut self, raw: &[u8], default_kind: &str, depth: usize) -> Entity {
         self.parts_left = self.parts_left.saturating_sub(1);
         let (fields, body) = header::split(raw);
-        let parameters = |name: &str| {
-            fields
-                .iter()
-                .find(|field| field.name == name)
-                .map(|field| Parameters::parse(&field.raw))
-                .unwrap_or_default()
-        };
-        let content_type = parameters("content-type");
-        let kind = match content_type.value.as_str() {
-            value if value.contains('/') => value.to_owned(),
-            _ => default_kind.to_owned(),
-        };
-        let mut entity = Entity {
-            disposition: parameters("content-disposition"),
-            kind,
-            content_type,
-            content: Content::default(),
-            fields,
-        };
+        let mut entity = Entity::headed(fields, default_kind);
         entity.content = self.content(&mut entity, body, depth);
         entity
     }
@@ -156,14 +190,8 @@ impl Reader<'_> {
             let decoded = self.decoded(entity, body);
             return Content::Message(Box::new(self.entity(&decoded, "text/plain", depth + 1)));
         }
-        // Not an attachment: nothing asks what is in it, however large it is.
-        let read = entity.is_body_text()
-            || matches!(
-                entity.kind.as_str(),
-                "message/delivery-status" | "message/global-delivery-status"
-            );
         let beginning = body.get(..ENCODED_BYTES_MAX).unwrap_or(body);
-        Content::Leaf(if read {
+        Content::Leaf(if entity.is_read() {
             self.decoded(entity, beginning)
         } else {
             Vec::new()
@@ -184,10 +212,7 @@ impl Reader<'_> {
             self.problem("a multipart whose boundary never comes is read as text");
             return None;
         }
-        let default_kind = match entity.kind.as_str() {
-            "multipart/digest" => "message/rfc822", // RFC 2046 5.1.5
-            _ => "text/plain",
-        };
+        let default_kind = entity.default_kind_of_parts();
         Some(
             slices
                 .into_iter()
@@ -230,10 +255,7 @@ impl Reader<'_> {
     }
 
     fn decoded(&mut self, entity: &Entity, body: &[u8]) -> Vec<u8> {
-        let encoding = entity
-            .raw_header("content-transfer-encoding")
-            .map(|field| String::from_utf8_lossy(&field.raw).to_ascii_lowercase())
-            .unwrap_or_default();
+        let encoding = entity.encoding();
         if encoding.contains("base64") {
             if is_base64(body) {
                 return transfer::base64(body);
@@ -253,7 +275,7 @@ impl Reader<'_> {
 }
 
 /// A forwarded mail, whatever its sender's program calls it.
-fn is_mail(entity: &Entity) -> bool {
+pub(super) fn is_mail(entity: &Entity) -> bool {
     match entity.kind.as_str() {
         "message/rfc822" | "message/global" => true,
         "application/octet-stream" | "application/eml" | "text/plain" | "application/x-eml" => {

@@ -42,10 +42,12 @@ mod robots;
 mod stacked;
 pub mod subject;
 mod text;
+mod thin;
 mod transfer;
 
 pub use lines::label;
 pub use read::read;
+pub use thin::Thinner;
 
 use serde::Serialize;
 

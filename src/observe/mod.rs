@@ -32,7 +32,7 @@ pub enum Happening<'a> {
     MailAccepted {
         mail: MailId,
         peer: IpAddr,
-        bytes: usize,
+        bytes: u64,
         /// Deliveries that it makes: one for each team.
         teams: usize,
         /// Until it was durable.

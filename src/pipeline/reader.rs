@@ -237,6 +237,7 @@ mod tests {
             reverse_path: String::new(),
             addressed: Vec::new(),
             raw: raw.to_vec(),
+            bytes: raw.len() as u64,
         }
     }
 

@@ -107,6 +107,7 @@ mod tests {
                 reverse_path: String::new(),
                 addressed: vec![addressed("ops"), addressed("night")],
                 raw: Vec::new(),
+                bytes: 0,
             }),
             outcome,
         };

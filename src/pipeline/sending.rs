@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -14,8 +15,9 @@ use crate::config::TransportKind;
 use crate::deliver::circuit::Change;
 use crate::deliver::lanes::Order;
 use crate::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport};
+use crate::limits::ORIGINALS_BYTES_MAX;
 use crate::observe::Happening;
-use crate::spool::{Attempt, Ending, Leased, Settlement, Step};
+use crate::spool::{Attempt, Ending, Leased, MailId, Settlement, SpoolError, Step};
 
 impl Shared {
     /// Until it has ended or has to wait.
@@ -103,10 +105,11 @@ impl Shared {
     }
 
     async fn attempt(&self, leased: &Leased, transport: Arc<dyn Transport>) -> Outcome {
-        let mut original = None;
+        // Its room is held until it has been sent.
+        let (mut original, mut _room) = (None, None);
         if transport.wants_original() {
-            match self.spool.raw(leased.mail).await {
-                Ok(raw) => original = raw,
+            match self.original(leased.mail).await {
+                Ok((raw, room)) => (original, _room) = (raw, room),
                 Err(error) => return Outcome::deferred(Deferral::Spool, error.to_string()),
             }
         }
@@ -117,6 +120,24 @@ impl Shared {
             Ok(outcome) => outcome,
             Err(error) => Outcome::rejected(Rejection::Unwritable, error.to_string()),
         }
+    }
+
+    /// The mail's bytes, once there is room for them in memory.
+    async fn original(
+        &self,
+        mail: MailId,
+    ) -> Result<(Option<Vec<u8>>, Option<OwnedSemaphorePermit>), SpoolError> {
+        let Some(beginning) = self.spool.piece(mail, 0).await? else {
+            return Ok((None, None));
+        };
+        let bytes = u32::try_from(beginning.mail_bytes).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.originals).acquire_many_owned(bytes.min(ORIGINALS_BYTES_MAX));
+        let room = room.await.ok(); // never closed
+        let raw = match beginning.bytes.len() as u64 == beginning.mail_bytes {
+            true => Some(beginning.bytes),
+            false => self.spool.raw(mail).await?,
+        };
+        Ok((raw, room))
     }
 
     /// Tells of the attempt, and lets the circuit of its transport draw its conclusion.

@@ -18,11 +18,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+use uuid::Uuid;
 
 use super::listener::{Door, Standing};
 use super::sasl::Credentials;
 use super::session::{CloseReason, Next, Peer, Session};
-use super::{AcceptError, ReceivedMail, tls};
+use super::{AcceptError, Piece, ReceivedMail, Rest, RestId, tls};
 use crate::limits;
 
 /// The two stages of the end of service.
@@ -44,6 +45,8 @@ pub(super) struct Connection {
     session: Session,
     /// Read, but not used by the session yet. Empty while it is idle.
     pending: Vec<u8>,
+    /// What the store has of the mail that is being received.
+    kept: Option<RestId>,
     progress: Progress,
 }
 
@@ -101,6 +104,7 @@ impl Connection {
             io,
             session,
             pending: Vec::new(),
+            kept: None,
             progress: Progress {
                 commands: 0,
                 last: Instant::now(),
@@ -111,7 +115,9 @@ impl Connection {
 
     /// To the end of the session.
     pub(super) async fn run(mut self) {
-        match self.converse().await {
+        let ended = self.converse().await;
+        self.discard_unless(None).await;
+        match ended {
             Ok(Some(reason)) => {
                 self.door.stats.count_closed(reason);
                 if reason == CloseReason::Quit {
@@ -134,6 +140,11 @@ impl Connection {
         loop {
             self.log_refusals();
             self.write_output().await?;
+            let rest = match &next {
+                Next::Store(mail) => mail.rest,
+                _ => self.session.rest(),
+            };
+            self.discard_unless(rest).await;
             next = match next {
                 Next::Read => match self.read().await? {
                     Some(next) => next,
@@ -147,6 +158,11 @@ impl Connection {
                 }
                 Next::Authenticate(credentials) => {
                     self.authenticate(credentials).await;
+                    self.resume()
+                }
+                Next::Keep(piece) => {
+                    let result = self.keep(piece).await;
+                    self.session.kept(result);
                     self.resume()
                 }
                 Next::Store(mail) => {
@@ -256,8 +272,35 @@ impl Connection {
         self.session.authenticated(right);
     }
 
-    async fn store(&self, mail: ReceivedMail) -> Result<String, AcceptError> {
-        let (bytes, sender) = (mail.data.len(), mail.reverse_path.clone());
+    async fn keep(&mut self, piece: Piece) -> Result<Rest, AcceptError> {
+        let rest = piece.rest.unwrap_or_else(|| Rest {
+            id: RestId(Uuid::now_v7()),
+            bytes: 0,
+        });
+        self.kept = Some(rest.id);
+        let bytes = rest.bytes + piece.bytes.len() as u64;
+        let keep = self.door.sink.keep(rest, piece.bytes);
+        let result = timeout(limits::SMTP_STORE_TIMEOUT, keep)
+            .await
+            .unwrap_or(Err(AcceptError::Unavailable));
+        if let Err(error) = &result {
+            warn!(peer = %self.peer, ?error, "a piece of a mail not stored");
+        }
+        result.map(|()| Rest { bytes, ..rest })
+    }
+
+    /// Takes away what the store has of a mail that the session has given up.
+    async fn discard_unless(&mut self, rest: Option<Rest>) {
+        if let Some(id) = self.kept
+            && rest.is_none_or(|rest| rest.id != id)
+        {
+            self.kept = None;
+            self.door.sink.discard(id).await;
+        }
+    }
+
+    async fn store(&mut self, mail: ReceivedMail) -> Result<String, AcceptError> {
+        let (bytes, sender) = (mail.bytes(), mail.reverse_path.clone());
         let recipients = mail.recipients.len();
         let accept = self.door.sink.accept(mail);
         let result = timeout(limits::SMTP_STORE_TIMEOUT, accept)
@@ -265,6 +308,7 @@ impl Connection {
             .unwrap_or(Err(AcceptError::Unavailable));
         match &result {
             Ok(id) => {
+                self.kept = None;
                 self.door.stats.count_mail(bytes);
                 debug!(peer = %self.peer, %id, %sender, recipients, bytes, "mail handed over");
             }

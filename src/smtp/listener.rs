@@ -66,13 +66,17 @@ impl Door {
         certificates: Arc<Certificates>,
         sink: Arc<dyn MailSink>,
     ) -> Arc<Door> {
-        // One mail of the largest size must always fit, doubled while its buffer grows.
-        let bytes_max = limits::SMTP_MEMORY_BYTES_MAX.max(smtp.size_bytes_max.saturating_mul(4));
+        // One mail of the largest size must always fit.
+        let kept_bytes_max = limits::SMTP_KEPT_BYTES_MAX.max(smtp.size_bytes_max.saturating_mul(4));
         Arc::new(Door {
             standing: ArcSwap::from_pointee(Standing::new(hostname, smtp, teams)),
             sink,
             certificates,
-            memory: Memory::new(bytes_max),
+            memory: Memory::in_pieces(
+                limits::SMTP_MEMORY_BYTES_MAX,
+                limits::SMTP_PIECE_BYTES,
+                kept_bytes_max,
+            ),
             throttle: Throttle::default(),
             stats: Arc::default(),
             admission: Arc::default(),
@@ -93,7 +97,7 @@ impl Door {
         &self.certificates
     }
 
-    /// Bytes of mails in transfer.
+    /// Bytes in memory of mails in transfer.
     pub fn memory_bytes_taken(&self) -> u64 {
         self.memory.bytes_taken()
     }

@@ -6,7 +6,7 @@
 //! In the order in which bytes meet them: [`listener`] accepts and bounds (admission), connection
 //! reads, writes and keeps time, [`tls`] shakes hands; then the pure part, [`session`] with its
 //! lines, opening (EHLO, STARTTLS, AUTH) and transaction (MAIL, RCPT, DATA, BDAT), which asks
-//! [`command`], [`address`], [`sasl`], [`policy`] and [`data`], and answers with [`reply`].
+//! [`command`], [`address`], [`sasl`], [`policy`], [`data`] and [`form`], and answers with [`reply`].
 
 pub mod address;
 mod admission;
@@ -15,6 +15,7 @@ pub mod command;
 mod connection;
 pub mod credentials;
 pub mod data;
+pub mod form;
 mod lines;
 pub mod listener;
 mod opening;
@@ -31,6 +32,7 @@ mod transaction;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 /// One accepted transaction: the envelope, where it came from, and the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +48,37 @@ pub struct ReceivedMail {
     pub reverse_path: String,
     /// Never empty.
     pub recipients: Vec<Recipient>,
-    /// Dot-unstuffed, otherwise as it came, with this gateway's Received header in front.
+    /// Dot-unstuffed, otherwise as it came, with this gateway's Received header in front. Of a large
+    /// mail, its beginning.
     pub data: Vec<u8>,
+    /// What is behind `data`.
+    pub rest: Option<Rest>,
+}
+
+impl ReceivedMail {
+    /// Of the whole mail.
+    pub fn bytes(&self) -> u64 {
+        self.data.len() as u64 + self.rest.map_or(0, |rest| rest.bytes)
+    }
+}
+
+/// Names what the store keeps of a mail that is still being received.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RestId(pub Uuid);
+
+/// All but the beginning of a large mail, in the store already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest {
+    pub id: RestId,
+    pub bytes: u64,
+}
+
+/// Bytes that follow what is in the store of their mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// `None` for the first one.
+    pub rest: Option<Rest>,
+    pub bytes: Vec<u8>,
 }
 
 /// A forward-path that was accepted, and the team that it belongs to.
@@ -73,4 +104,12 @@ pub enum AcceptError {
 pub trait MailSink: Send + Sync {
     /// The mail's id, which the 250 reply names.
     async fn accept(&self, mail: ReceivedMail) -> Result<String, AcceptError>;
+
+    /// Puts a piece of a mail away that is still being received, behind `rest`. Need not be durable before
+    /// the mail is accepted.
+    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), AcceptError>;
+
+    /// A mail is not going to be received whole: nothing stays of it, unless it has become a mail all
+    /// the same, its acceptance having been answered too late.
+    async fn discard(&self, rest: RestId);
 }

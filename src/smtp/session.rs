@@ -14,8 +14,8 @@ use super::data::{DataDecoder, Memory, Share};
 use super::policy::Policy;
 use super::reply::{self, Reply};
 use super::sasl::{self, Credentials, Exchange};
-use super::transaction::{Chunk, Transaction};
-use super::{AcceptError, ReceivedMail};
+use super::transaction::{Chunk, Transaction, not_taken_reply};
+use super::{AcceptError, Piece, ReceivedMail, Rest};
 use crate::limits;
 
 /// What the edge knows of a peer before it has said anything.
@@ -46,6 +46,8 @@ pub enum Next {
     StartTls,
     /// Check them, then [`Session::authenticated`].
     Authenticate(Credentials),
+    /// Put it away, then [`Session::kept`].
+    Keep(Piece),
     /// Store it, then [`Session::stored`].
     Store(Box<ReceivedMail>),
     Close(CloseReason),
@@ -137,8 +139,18 @@ pub(super) enum Waiting {
     Tls,
     /// For this user.
     Auth(String),
+    Keep(Behind),
     /// The share lives as long as the mail does.
     Store(#[allow(dead_code, reason = "held for its Drop")] Share),
+}
+
+/// What goes on once a piece has been put away.
+#[derive(Debug)]
+pub(super) enum Behind {
+    Data(DataDecoder),
+    Chunk(Chunk),
+    /// It was the last one.
+    End,
 }
 
 #[derive(Debug, Default)]
@@ -218,6 +230,11 @@ impl Session {
         matches!(self.mode, Mode::Data(_) | Mode::Chunk(_))
     }
 
+    /// What the store has of a mail that is still being received.
+    pub fn rest(&self) -> Option<Rest> {
+        self.transaction.as_ref()?.rest()
+    }
+
     /// The answer to [`Next::Store`]: the mail's id, or why it was not taken.
     pub fn stored(&mut self, result: Result<String, AcceptError>) {
         self.mode = Mode::Command;
@@ -232,8 +249,7 @@ impl Session {
                     format!("Ok: queued as {id}"),
                 ));
             }
-            Err(AcceptError::Full) => self.refuse(reply::NO_ROOM, ""),
-            Err(AcceptError::Unavailable) => self.refuse(reply::STORE_AWAY, ""),
+            Err(error) => self.refuse(not_taken_reply(error), ""),
         }
     }
 

@@ -72,10 +72,9 @@ impl DoorStats {
         count(&self.refused, (reply.code, reply.enhanced));
     }
 
-    pub(super) fn count_mail(&self, bytes: usize) {
+    pub(super) fn count_mail(&self, bytes: u64) {
         self.mails_accepted.fetch_add(1, Ordering::Relaxed);
-        self.mail_bytes_accepted
-            .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.mail_bytes_accepted.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 

@@ -8,12 +8,13 @@ use jiff::Timestamp;
 
 use super::address::Mailbox;
 use super::command::Mail;
-use super::data::{Body, DataDecoder, Discarded, Fault, Share, header_fault, strict_fault};
+use super::data::{Body, DataDecoder, Discarded, Share};
+use super::form::{Fault, Form};
 use super::policy::{Route, Sender};
 use super::received::Trace;
 use super::reply::{self, Reply};
-use super::session::{CloseReason, Mode, Next, Session, Waiting};
-use super::{ReceivedMail, Recipient};
+use super::session::{Behind, CloseReason, Mode, Next, Session, Waiting};
+use super::{AcceptError, ReceivedMail, Recipient, Rest};
 use crate::limits;
 
 /// One mail, from MAIL to its last byte.
@@ -148,15 +149,12 @@ impl Session {
         if refusal.is_none() {
             self.open_body(now);
         }
-        self.mode = Mode::Chunk(Chunk {
+        self.go_on(Behind::Chunk(Chunk {
             bytes,
             left: bytes,
             last,
             refusal,
-        });
-        if bytes == 0 {
-            self.finish_chunk();
-        }
+        }));
     }
 
     pub(super) fn feed_data(&mut self, input: &mut &[u8]) {
@@ -167,51 +165,87 @@ impl Session {
         let Some(body) = &mut transaction.body else {
             return;
         };
-        if decoder.feed(input, |run| body.push(run)) {
-            self.finish_mail();
-        }
+        // Not more than a read has, so that no piece is much larger than asked for.
+        let bytes = *input;
+        let (mut now, later) = bytes.split_at(bytes.len().min(limits::SMTP_READ_BYTES));
+        let ended = decoder.feed(&mut now, |run| body.push(run));
+        let used = bytes.len() - later.len() - now.len();
+        *input = bytes.get(used..).unwrap_or_default();
+        let behind = match ended {
+            true => Behind::End,
+            false => Behind::Data(*decoder),
+        };
+        self.go_on(behind);
     }
 
     pub(super) fn feed_chunk(&mut self, input: &mut &[u8]) {
-        let Mode::Chunk(chunk) = &mut self.mode else {
+        let Mode::Chunk(mut chunk) = std::mem::replace(&mut self.mode, Mode::Command) else {
             return;
         };
         let bytes = *input;
-        let run = usize::try_from(chunk.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        let run = bytes.len().min(limits::SMTP_READ_BYTES);
+        let run = usize::try_from(chunk.left).map_or(run, |left| left.min(run));
         let (run, rest) = bytes.split_at(run);
         chunk.left -= run.len() as u64;
         *input = rest;
-        let ended = chunk.left == 0;
         // There is none when the chunk is refused: its bytes go nowhere.
-        if let Some(body) = self.transaction.as_mut().and_then(|t| t.body.as_mut()) {
+        if let Some(body) = self.body() {
             body.push(run);
         }
-        if ended {
-            self.finish_chunk();
+        self.go_on(Behind::Chunk(chunk));
+    }
+
+    fn body(&mut self) -> Option<&mut Body> {
+        self.transaction.as_mut()?.body.as_mut()
+    }
+
+    /// Has what must not stay in memory put away first.
+    fn go_on(&mut self, behind: Behind) {
+        let ended = matches!(behind, Behind::End);
+        let body = self.body().filter(|body| ended || body.is_full());
+        if let Some(piece) = body.and_then(Body::take_piece) {
+            self.mode = Mode::Waiting(Waiting::Keep(behind));
+            self.due = Some(Next::Keep(piece));
+            return;
+        }
+        match behind {
+            Behind::Data(decoder) => self.mode = Mode::Data(decoder),
+            Behind::Chunk(chunk) if chunk.left > 0 => self.mode = Mode::Chunk(chunk),
+            Behind::Chunk(chunk) => self.finish_chunk(chunk),
+            Behind::End => self.finish_mail(),
         }
     }
 
-    fn finish_chunk(&mut self) {
-        let Mode::Chunk(chunk) = std::mem::replace(&mut self.mode, Mode::Command) else {
-            return;
+    /// The answer to [`Next::Keep`]: where the store has the mail's pieces, this one among them, or why
+    /// it was not taken.
+    pub fn kept(&mut self, result: Result<Rest, AcceptError>) {
+        let behind = match std::mem::replace(&mut self.mode, Mode::Command) {
+            Mode::Waiting(Waiting::Keep(behind)) => behind,
+            mode => {
+                self.mode = mode;
+                return;
+            }
         };
+        if let Some(body) = self.body() {
+            body.kept(result);
+        }
+        self.go_on(behind);
+    }
+
+    fn finish_chunk(&mut self, chunk: Chunk) {
+        self.mode = Mode::Command;
         if let Some(reply) = chunk.refusal {
             self.refuse(reply, "");
             return;
         }
-        let discarded = self
-            .transaction
-            .as_ref()
-            .and_then(|transaction| transaction.body.as_ref())
-            .and_then(Body::discarded);
-        match discarded {
+        match self.body().and_then(|body| body.discarded()) {
             // RFC 3030 section 2: after a refused chunk the mail is lost; the chunks that are
             // already on their way get 503.
             Some(why) => {
                 self.transaction = None;
                 self.refuse(discarded_reply(why), "");
             }
-            None if chunk.last => self.finish_mail(),
+            None if chunk.last => self.go_on(Behind::End),
             None => {
                 let text = format!("{} bytes taken", chunk.bytes);
                 self.write(&Reply::with_text(250, "2.0.0", text));
@@ -244,6 +278,10 @@ impl Session {
         transaction.body = Some(Body::new(
             trace.field().into_bytes(),
             self.policy.data_bytes_max,
+            match self.policy.lenient {
+                true => Form::lenient(),
+                false => Form::strict(transaction.mail.eight_bit),
+            },
             Share::new(Arc::clone(&self.memory)),
         ));
     }
@@ -254,20 +292,15 @@ impl Session {
         let Some(mut transaction) = self.transaction.take() else {
             return;
         };
-        let Some(body) = transaction.body.take() else {
+        let Some(mut body) = transaction.body.take() else {
             return;
         };
         let sender = transaction.sender();
-        let fault = header_fault(body.data()).or_else(|| {
-            (!self.policy.lenient)
-                .then(|| strict_fault(body.data(), transaction.mail.eight_bit))
-                .flatten()
-        });
-        if let Some(fault) = fault {
+        if let Some(fault) = body.fault() {
             self.refuse(fault_reply(fault), &sender);
             return;
         }
-        let (data, share) = match body.finish() {
+        let (data, rest, share) = match body.finish() {
             Ok(finished) => finished,
             Err(why) => {
                 self.refuse(discarded_reply(why), &sender);
@@ -286,11 +319,17 @@ impl Session {
             reverse_path: sender,
             recipients: transaction.recipients,
             data,
+            rest,
         })));
     }
 }
 
 impl Transaction {
+    /// What the store has of its mail so far.
+    pub(super) fn rest(&self) -> Option<Rest> {
+        self.body.as_ref()?.rest()
+    }
+
     fn sender(&self) -> String {
         let sender = self.mail.sender.as_ref();
         sender.map_or_else(String::new, |mailbox| mailbox.spelled.clone())
@@ -321,7 +360,16 @@ impl Transaction {
 fn discarded_reply(why: Discarded) -> Reply {
     match why {
         Discarded::TooBig => reply::TOO_BIG,
-        Discarded::NoMemory => reply::NO_ROOM,
+        Discarded::NoRoom => reply::NO_ROOM,
+        Discarded::Store(error) => not_taken_reply(error),
+    }
+}
+
+/// What the store did not take.
+pub(super) fn not_taken_reply(error: AcceptError) -> Reply {
+    match error {
+        AcceptError::Full => reply::NO_ROOM,
+        AcceptError::Unavailable => reply::STORE_AWAY,
     }
 }
 

@@ -38,7 +38,7 @@ use async_trait::async_trait;
 use crate::alert::{Alert, ExternalId};
 use crate::clock::Time;
 use crate::rules::Decision;
-use crate::smtp::{AcceptError, ReceivedMail, Recipient};
+use crate::smtp::{AcceptError, ReceivedMail, Recipient, Rest, RestId};
 pub use id::{DeliveryId, MailId};
 pub use ledger::{Audit, TeamLedger, Totals};
 pub use open::{open_gateway, open_visitor};
@@ -224,6 +224,14 @@ pub struct ShownDelivery {
     pub attempts: Vec<Attempt>,
 }
 
+/// Some of a mail's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    pub bytes: Vec<u8>,
+    /// Of the whole mail.
+    pub mail_bytes: u64,
+}
+
 /// A ticket that SIGNL4 has been told about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownTicket {
@@ -301,6 +309,14 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
     /// Durable before it returns (DESIGN.md invariant 1).
     async fn accept(&self, mail: ReceivedMail, now: Time) -> Result<MailId, SpoolError>;
 
+    /// Keeps a piece of a mail that is still being received, behind what there is of `rest`. Need not be
+    /// durable: accepting the mail makes it so.
+    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), SpoolError>;
+
+    /// Removes what was kept of a mail that will not be accepted; nothing when it was accepted all the
+    /// same. What the death of the process leaves is removed by the next start of a gateway, or by [`Spool::prune`].
+    async fn discard(&self, rest: RestId) -> Result<(), SpoolError>;
+
     // --- the pipeline
 
     /// The oldest mails that have not been decided, oldest first; at most `limit`, and few enough
@@ -358,8 +374,25 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
 
     async fn show(&self, mail: MailId) -> Result<Option<Shown>, SpoolError>;
 
-    /// The mail's bytes as they were accepted.
-    async fn raw(&self, mail: MailId) -> Result<Option<Vec<u8>>, SpoolError>;
+    /// The piece of the mail's bytes that begins at `at`: from 0, each begins where the one before ends.
+    async fn piece(&self, mail: MailId, at: u64) -> Result<Option<Piece>, SpoolError>;
+
+    /// The mail's bytes as they were accepted, all at once: takes the memory that it takes.
+    async fn raw(&self, mail: MailId) -> Result<Option<Vec<u8>>, SpoolError> {
+        let mut raw = Vec::new();
+        loop {
+            let Some(piece) = self.piece(mail, raw.len() as u64).await? else {
+                return Ok(None); // removed meanwhile, too
+            };
+            match raw.is_empty() {
+                true => raw = piece.bytes,
+                false => raw.extend(piece.bytes),
+            }
+            if raw.len() as u64 >= piece.mail_bytes {
+                return Ok(Some(raw));
+            }
+        }
+    }
 
     /// Tickets that are not resolved, the last changed first; from the one at `before` on, without it.
     async fn tickets(

@@ -20,7 +20,10 @@ pub struct Undecided {
     pub reverse_path: String,
     /// Never empty; one for each team.
     pub addressed: Vec<Addressed>,
+    /// Of a large mail, the beginning: the first [`Piece`](crate::spool::Piece).
     pub raw: Vec<u8>,
+    /// Of the whole mail.
+    pub bytes: u64,
 }
 
 /// What there is to decide.

@@ -16,6 +16,7 @@ use super::problem::Problem;
 use crate::alarms::notice;
 use crate::limits::READING_MAX;
 use crate::message::{self, Envelope, Mailbox};
+use crate::pipeline::large;
 use crate::rules::explain::Step;
 use crate::rules::{Decision, RuleSet};
 use crate::spool::{self, MailId};
@@ -61,21 +62,24 @@ pub struct Span {
 pub async fn of_mail(shown: &Shown, id: MailId) -> Result<Reading, Problem> {
     let stored = Stored::load(shown, id).await?;
     let envelope = stored.envelope();
-    read(shown.rulebook.current(), stored.raw, Some(envelope)).await
+    read(shown.rulebook.current(), stored.to_read, Some(envelope)).await
 }
 
 /// A mail with what the store knows of it.
 #[derive(Debug)]
 pub struct Stored {
     pub mail: spool::Shown,
-    pub raw: Vec<u8>,
+    /// Of a large mail, what reading looks at.
+    pub to_read: Vec<u8>,
 }
 
 impl Stored {
     pub async fn load(shown: &Shown, id: MailId) -> Result<Stored, Problem> {
         let mail = shown.spool.show(id).await?.ok_or_else(Problem::no_mail)?;
-        let raw = shown.spool.raw(id).await?.ok_or_else(Problem::no_mail)?;
-        Ok(Stored { mail, raw })
+        let beginning = shown.spool.piece(id, 0).await?;
+        let beginning = beginning.ok_or_else(Problem::no_mail)?.bytes;
+        let to_read = large::to_read(&*shown.spool, id, beginning, mail.bytes).await?;
+        Ok(Stored { mail, to_read })
     }
 
     /// With the forward-path of the first team.

@@ -45,6 +45,16 @@ impl Database {
         format!("{server}/{}", self.name)
     }
 
+    /// The one number that a query finds.
+    pub async fn number(&self, sql: &str) -> i64 {
+        let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let number = client.query_one(sql, &[]).await.unwrap().get(0);
+        drop(client);
+        let _ = driver.await;
+        number
+    }
+
     pub fn config(&self) -> config::Postgres {
         config::Postgres {
             url: self.url().into(),

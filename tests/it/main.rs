@@ -20,6 +20,7 @@ mod door;
 mod gateway;
 mod golden;
 mod heldout;
+mod large;
 mod metrics;
 mod nodes;
 mod program;

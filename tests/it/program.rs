@@ -87,6 +87,13 @@ impl Gateway {
         assert!(status.unwrap().success());
     }
 
+    /// Bytes resident now, and at most so far.
+    pub fn memory(&self) -> (u64, u64) {
+        let process = procfs::process::Process::new(self.child.id().cast_signed()).unwrap();
+        let status = process.status().unwrap();
+        (status.vmrss.unwrap() * 1024, status.vmhwm.unwrap() * 1024)
+    }
+
     /// SIGTERM, then the exit code and what was logged.
     pub fn stop(mut self) -> (Option<i32>, String) {
         self.signal("TERM");
@@ -202,6 +209,29 @@ impl Smtp {
         }
         data.extend_from_slice(b".\r\n");
         self.stream.get_mut().write_all(&data)?;
+        self.reply()
+    }
+
+    /// A whole transaction by BDAT; the reply to the last chunk.
+    pub fn chunks<'a>(
+        &mut self,
+        from: &str,
+        to: &str,
+        chunks: impl Iterator<Item = &'a [u8]>,
+    ) -> std::io::Result<String> {
+        self.say(&format!("MAIL FROM:<{from}>"))?;
+        self.say(&format!("RCPT TO:<{to}>"))?;
+        for chunk in chunks {
+            self.chunk(chunk, false)?;
+        }
+        self.chunk(b"", true)
+    }
+
+    pub fn chunk(&mut self, bytes: &[u8], is_last: bool) -> std::io::Result<String> {
+        let last = if is_last { " LAST" } else { "" };
+        let command = format!("BDAT {}{last}\r\n", bytes.len());
+        self.stream.get_mut().write_all(command.as_bytes())?;
+        self.stream.get_mut().write_all(bytes)?;
         self.reply()
     }
 }

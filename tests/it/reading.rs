@@ -219,6 +219,7 @@ fn portrait(message: &Message) -> String {
 }
 
 mod properties;
+mod thin;
 
 /// Mails made of one piece over and over: what grows with the square of the size, or with the
 /// stack, shows here. Run on the stack of a worker thread.

@@ -27,6 +27,7 @@ pub fn mail_with(team: &str, header: &str, script: &Value) -> ReceivedMail {
             team: team.to_owned(),
         }],
         data: format!("{header}Subject: scripted\r\n\r\n{script}\r\n").into_bytes(),
+        rest: None,
     }
 }
 

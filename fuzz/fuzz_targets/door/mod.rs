@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mailbell::config::{Password, RelayForm, Smtp, Team, TransportKind, User};
-use mailbell::smtp::ReceivedMail;
+use mailbell::smtp::{ReceivedMail, Rest, RestId};
 use mailbell::smtp::credentials::is_right;
 use mailbell::smtp::data::Memory;
 use mailbell::smtp::policy::Policy;
@@ -59,10 +59,12 @@ pub fn play<'a>(setting: &Setting, reads: impl IntoIterator<Item = &'a [u8]>) ->
         starttls: setting.starttls,
     };
     let policy = Arc::new(Policy::new("mx.example", &smtp, &teams()));
-    let memory = Memory::new(50_000);
+    // Small pieces, so that mails have some.
+    let memory = Memory::in_pieces(50_000, 1_000, 50_000);
     let mut session = Session::new(policy, Arc::clone(&memory), peer);
     let mut said = Vec::new();
     let mut mails = Vec::new();
+    let mut kept = Vec::new();
     let mut closed = false;
     'reads: for mut input in reads {
         loop {
@@ -74,7 +76,21 @@ pub fn play<'a>(setting: &Setting, reads: impl IntoIterator<Item = &'a [u8]>) ->
                 Next::Authenticate(credentials) => {
                     session.authenticated(is_right(&users, &credentials));
                 }
-                Next::Store(mail) => {
+                Next::Keep(piece) => {
+                    let rest = piece.rest.unwrap_or(Rest {
+                        id: RestId::default(),
+                        bytes: 0,
+                    });
+                    kept.truncate(usize::try_from(rest.bytes).unwrap());
+                    kept.extend(piece.bytes);
+                    let bytes = kept.len() as u64;
+                    session.kept(Ok(Rest { bytes, ..rest }));
+                }
+                Next::Store(mut mail) => {
+                    if let Some(rest) = mail.rest.take() {
+                        assert_eq!(rest.bytes, kept.len() as u64);
+                        mail.data.append(&mut kept);
+                    }
                     mails.push(*mail);
                     session.stored(Ok(format!("mail-{}", mails.len())));
                 }
@@ -87,7 +103,8 @@ pub fn play<'a>(setting: &Setting, reads: impl IntoIterator<Item = &'a [u8]>) ->
     }
     said.extend(session.take_output());
     drop(session);
-    assert_eq!(memory.bytes_taken(), 0, "memory is given back");
+    let taken = (memory.bytes_taken(), memory.kept_bytes_taken());
+    assert_eq!(taken, (0, 0), "memory is given back");
     let said = String::from_utf8(said).expect("replies are UTF-8");
     assert!(said.is_empty() || said.ends_with("\r\n"));
     for line in said.split_inclusive("\r\n") {

@@ -1,14 +1,18 @@
 //! Mails that come in, and those that have to be read.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use deadpool_postgres::{ClientWrapper, Transaction};
+use deadpool_postgres::{ClientWrapper, Pool, Transaction};
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::group::Jobs;
+use super::node::Node;
 use super::rows::{self, query};
 use crate::clock::Time;
-use crate::limits::UNDECIDED_BYTES_MAX;
-use crate::smtp::ReceivedMail;
+use crate::limits::{SMTP_PIECE_BYTES, UNDECIDED_BYTES_MAX};
+use crate::smtp::{ReceivedMail, Rest, RestId};
 use crate::spool::{
     Addressed, DeliveryId, MailId, SpoolError, ToDecide, Undecided, one_for_each_team,
 };
@@ -16,14 +20,15 @@ use crate::spool::{
 /// One statement is one transaction: mails, their deliveries and the ledger, in one round trip.
 pub(super) const ACCEPT: &str = "WITH m AS (
         INSERT INTO mails (id, received_ms, peer, helo, tls, username, reverse_path, bytes)
-        SELECT x.id, x.received_ms, x.peer, x.helo, x.tls, x.username, x.reverse_path, length(x.raw)
+        SELECT x.id, x.received_ms, x.peer, x.helo, x.tls, x.username, x.reverse_path, x.bytes
         FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[],
-            $7::text[], $8::bytea[])
-        AS x (id, received_ms, peer, helo, tls, username, reverse_path, raw)
+            $7::text[], $15::bigint[])
+        AS x (id, received_ms, peer, helo, tls, username, reverse_path, bytes)
         RETURNING seq, id),
     b AS (
-        INSERT INTO bodies (seq, raw)
-        SELECT m.seq, x.raw FROM unnest($1::uuid[], $8::bytea[]) AS x (id, raw)
+        INSERT INTO bodies (seq, raw, rest)
+        SELECT m.seq, x.raw, x.rest
+        FROM unnest($1::uuid[], $8::bytea[], $16::uuid[]) AS x (id, raw, rest)
         JOIN m ON m.id = x.id),
     l AS (
         INSERT INTO ledger AS l (team, entry, node, total)
@@ -34,6 +39,19 @@ pub(super) const ACCEPT: &str = "WITH m AS (
     SELECT (m.seq << 20) | x.number, x.team, x.forward_path, 0, x.since_ms
     FROM unnest($9::uuid[], $10::int[], $11::text[], $12::text[], $14::bigint[])
     AS x (id, number, team, forward_path, since_ms) JOIN m ON m.id = x.id";
+
+pub(super) const KEEP: &str = "INSERT INTO pieces (rest, at, bytes) VALUES ($1, $2, $3)";
+
+/// Made with the first piece.
+const BEGIN_REST: &str = "INSERT INTO rests (rest, node) VALUES ($1, $2)";
+
+const DISCARD: &str = "DELETE FROM rests r WHERE r.rest = $1
+    AND NOT EXISTS (SELECT 1 FROM bodies b WHERE b.rest = r.rest)";
+
+/// What nodes were receiving that are gone.
+pub(super) const DISCARD_OF_OTHERS: &str = "DELETE FROM rests r
+    WHERE NOT EXISTS (SELECT 1 FROM bodies b WHERE b.rest = r.rest)
+    AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.node = r.node AND n.expires > now())";
 
 /// The oldest that nobody reads; of one that has failed in reading them, too.
 pub(super) const TAKE_UNREAD: &str = "WITH next AS (
@@ -55,7 +73,42 @@ pub(super) const IS_PLACEABLE: &str = "SELECT EXISTS (SELECT 1 FROM deliveries d
 
 pub(super) const BODIES: &str = "SELECT seq, raw FROM bodies WHERE seq = ANY($1)";
 
-pub(super) async fn accept(
+type Accepting = Jobs<(MailId, ReceivedMail, Time), MailId>;
+
+/// Mails that wait together share one statement, and so one sync. When it fails, each is tried alone,
+/// so that one bad mail harms no other.
+pub(super) async fn accept_groups(mut jobs: Accepting, pool: Pool, node: Arc<Node>) {
+    while let Some(group) = jobs.next().await {
+        let (mut mails, mut waiting) = (Vec::new(), Vec::new());
+        for job in group {
+            let (job, mail) = job.take();
+            mails.push(mail);
+            waiting.push(job);
+        }
+        let result = accept(&pool, &mails, &node).await;
+        let is_alone = mails.len() == 1;
+        for (mail, job) in mails.into_iter().zip(waiting) {
+            let id = mail.0;
+            let one = match &result {
+                Err(_) if !is_alone => accept(&pool, &[mail], &node).await,
+                shared => shared.clone(),
+            };
+            job.answer(one.map(|()| id));
+        }
+        node.ring();
+    }
+}
+
+async fn accept(
+    pool: &Pool,
+    mails: &[(MailId, ReceivedMail, Time)],
+    node: &Node,
+) -> Result<(), SpoolError> {
+    let client = pool.get().await?;
+    accept_in_one(&client, mails, node.id).await
+}
+
+async fn accept_in_one(
     client: &ClientWrapper,
     mails: &[(MailId, ReceivedMail, Time)],
     node: Uuid,
@@ -85,6 +138,14 @@ pub(super) async fn accept(
     let raws: Vec<&[u8]> = mails
         .iter()
         .map(|(_, mail, _)| mail.data.as_slice())
+        .collect();
+    let bytes: Vec<i64> = mails
+        .iter()
+        .map(|(_, mail, _)| i64::try_from(mail.bytes()).unwrap_or(i64::MAX))
+        .collect();
+    let rests: Vec<Option<Uuid>> = mails
+        .iter()
+        .map(|(_, mail, _)| mail.rest.map(|rest| rest.id.0))
         .collect();
     let mut of_mails: Vec<Uuid> = Vec::new();
     let mut numbers: Vec<i32> = Vec::new();
@@ -119,9 +180,33 @@ pub(super) async fn accept(
                 &forward_paths,
                 &node,
                 &since,
+                &bytes,
+                &rests,
             ],
         )
         .await?;
+    Ok(())
+}
+
+pub(super) async fn keep(
+    transaction: &Transaction<'_>,
+    rest: Rest,
+    piece: &[u8],
+    node: Uuid,
+) -> Result<(), SpoolError> {
+    if rest.bytes == 0 {
+        let values: &[&(dyn ToSql + Sync)] = &[&rest.id.0, &node];
+        transaction.execute(BEGIN_REST, values).await?;
+    }
+    let at = i64::try_from(rest.bytes).unwrap_or(i64::MAX);
+    let statement = transaction.prepare_cached(KEEP).await?;
+    let values: &[&(dyn ToSql + Sync)] = &[&rest.id.0, &at, &piece];
+    transaction.execute(&statement, values).await?;
+    Ok(())
+}
+
+pub(super) async fn discard(transaction: &Transaction<'_>, rest: RestId) -> Result<(), SpoolError> {
+    transaction.execute(DISCARD, &[&rest.0]).await?;
     Ok(())
 }
 
@@ -151,8 +236,9 @@ pub(super) async fn undecided(
             mail.addressed.push(addressed);
             continue;
         }
-        bytes += usize::try_from(row.try_get::<_, i64>(6)?).unwrap_or(usize::MAX);
-        if bytes > UNDECIDED_BYTES_MAX && !mails.is_empty() {
+        let mail_bytes = rows::size(row, 6)?;
+        bytes += mail_bytes.min(SMTP_PIECE_BYTES as u64);
+        if bytes > UNDECIDED_BYTES_MAX as u64 && !mails.is_empty() {
             break; // taken all the same, and read next
         }
         let mail = Undecided {
@@ -161,6 +247,7 @@ pub(super) async fn undecided(
             reverse_path: row.try_get(5)?,
             addressed: vec![addressed],
             raw: Vec::new(),
+            bytes: mail_bytes,
         };
         mails.push((delivery.seq(), mail));
     }

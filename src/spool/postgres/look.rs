@@ -11,8 +11,8 @@ use crate::rules::Decision;
 use crate::spool::lifecycle::TicketState;
 use crate::spool::record::{self, stage_of};
 use crate::spool::{
-    Attempt, DeliveryId, KnownTicket, MailId, Shown, ShownDelivery, SpoolError, Stage, Summary,
-    TicketCursor,
+    Attempt, DeliveryId, KnownTicket, MailId, Piece, Shown, ShownDelivery, SpoolError, Stage,
+    Summary, TicketCursor,
 };
 
 /// All columns of a [`Summary`], what is put in, and where from.
@@ -147,13 +147,31 @@ async fn attempts(
     found.iter().map(read).collect()
 }
 
-pub(super) async fn raw(
+pub(super) const PIECE: &str = "SELECT p.bytes, m.bytes FROM mails m JOIN bodies b ON b.seq = m.seq
+    JOIN pieces p ON p.rest = b.rest AND p.at = $2::bigint - length(b.raw)
+    WHERE m.id = $1";
+
+pub(super) async fn piece(
     transaction: &Transaction<'_>,
     mail: MailId,
-) -> Result<Option<Vec<u8>>, SpoolError> {
-    let sql = "SELECT b.raw FROM mails m JOIN bodies b ON b.seq = m.seq WHERE m.id = $1";
-    let found = transaction.query_opt(sql, &[&mail.0]).await?;
-    Ok(found.map(|row| row.try_get(0)).transpose()?)
+    at: u64,
+) -> Result<Option<Piece>, SpoolError> {
+    let found = if at == 0 {
+        let sql =
+            "SELECT b.raw, m.bytes FROM mails m JOIN bodies b ON b.seq = m.seq WHERE m.id = $1";
+        transaction.query_opt(sql, &[&mail.0]).await?
+    } else {
+        let at = i64::try_from(at).unwrap_or(i64::MAX);
+        let statement = transaction.prepare_cached(PIECE).await?;
+        transaction.query_opt(&statement, &[&mail.0, &at]).await?
+    };
+    let Some(row) = found else {
+        return Ok(None);
+    };
+    Ok(Some(Piece {
+        bytes: row.try_get(0)?,
+        mail_bytes: rows::size(&row, 1)?,
+    }))
 }
 
 pub(super) async fn tickets(

@@ -36,21 +36,22 @@ use crate::alert::ExternalId;
 use crate::clock::Time;
 use crate::config;
 use crate::limits::{COLLISIONS_MAX, LOOK_AGAIN_ELSEWHERE};
-use crate::smtp::ReceivedMail;
+use crate::smtp::{ReceivedMail, Rest, RestId};
 use crate::spool::{
     Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
-    KnownTicket, MailId, Page, Pruned, Query, Settlement, Shown, Spool, SpoolError, Summary,
+    KnownTicket, MailId, Page, Piece, Pruned, Query, Settlement, Shown, Spool, SpoolError, Summary,
     TicketCursor, ToDecide, Totals,
 };
 
 /// Prepared on each connection before it is used.
-const STATEMENTS: [&str; 28] = [
+const STATEMENTS: [&str; 30] = [
     decide::LOCK,
     decide::PLACEABLE,
     decide::STORE_READINGS,
     intake::ACCEPT,
     intake::BODIES,
     intake::IS_PLACEABLE,
+    intake::KEEP,
     intake::TAKE_UNREAD,
     known::BEHIND,
     known::BY_ID,
@@ -64,6 +65,7 @@ const STATEMENTS: [&str; 28] = [
     known::TURNS,
     lease::DUE,
     lease::NEXT_DUE,
+    look::PIECE,
     settle::MINE,
     write::ATTEMPTS,
     write::DECIDED,
@@ -174,7 +176,11 @@ impl Postgres {
         let (accepts, accepting) = group();
         let (settlements, settling) = group();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept_groups(accepting, pool.clone(), Arc::clone(&node)));
+        tasks.spawn(intake::accept_groups(
+            accepting,
+            pool.clone(),
+            Arc::clone(&node),
+        ));
         tasks.spawn(settle_groups(settling, pool.clone(), Arc::clone(&node)));
         Postgres {
             pool,
@@ -202,41 +208,6 @@ impl Postgres {
     fn me(&self) -> Uuid {
         self.node.id
     }
-}
-
-type Accepting = Jobs<(MailId, ReceivedMail, Time), MailId>;
-
-/// Mails that wait together share one statement, and so one sync. When it fails, each is tried alone,
-/// so that one bad mail harms no other.
-async fn accept_groups(mut jobs: Accepting, pool: Pool, node: Arc<Node>) {
-    while let Some(group) = jobs.next().await {
-        let (mut mails, mut waiting) = (Vec::new(), Vec::new());
-        for job in group {
-            let (job, mail) = job.take();
-            mails.push(mail);
-            waiting.push(job);
-        }
-        let result = accept(&pool, &mails, &node).await;
-        let is_alone = mails.len() == 1;
-        for (mail, job) in mails.into_iter().zip(waiting) {
-            let id = mail.0;
-            let one = match &result {
-                Err(_) if !is_alone => accept(&pool, &[mail], &node).await,
-                shared => shared.clone(),
-            };
-            job.answer(one.map(|()| id));
-        }
-        node.ring();
-    }
-}
-
-async fn accept(
-    pool: &Pool,
-    mails: &[(MailId, ReceivedMail, Time)],
-    node: &Node,
-) -> Result<(), SpoolError> {
-    let client = pool.get().await?;
-    intake::accept(&client, mails, node.id).await
 }
 
 type Settling = Jobs<(Settlement, Time), Effects>;
@@ -290,6 +261,19 @@ impl Spool for Postgres {
     async fn accept(&self, mail: ReceivedMail, now: Time) -> Result<MailId, SpoolError> {
         let bytes = mail.data.len();
         self.accepts.run((MailId::at(now), mail, now), bytes).await
+    }
+
+    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), SpoolError> {
+        let me = self.me();
+        transact!(self.pool, Commit::Written, |transaction| {
+            intake::keep(&transaction, rest, &piece, me)
+        })
+    }
+
+    async fn discard(&self, rest: RestId) -> Result<(), SpoolError> {
+        transact!(self.pool, Commit::Written, |transaction| {
+            intake::discard(&transaction, rest)
+        })
     }
 
     async fn undecided(&self, limit: usize) -> Result<ToDecide, SpoolError> {
@@ -405,11 +389,10 @@ impl Spool for Postgres {
         ))
     }
 
-    async fn raw(&self, mail: MailId) -> Result<Option<Vec<u8>>, SpoolError> {
-        transact!(self.pool, Commit::Read, |transaction| look::raw(
-            &transaction,
-            mail
-        ))
+    async fn piece(&self, mail: MailId, at: u64) -> Result<Option<Piece>, SpoolError> {
+        transact!(self.pool, Commit::Read, |transaction| {
+            look::piece(&transaction, mail, at)
+        })
     }
 
     async fn tickets(

@@ -30,10 +30,25 @@ CREATE TABLE mails (
     bytes        bigint NOT NULL
 );
 
-CREATE TABLE bodies (
-    seq bigint PRIMARY KEY,                       -- mails.seq
-    raw bytea  NOT NULL
+-- What follows the beginning of a large mail. Written while the mail is received, before there is a mail.
+CREATE TABLE rests (
+    rest uuid PRIMARY KEY,
+    node uuid NOT NULL                            -- who receives it
 );
+CREATE TABLE pieces (
+    rest  uuid   NOT NULL REFERENCES rests ON DELETE CASCADE,
+    at    bigint NOT NULL,                        -- bytes behind the beginning and before this one
+    bytes bytea  NOT NULL,
+    PRIMARY KEY (rest, at)
+);
+
+-- A rest cannot be removed while a mail is accepted that has it, nor the other way round.
+CREATE TABLE bodies (
+    seq  bigint PRIMARY KEY,                      -- mails.seq
+    raw  bytea  NOT NULL,                         -- of a large mail, the beginning
+    rest uuid REFERENCES rests
+);
+CREATE UNIQUE INDEX bodies_by_rest ON bodies (rest) WHERE rest IS NOT NULL;
 
 CREATE TABLE deliveries (
     id            bigint   PRIMARY KEY,           -- mails.seq * 2^20 + a number among the mail's own

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
+use super::intake;
 use super::known::{self, Depth};
 use super::rows;
 use super::write;
@@ -102,7 +103,7 @@ pub(super) async fn totals(
     Ok(teams.into_iter().map(totals).collect())
 }
 
-const SUSPICIONS: [(&str, &str); 5] = [
+const SUSPICIONS: [(&str, &str); 6] = [
     (
         "mails without any delivery",
         "SELECT count(*) FROM mails m WHERE NOT EXISTS (
@@ -117,6 +118,12 @@ const SUSPICIONS: [(&str, &str); 5] = [
         "mails without their bytes",
         "SELECT count(*) FROM mails m
          WHERE NOT EXISTS (SELECT 1 FROM bodies b WHERE b.seq = m.seq)",
+    ),
+    (
+        "mails without all of their bytes",
+        "SELECT count(*) FROM bodies b JOIN mails m ON m.seq = b.seq
+         WHERE b.rest IS NOT NULL AND m.bytes <> length(b.raw)
+             + (SELECT coalesce(sum(length(p.bytes)), 0) FROM pieces p WHERE p.rest = b.rest)",
     ),
     (
         "deliveries without a reason for their outcome",
@@ -200,7 +207,8 @@ const REMOVE: [&str; 6] = [
      WHERE a.delivery BETWEEN s.seq << 20 AND (s.seq << 20) + 1048575",
     "DELETE FROM deliveries d USING unnest($1::bigint[]) AS s (seq)
      WHERE d.id BETWEEN s.seq << 20 AND (s.seq << 20) + 1048575",
-    "DELETE FROM bodies WHERE seq = ANY($1)",
+    "WITH b AS (DELETE FROM bodies WHERE seq = ANY($1) RETURNING rest)
+     DELETE FROM rests r USING b WHERE r.rest = b.rest",
     "DELETE FROM mails WHERE seq = ANY($1)",
 ];
 
@@ -211,6 +219,9 @@ pub(super) async fn prune(
     limit: usize,
     node: Uuid,
 ) -> Result<Pruned, SpoolError> {
+    if after == 0 {
+        transaction.execute(intake::DISCARD_OF_OTHERS, &[]).await?;
+    }
     let found = transaction
         .query(LOOK, &[&before.ms(), &after, &rows::count(limit), &DROPPED])
         .await?;

@@ -4,8 +4,8 @@ use rusqlite::{Connection, params};
 
 use super::rows;
 use crate::clock::Time;
-use crate::limits::UNDECIDED_BYTES_MAX;
-use crate::smtp::ReceivedMail;
+use crate::limits::{SMTP_PIECE_BYTES, UNDECIDED_BYTES_MAX};
+use crate::smtp::{ReceivedMail, Rest, RestId};
 use crate::spool::{Addressed, DeliveryId, MailId, SpoolError, Undecided, one_for_each_team};
 
 pub(super) fn accept(
@@ -27,12 +27,12 @@ pub(super) fn accept(
             mail.tls,
             mail.user,
             mail.reverse_path,
-            rows::count(mail.data.len()),
+            i64::try_from(mail.bytes()).unwrap_or(i64::MAX),
         ])?;
     let seq = connection.last_insert_rowid();
     connection
-        .prepare_cached("INSERT INTO bodies (seq, raw) VALUES (?1, ?2)")?
-        .execute(params![seq, mail.data])?;
+        .prepare_cached("INSERT INTO bodies (seq, raw, rest) VALUES (?1, ?2, ?3)")?
+        .execute(params![seq, mail.data, mail.rest.map(|rest| rest.id.0)])?;
     for (number, recipient) in (0..).zip(one_for_each_team(&mail.recipients)) {
         connection
             .prepare_cached(
@@ -48,6 +48,33 @@ pub(super) fn accept(
         rows::count_in_ledger(connection, &recipient.team, "accepted", 1)?;
     }
     Ok(id)
+}
+
+pub(super) fn keep(connection: &Connection, rest: Rest, piece: &[u8]) -> Result<(), SpoolError> {
+    let at = i64::try_from(rest.bytes).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached("INSERT INTO pieces (rest, at, bytes) VALUES (?1, ?2, ?3)")?
+        .execute(params![rest.id.0, at, piece])?;
+    Ok(())
+}
+
+pub(super) fn discard(connection: &Connection, rest: RestId) -> Result<(), SpoolError> {
+    connection
+        .prepare_cached(
+            "DELETE FROM pieces WHERE rest = ?1
+             AND NOT EXISTS (SELECT 1 FROM bodies b WHERE b.rest = ?1)",
+        )?
+        .execute([rest.0])?;
+    Ok(())
+}
+
+/// What was being received when the gateway died.
+pub(super) fn discard_all(connection: &Connection) -> Result<(), SpoolError> {
+    connection.execute(
+        "DELETE FROM pieces WHERE rest NOT IN (SELECT rest FROM bodies WHERE rest IS NOT NULL)",
+        (),
+    )?;
+    Ok(())
 }
 
 pub(super) fn undecided(
@@ -75,8 +102,9 @@ pub(super) fn undecided(
             mail.addressed.push(addressed);
             continue;
         }
-        bytes += row.get::<_, usize>(6)?;
-        if mails.len() == limit || (bytes > UNDECIDED_BYTES_MAX && !mails.is_empty()) {
+        let mail_bytes: u64 = row.get(6)?;
+        bytes += mail_bytes.min(SMTP_PIECE_BYTES as u64);
+        if mails.len() == limit || (bytes > UNDECIDED_BYTES_MAX as u64 && !mails.is_empty()) {
             break;
         }
         let mail = Undecided {
@@ -85,6 +113,7 @@ pub(super) fn undecided(
             reverse_path: row.get(5)?,
             addressed: vec![addressed],
             raw: Vec::new(),
+            bytes: mail_bytes,
         };
         mails.push((delivery.seq(), mail));
     }

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::intake;
 use super::known::{self, Depth};
 use super::rows::{self, delivery};
 use super::write;
@@ -25,6 +26,7 @@ pub(super) fn recover(connection: &Connection, now: Time) -> Result<(), SpoolErr
         [now.ms()],
     )?;
     connection.execute("UPDATE memory SET is_closed = 0", ())?;
+    intake::discard_all(connection)?;
     connection.execute_batch("COMMIT")?;
     Ok(())
 }

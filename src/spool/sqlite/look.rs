@@ -8,8 +8,8 @@ use crate::rules::Decision;
 use crate::spool::lifecycle::TicketState;
 use crate::spool::record::{self, stage_of};
 use crate::spool::{
-    Attempt, DeliveryId, KnownTicket, MailId, Shown, ShownDelivery, SpoolError, Stage, Summary,
-    TicketCursor,
+    Attempt, DeliveryId, KnownTicket, MailId, Piece, Shown, ShownDelivery, SpoolError, Stage,
+    Summary, TicketCursor,
 };
 
 /// All columns of a [`Summary`], what is put in, and the conditions.
@@ -123,10 +123,32 @@ fn attempts(connection: &Connection, delivery: DeliveryId) -> Result<Vec<Attempt
     Ok(attempts.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn raw(connection: &Connection, mail: MailId) -> Result<Option<Vec<u8>>, SpoolError> {
+pub(super) fn piece(
+    connection: &Connection,
+    mail: MailId,
+    at: u64,
+) -> Result<Option<Piece>, SpoolError> {
+    let sql = match at {
+        0 => {
+            "SELECT b.raw, m.bytes FROM mails m JOIN bodies b ON b.seq = m.seq
+              WHERE m.id = ?1 AND ?2 = 0"
+        }
+        _ => {
+            "SELECT p.bytes, m.bytes FROM mails m JOIN bodies b ON b.seq = m.seq
+              JOIN pieces p ON p.rest = b.rest AND p.at = ?2 - length(b.raw)
+              WHERE m.id = ?1"
+        }
+    };
+    let at = i64::try_from(at).unwrap_or(i64::MAX);
+    let piece = |row: &Row<'_>| {
+        Ok(Piece {
+            bytes: row.get(0)?,
+            mail_bytes: row.get(1)?,
+        })
+    };
     Ok(connection
-        .prepare_cached("SELECT b.raw FROM mails m JOIN bodies b ON b.seq = m.seq WHERE m.id = ?1")?
-        .query_row([mail.0], |row| row.get(0))
+        .prepare_cached(sql)?
+        .query_row(params![mail.0, at], piece)
         .optional()?)
 }
 

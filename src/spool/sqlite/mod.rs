@@ -29,10 +29,10 @@ use rusqlite::Connection;
 use crate::alert::ExternalId;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::limits::{LOOK_ELSEWHERE, SPOOL_READERS_MAX};
-use crate::smtp::ReceivedMail;
+use crate::smtp::{ReceivedMail, Rest, RestId};
 use crate::spool::{
     Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
-    KnownTicket, MailId, Page, Pruned, Query, Settlement, Shown, Spool, SpoolError, Summary,
+    KnownTicket, MailId, Page, Piece, Pruned, Query, Settlement, Shown, Spool, SpoolError, Summary,
     TicketCursor, ToDecide, Totals,
 };
 use writer::{Durability, Writer};
@@ -155,6 +155,20 @@ impl Spool for Sqlite {
         .await
     }
 
+    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), SpoolError> {
+        self.write(Durability::Written, piece.len(), move |connection| {
+            intake::keep(connection, rest, &piece)
+        })
+        .await
+    }
+
+    async fn discard(&self, rest: RestId) -> Result<(), SpoolError> {
+        self.write(Durability::Written, 0, move |connection| {
+            intake::discard(connection, rest)
+        })
+        .await
+    }
+
     async fn undecided(&self, limit: usize) -> Result<ToDecide, SpoolError> {
         let mails = self
             .read(move |connection| intake::undecided(connection, limit))
@@ -246,8 +260,8 @@ impl Spool for Sqlite {
             .await
     }
 
-    async fn raw(&self, mail: MailId) -> Result<Option<Vec<u8>>, SpoolError> {
-        self.read(move |connection| look::raw(connection, mail))
+    async fn piece(&self, mail: MailId, at: u64) -> Result<Option<Piece>, SpoolError> {
+        self.read(move |connection| look::piece(connection, mail, at))
             .await
     }
 
@@ -427,6 +441,7 @@ mod tests {
                 team: "ops".to_owned(),
             }],
             data: vec![b'x'; bytes],
+            rest: None,
         }
     }
 

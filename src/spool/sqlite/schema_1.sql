@@ -25,8 +25,18 @@ CREATE UNIQUE INDEX mails_by_id ON mails (id);
 
 -- Apart from mails, so that lists do not drag the bodies through the cache.
 CREATE TABLE bodies (
-    seq INTEGER PRIMARY KEY,                  -- mails.seq
-    raw BLOB NOT NULL
+    seq  INTEGER PRIMARY KEY,                 -- mails.seq
+    raw  BLOB NOT NULL,                       -- of a large mail, the beginning
+    rest BLOB                                 -- pieces.rest
+);
+CREATE UNIQUE INDEX bodies_by_rest ON bodies (rest) WHERE rest IS NOT NULL;
+
+-- What follows the beginning of a large mail. Written while the mail is received, before there is a mail.
+CREATE TABLE pieces (
+    rest  BLOB    NOT NULL,                   -- UUID, 16 bytes
+    at    INTEGER NOT NULL,                   -- bytes behind the beginning and before this one
+    bytes BLOB    NOT NULL,
+    PRIMARY KEY (rest, at)
 );
 
 -- One row for each mail and team; further ones when a digest is split or a storm is summed up.

@@ -127,6 +127,12 @@ pub(super) fn audit(connection: &Connection) -> Result<Audit, SpoolError> {
             "SELECT count(*) FROM mails m WHERE NOT EXISTS (SELECT 1 FROM bodies b WHERE b.seq = m.seq)",
         ),
         (
+            "mails without all of their bytes",
+            "SELECT count(*) FROM bodies b JOIN mails m ON m.seq = b.seq
+             WHERE b.rest IS NOT NULL AND m.bytes <> length(b.raw)
+                 + (SELECT coalesce(sum(length(p.bytes)), 0) FROM pieces p WHERE p.rest = b.rest)",
+        ),
+        (
             "deliveries without a reason for their outcome",
             "SELECT count(*) FROM deliveries WHERE stage = 4 AND coalesce(reason, '') = ''",
         ),
@@ -232,6 +238,7 @@ fn remove(connection: &Connection, seq: i64) -> Result<(), SpoolError> {
         connection.prepare_cached(sql)?.execute([first, last])?;
     }
     for sql in [
+        "DELETE FROM pieces WHERE rest = (SELECT rest FROM bodies WHERE seq = ?1)",
         "DELETE FROM bodies WHERE seq = ?1",
         "DELETE FROM mails WHERE seq = ?1",
     ] {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
+use futures_util::stream::{self, Stream};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::clock::{Clock, SystemClock};
 use crate::limits::API_PAGE_MAX;
-use crate::spool::{DeadLetters, Filter, MailId, Query, StageFilter};
+use crate::spool::{DeadLetters, Filter, MailId, Piece, Query, SpoolError, StageFilter};
 use crate::web::Shown;
 use crate::web::entries::{self, Mail, Page};
 use crate::web::problem::{Named, Params, Problem};
@@ -117,17 +119,41 @@ pub(super) async fn show(
 pub(super) async fn original(
     State(shown): State<Arc<Shown>>,
     Named(id): Named<String>,
-) -> Result<([(HeaderName, String); 2], Vec<u8>), Problem> {
+) -> Result<([(HeaderName, String); 3], Body), Problem> {
     let id = parse(&id)?;
-    let raw = shown.spool.raw(id).await?.ok_or_else(Problem::no_mail)?;
+    let first = shown.spool.piece(id, 0).await?;
+    let first = first.ok_or_else(Problem::no_mail)?;
     let headers = [
         (header::CONTENT_TYPE, "message/rfc822".to_owned()),
+        (header::CONTENT_LENGTH, first.mail_bytes.to_string()),
         (
             header::CONTENT_DISPOSITION,
             format!("attachment; filename=\"{id}.eml\""),
         ),
     ];
-    Ok((headers, raw))
+    Ok((headers, Body::from_stream(pieces(shown, id, first))))
+}
+
+/// A mail removed meanwhile ends the stream before its length.
+fn pieces(
+    shown: Arc<Shown>,
+    mail: MailId,
+    first: Piece,
+) -> impl Stream<Item = Result<Vec<u8>, SpoolError>> {
+    stream::try_unfold((Some(first), 0), move |(piece, at)| {
+        let shown = Arc::clone(&shown);
+        async move {
+            let Some(piece) = piece else {
+                return Ok(None);
+            };
+            let at = at + piece.bytes.len() as u64;
+            let next = match at < piece.mail_bytes {
+                true => shown.spool.piece(mail, at).await?,
+                false => None,
+            };
+            Ok(Some((piece.bytes, (next, at))))
+        }
+    })
 }
 
 /// How today's rules read it: text, fields with their places, trace, decisions.

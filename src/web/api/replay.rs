@@ -8,13 +8,14 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 use super::mails::parse;
 use super::rules::saved;
 use crate::clock::{Clock, SystemClock};
 use crate::message::Envelope;
 use crate::rules::{Decision, editing};
-use crate::smtp::{AcceptError, MailSink, ReceivedMail, Recipient};
+use crate::smtp::{AcceptError, MailSink, ReceivedMail, Recipient, Rest, RestId};
 use crate::spool::MailId;
 use crate::web::Shown;
 use crate::web::problem::{Named, Params, Problem};
@@ -76,7 +77,7 @@ pub async fn again(shown: &Shown, id: MailId, send: bool) -> Result<Replay, Prob
         })
         .collect();
     let rules = shown.rulebook.current();
-    let decided = reading::decide(rules, stored.raw.clone(), envelopes).await?;
+    let decided = reading::decide(rules, stored.to_read.clone(), envelopes).await?;
     let teams = recipients.iter().zip(decided).map(|(recipient, now)| {
         let before: Vec<Value> = stored
             .mail
@@ -124,6 +125,7 @@ async fn accept_again(
     stored: Stored,
     recipients: Vec<Recipient>,
 ) -> Result<String, Problem> {
+    let beginning = shown.spool.piece(id, 0).await?;
     let mail = ReceivedMail {
         peer: stored.mail.peer.unwrap_or([0, 0, 0, 0].into()),
         helo: stored.mail.helo,
@@ -131,19 +133,44 @@ async fn accept_again(
         user: stored.mail.user,
         reverse_path: stored.mail.reverse_path,
         recipients,
-        data: stored.raw,
+        data: beginning.ok_or_else(Problem::no_mail)?.bytes,
+        rest: None,
     };
-    let sent_as = shown.pipeline.accept(mail).await.map_err(|error| {
+    let rest = RestId(Uuid::now_v7());
+    let accepted = accept_with(shown, mail, (id, stored.mail.bytes), rest).await;
+    if accepted.is_err() {
+        shown.pipeline.discard(rest).await;
+    }
+    let sent_as = accepted?;
+    // Only now: what is dropped has somebody else to tell it.
+    shown.spool.drop_mail(id, SystemClock.now()).await?;
+    shown.pipeline.wake();
+    Ok(sent_as)
+}
+
+/// Accepts the mail with a copy of what follows its beginning in the old one.
+async fn accept_with(
+    shown: &Shown,
+    mut mail: ReceivedMail,
+    (old, old_bytes): (MailId, u64),
+    id: RestId,
+) -> Result<String, Problem> {
+    let failed = |error| {
         let status = match error {
             AcceptError::Full => StatusCode::INSUFFICIENT_STORAGE,
             AcceptError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         Problem::new(status, "the spool did not take the mail again")
-    })?;
-    // Only now: what is dropped has somebody else to tell it.
-    shown.spool.drop_mail(id, SystemClock.now()).await?;
-    shown.pipeline.wake();
-    Ok(sent_as)
+    };
+    while mail.bytes() < old_bytes {
+        let piece = shown.spool.piece(old, mail.bytes()).await?;
+        let piece = piece.ok_or_else(Problem::no_mail)?.bytes;
+        let rest = mail.rest.unwrap_or(Rest { id, bytes: 0 });
+        let bytes = rest.bytes + piece.len() as u64;
+        shown.pipeline.keep(rest, piece).await.map_err(failed)?;
+        mail.rest = Some(Rest { id, bytes });
+    }
+    shown.pipeline.accept(mail).await.map_err(failed)
 }
 
 /// A mail as a test of its rule file.
@@ -176,11 +203,7 @@ pub async fn as_test(shown: &Shown, id: MailId) -> Result<Test, Problem> {
     let stored = Stored::load(shown, id).await?;
     let envelope = stored.envelope();
     let rules = shown.rulebook.current();
-    let decided = reading::decide(
-        Arc::clone(&rules),
-        stored.raw.clone(),
-        vec![envelope.clone()],
-    );
+    let decided = reading::decide(Arc::clone(&rules), stored.to_read, vec![envelope.clone()]);
     let decisions = decided.await?.pop().unwrap_or_default();
     let source = decisions
         .iter()
@@ -198,6 +221,7 @@ pub async fn as_test(shown: &Shown, id: MailId) -> Result<Test, Problem> {
         saved: false,
     };
     if shown.may_edit_rules() {
+        let raw = shown.spool.raw(id).await?.ok_or_else(Problem::no_mail)?;
         let rulebook = Arc::clone(&shown.rulebook);
         let (source, toml, file) = (
             test.source.clone(),
@@ -205,7 +229,7 @@ pub async fn as_test(shown: &Shown, id: MailId) -> Result<Test, Problem> {
             test.mail_file.clone(),
         );
         let added =
-            reading::bounded(move || rulebook.add_test(&source, &toml, &file, &stored.raw)).await?;
+            reading::bounded(move || rulebook.add_test(&source, &toml, &file, &raw)).await?;
         saved(shown, added)?;
         test.saved = true;
     }

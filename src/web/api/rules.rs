@@ -127,7 +127,7 @@ pub async fn tried(shown: &Shown, source: &str, draft: Draft) -> Result<Tried, P
         }
         (Some(id), None) => {
             let stored = Stored::load(shown, parse(id)?).await?;
-            Some((Some(stored.envelope()), stored.raw))
+            Some((Some(stored.envelope()), stored.to_read))
         }
         (None, Some(raw)) => {
             let envelope = draft.from.map(|reverse_path| Envelope {

@@ -13,7 +13,7 @@ use super::rows::sender;
 use super::{Refusal, timeline};
 use crate::rules::explain::Step;
 use crate::spool::plan::DROPPED;
-use crate::spool::{Ending, MailId, Shown as Mail, ShownDelivery, Stage};
+use crate::spool::{Ending, MailId, Piece, Shown as Mail, ShownDelivery, Stage};
 use crate::web::Shown;
 use crate::web::access::percent_encoded;
 use crate::web::reader::Reader;
@@ -39,8 +39,8 @@ pub async fn page(
 ) -> Result<Response, Refusal> {
     let mail = load(&shown, &reader, &id).await?;
     let fail = |error| Refusal::Spool(reader.clone(), error);
-    let raw = shown.spool.raw(mail.mail).await.map_err(fail)?;
-    let source = raw.as_deref().map(beginning);
+    let piece = shown.spool.piece(mail.mail, 0).await.map_err(fail)?;
+    let source = piece.as_ref().map(beginning);
     let reading = reading::of_mail(&shown, mail.mail).await;
     let title = title(&reader, &mail, reading.as_ref().ok());
     let content = html! {
@@ -101,11 +101,11 @@ pub fn title(reader: &Reader, mail: &Mail, reading: Option<&Reading>) -> String 
         .unwrap_or_else(|| reader.say(mails::NO_SUBJECT).to_owned())
 }
 
-fn beginning(raw: &[u8]) -> (String, bool) {
-    let shown = raw.get(..SOURCE_BYTES_MAX).unwrap_or(raw);
+fn beginning(piece: &Piece) -> (String, bool) {
+    let shown = piece.bytes.get(..SOURCE_BYTES_MAX).unwrap_or(&piece.bytes);
     (
         String::from_utf8_lossy(shown).into_owned(),
-        shown.len() < raw.len(),
+        (shown.len() as u64) < piece.mail_bytes,
     )
 }
 

@@ -7,11 +7,16 @@ use mailbell::limits;
 use mailbell::smtp::data::Memory;
 use mailbell::smtp::policy::Policy;
 use mailbell::smtp::session::{CloseReason, Next, Peer, Session};
+use mailbell::smtp::{Rest, RestId};
 
 use super::world::{HOSTNAME, World, teams};
 
 fn session(memory: &Arc<Memory>) -> Session {
-    let policy = Policy::new(HOSTNAME, &World::default().smtp, &teams());
+    session_in(&World::default(), memory)
+}
+
+fn session_in(world: &World, memory: &Arc<Memory>) -> Session {
+    let policy = Policy::new(HOSTNAME, &world.smtp, &teams());
     let peer = Peer {
         address: "127.0.0.1".parse().unwrap(),
         tls: None,
@@ -58,6 +63,51 @@ fn without_memory_the_peer_is_told_to_come_again() {
     assert!(matches!(next, Next::Store(_)));
     drop(second);
     assert_eq!(memory.bytes_taken(), 0);
+}
+
+#[test]
+fn without_room_in_the_store_the_peer_is_told_to_come_again() {
+    let mut world = World::default();
+    world.smtp.size_bytes_max = u64::MAX;
+    let size = limits::SMTP_KEPT_BYTES_MAX + limits::SMTP_PIECE_BYTES as u64;
+    for (size, reply) in [(size, "250 2.1.0"), (size + 1, "452 4.3.1")] {
+        let mut session = session_in(&world, &Memory::new(1_000_000));
+        let text = format!("EHLO x\r\nMAIL FROM:<> SIZE={size}\r\n");
+        let said = say(&mut session, &text).1;
+        assert!(said.lines().last().unwrap().starts_with(reply), "{said}");
+    }
+    // What is in the store already counts for others, too.
+    let memory = Memory::in_pieces(100_000, 1_000, 5_000);
+    let mut first = session(&memory);
+    let undeclared = format!("{BEGIN}DATA\r\n{}\r\n.\r\n", "x".repeat(5_500));
+    assert!(keeping(&mut first, &undeclared).0);
+    let (stored, said) = keeping(&mut session(&memory), &undeclared);
+    assert!(!stored && said.contains("\r\n452 4.3.1"), "{said}");
+    first.stored(Ok("1".to_owned()));
+    assert_eq!((memory.bytes_taken(), memory.kept_bytes_taken()), (0, 0));
+    assert!(keeping(&mut first, &undeclared).0);
+}
+
+/// Says it all, keeps each piece, and tells whether there is a mail to be stored.
+fn keeping(session: &mut Session, text: &str) -> (bool, String) {
+    let mut input = text.as_bytes();
+    let mut said = Vec::new();
+    loop {
+        let next = session.feed(&mut input, Timestamp::UNIX_EPOCH);
+        said.extend(session.take_output());
+        match next {
+            Next::Keep(piece) => session.kept(Ok(Rest {
+                id: RestId::default(),
+                bytes: piece.rest.map_or(0, |rest| rest.bytes) + piece.bytes.len() as u64,
+            })),
+            next => {
+                return (
+                    matches!(next, Next::Store(_)),
+                    String::from_utf8(said).unwrap(),
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use mailbell::config::User;
-use mailbell::smtp::ReceivedMail;
 use mailbell::smtp::credentials::is_right;
 use mailbell::smtp::data::Memory;
 use mailbell::smtp::policy::Policy;
 use mailbell::smtp::session::{Next, Peer, Session, TlsState};
+use mailbell::smtp::{ReceivedMail, Rest, RestId};
 
 use super::Side;
 use super::world::{HOSTNAME, Sink, SinkState, World, teams};
@@ -25,10 +25,16 @@ pub struct Pure {
     /// Bytes are thrown away until the handshake.
     awaits_tls: bool,
     closed: bool,
+    /// Mails of which the sink got pieces.
+    rests: u128,
 }
 
 impl Pure {
     pub fn new(world: &World, read: usize) -> Pure {
+        Pure::with_memory(world, read, Memory::new(10_000_000))
+    }
+
+    pub fn with_memory(world: &World, read: usize, memory: Arc<Memory>) -> Pure {
         let policy = Policy::new(HOSTNAME, &world.smtp, &teams());
         let peer = Peer {
             address: "127.0.0.1".parse().unwrap(),
@@ -36,7 +42,7 @@ impl Pure {
             starttls: world.certificate,
         };
         let mut pure = Pure {
-            session: Session::new(Arc::new(policy), Memory::new(10_000_000), peer),
+            session: Session::new(Arc::new(policy), memory, peer),
             users: world.smtp.users.clone(),
             sink: Sink::new(),
             read,
@@ -44,6 +50,7 @@ impl Pure {
             lines: VecDeque::new(),
             awaits_tls: false,
             closed: false,
+            rests: 0,
         };
         pure.run(&[]);
         pure
@@ -62,6 +69,16 @@ impl Pure {
                 Next::Authenticate(credentials) => {
                     self.session
                         .authenticated(is_right(&self.users, &credentials));
+                }
+                Next::Keep(piece) => {
+                    let rest = piece.rest.unwrap_or_else(|| {
+                        self.rests += 1;
+                        let id = RestId(uuid::Uuid::from_u128(self.rests));
+                        Rest { id, bytes: 0 }
+                    });
+                    let bytes = rest.bytes + piece.bytes.len() as u64;
+                    let result = self.sink.keep_piece(rest, &piece.bytes);
+                    self.session.kept(result.map(|()| Rest { bytes, ..rest }));
                 }
                 Next::Store(mail) => {
                     let result = self.sink.keep(*mail);

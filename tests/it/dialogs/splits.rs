@@ -1,6 +1,8 @@
-//! Any split of the same bytes into reads gives the same replies and the same mails.
+//! Any split of the same bytes into reads, and of a mail into pieces, gives the same replies and the
+//! same mails.
 
 use mailbell::smtp::ReceivedMail;
+use mailbell::smtp::data::Memory;
 use proptest::prelude::*;
 
 use super::Side;
@@ -67,8 +69,13 @@ fn conversation() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn played(world: &World, reads: &[&[u8]]) -> (Vec<String>, Vec<ReceivedMail>, bool) {
-    let mut side = Box::new(Pure::new(world, usize::MAX));
+/// Mails go to the store in pieces of that size.
+fn played(world: &World, piece: usize, reads: &[&[u8]]) -> (Vec<String>, Vec<ReceivedMail>, bool) {
+    let mut side = Box::new(Pure::with_memory(
+        world,
+        usize::MAX,
+        Memory::in_pieces(10_000_000, piece, 10_000_000),
+    ));
     for read in reads.iter().filter(|read| !read.is_empty()) {
         side.send(read);
     }
@@ -87,20 +94,21 @@ proptest! {
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
         implicit_tls: bool,
         lenient: bool,
+        piece in 1_usize..1_000,
     ) {
         let mut world = World::default();
         world.set("implicit_tls", if implicit_tls { "yes" } else { "no" });
         world.set("lenient", if lenient { "yes" } else { "no" });
         world.set("users", "kix:secret");
         world.set("size_max", "3000");
-        let whole = played(&world, &[&bytes]);
+        let whole = played(&world, 1_000_000, &[&bytes]);
         let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
         places.extend([0, bytes.len()]);
         places.sort_unstable();
         let reads: Vec<&[u8]> = places.windows(2).map(|two| &bytes[two[0]..two[1]]).collect();
-        prop_assert_eq!(&whole, &played(&world, &reads));
+        prop_assert_eq!(&whole, &played(&world, piece, &reads));
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
-        prop_assert_eq!(&whole, &played(&world, &single));
+        prop_assert_eq!(&whole, &played(&world, piece, &single));
         for mail in &whole.1 {
             prop_assert!(!mail.recipients.is_empty());
         }

@@ -1,12 +1,13 @@
 //! The configuration in which a dialogue takes place, and the sink that keeps its mails.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mailbell::config::{Password, RelayForm, Smtp, Team, Tls, TransportKind, User};
 use mailbell::smtp::tls::Certificates;
-use mailbell::smtp::{AcceptError, MailSink, ReceivedMail};
+use mailbell::smtp::{AcceptError, MailSink, ReceivedMail, Rest, RestId};
 use secrecy::SecretString;
 
 pub const HOSTNAME: &str = "mx.example";
@@ -131,6 +132,8 @@ pub enum SinkState {
 pub struct Sink {
     state: Mutex<SinkState>,
     mails: Mutex<Vec<ReceivedMail>>,
+    /// Of mails that are being received.
+    rests: Mutex<BTreeMap<RestId, Vec<u8>>>,
 }
 
 impl Sink {
@@ -138,7 +141,30 @@ impl Sink {
         Arc::new(Sink {
             state: Mutex::new(SinkState::Ok),
             mails: Mutex::default(),
+            rests: Mutex::default(),
         })
+    }
+
+    /// Mails of which something is there without the mail.
+    pub fn rests(&self) -> usize {
+        self.rests.lock().unwrap().len()
+    }
+
+    pub fn keep_piece(&self, rest: Rest, piece: &[u8]) -> Result<(), AcceptError> {
+        match *self.state.lock().unwrap() {
+            SinkState::Ok => {}
+            SinkState::Full => return Err(AcceptError::Full),
+            SinkState::Unavailable => return Err(AcceptError::Unavailable),
+        }
+        let mut rests = self.rests.lock().unwrap();
+        let kept = rests.entry(rest.id).or_default();
+        assert_eq!(kept.len() as u64, rest.bytes);
+        kept.extend_from_slice(piece);
+        Ok(())
+    }
+
+    pub fn discard_rest(&self, rest: RestId) {
+        self.rests.lock().unwrap().remove(&rest);
     }
 
     pub fn set(&self, state: SinkState) {
@@ -149,9 +175,15 @@ impl Sink {
         self.mails.lock().unwrap().clone()
     }
 
-    pub fn keep(&self, mail: ReceivedMail) -> Result<String, AcceptError> {
+    /// Of a large mail, whole.
+    pub fn keep(&self, mut mail: ReceivedMail) -> Result<String, AcceptError> {
         match *self.state.lock().unwrap() {
             SinkState::Ok => {
+                if let Some(rest) = mail.rest.take() {
+                    let kept = self.rests.lock().unwrap().remove(&rest.id).unwrap();
+                    assert_eq!(kept.len() as u64, rest.bytes);
+                    mail.data.extend(kept);
+                }
                 let mut mails = self.mails.lock().unwrap();
                 mails.push(mail);
                 Ok(format!("mail-{}", mails.len()))
@@ -166,6 +198,14 @@ impl Sink {
 impl MailSink for Sink {
     async fn accept(&self, mail: ReceivedMail) -> Result<String, AcceptError> {
         self.keep(mail)
+    }
+
+    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), AcceptError> {
+        self.keep_piece(rest, &piece)
+    }
+
+    async fn discard(&self, rest: RestId) {
+        self.discard_rest(rest);
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Client, Gateway, PATIENCE};
-use crate::dialogs::world::{World, no_certificates};
+use crate::dialogs::world::{SinkState, World, no_certificates};
 
 #[tokio::test]
 async fn connections_are_bounded_and_the_door_recovers() {
@@ -175,4 +175,74 @@ async fn one_mail_of_the_largest_size_always_has_room() {
     client
         .say(&format!("MAIL FROM:<> SIZE={more}\r\n"), "552 5.3.4")
         .await;
+}
+
+#[tokio::test]
+async fn a_large_mail_goes_to_the_store_in_pieces_and_none_stays_of_what_is_refused() {
+    let mut world = World::default();
+    world.smtp.size_bytes_max = 1_000_000;
+    let gateway = Gateway::start(&world, no_certificates()).await;
+    let mut client = gateway.greeted().await;
+    let line = "x".repeat(98) + "\r\n";
+    let begin = "MAIL FROM:<a@b.example>\r\nRCPT TO:<ops@alerts.example>\r\n";
+    let chunk = |bytes: usize| format!("BDAT {bytes}\r\n{}", line.repeat(bytes / line.len()));
+
+    client.begin_data().await;
+    client.send(&line.repeat(9_000)).await;
+    client.say(".\r\n", "250 2.0.0 Ok").await;
+    assert_eq!(gateway.sink.rests(), 0);
+    let mails = gateway.sink.mails();
+    assert!(mails[0].data.ends_with(line.repeat(9_000).as_bytes()));
+
+    client.send(begin).await;
+    client.expect("250").await;
+    client.expect("250").await;
+    client.say(&chunk(500_000), "250 2.0.0 500000").await;
+    assert_eq!(gateway.sink.rests(), 1);
+    assert!(gateway.door.memory_bytes_taken() < 300_000);
+    client.say("RSET\r\n", "250").await;
+    client.say("NOOP\r\n", "250").await;
+    assert_eq!(gateway.sink.rests(), 0);
+
+    client.send(begin).await;
+    client.expect("250").await;
+    client.expect("250").await;
+    client.say(&chunk(500_000), "250 2.0.0 500000").await;
+    client.say(&chunk(600_000), "552 5.3.4").await;
+    client.say("NOOP\r\n", "250").await;
+    assert_eq!(gateway.sink.rests(), 0);
+
+    client.send(begin).await;
+    client.expect("250").await;
+    client.expect("250").await;
+    client.say(&chunk(300_000), "250 2.0.0 300000").await;
+    gateway.sink.set(SinkState::Full);
+    client.say(&chunk(300_000), "452 4.3.1").await;
+    client.say("NOOP\r\n", "250").await;
+    assert_eq!(
+        (gateway.sink.rests(), gateway.door.memory_bytes_taken()),
+        (0, 0)
+    );
+    gateway.sink.set(SinkState::Ok);
+
+    // Given up, and the next mail stored, in one read.
+    client.send(begin).await;
+    client.expect("250").await;
+    client.expect("250").await;
+    client.say(&chunk(300_000), "250 2.0.0 300000").await;
+    let next = format!("RSET\r\n{begin}BDAT 2 LAST\r\nx\n");
+    client.send(&next).await;
+    for _ in 0..4 {
+        client.expect("250").await;
+    }
+    client.say("NOOP\r\n", "250").await;
+    assert_eq!((gateway.sink.rests(), gateway.sink.mails().len()), (0, 2));
+
+    client.begin_data().await;
+    client.send(&line.repeat(5_000)).await;
+    drop(client);
+    gateway.stop.cancel();
+    let sink = Arc::clone(&gateway.sink);
+    gateway.ended().await;
+    assert_eq!((sink.rests(), sink.mails().len()), (0, 2));
 }

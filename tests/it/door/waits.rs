@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mailbell::limits;
-use mailbell::smtp::{AcceptError, MailSink, ReceivedMail};
+use mailbell::smtp::{AcceptError, MailSink, ReceivedMail, Rest, RestId};
 use tokio::sync::Notify;
 
 use super::{Gateway, pass};
@@ -36,6 +36,12 @@ impl MailSink for Stuck {
         self.asked.notify_one();
         std::future::pending().await
     }
+
+    async fn keep(&self, _: Rest, _: Vec<u8>) -> Result<(), AcceptError> {
+        std::future::pending().await
+    }
+
+    async fn discard(&self, _: RestId) {}
 }
 
 #[tokio::test]

@@ -13,12 +13,12 @@ use fastrand::Rng;
 use mailbell::alert::ExternalId;
 use mailbell::clock::{Clock, Time};
 use mailbell::deliver::schedule::Progress;
-use mailbell::smtp::ReceivedMail;
+use mailbell::smtp::{ReceivedMail, Rest, RestId};
 use mailbell::spool::sqlite::Sqlite;
 use mailbell::spool::{
     Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
-    KnownTicket, MailId, Marks, Page, Pruned, Query, Settlement, Shown, Spool, SpoolError, Step,
-    Summary, TicketCursor, ToDecide, Totals,
+    KnownTicket, MailId, Marks, Page, Piece, Pruned, Query, Settlement, Shown, Spool, SpoolError,
+    Step, Summary, TicketCursor, ToDecide, Totals,
 };
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -236,6 +236,16 @@ impl Spool for Node {
         self.step(true, step).await
     }
 
+    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), SpoolError> {
+        let step = move |shared: Arc<Shared>| async move { shared.inner().keep(rest, piece).await };
+        self.step(true, step).await
+    }
+
+    async fn discard(&self, rest: RestId) -> Result<(), SpoolError> {
+        let step = move |shared: Arc<Shared>| async move { shared.inner().discard(rest).await };
+        self.step(true, step).await
+    }
+
     async fn undecided(&self, limit: usize) -> Result<ToDecide, SpoolError> {
         let step = move |shared: Arc<Shared>| async move { shared.inner().undecided(limit).await };
         self.step(false, step).await
@@ -343,8 +353,8 @@ impl Spool for Node {
         self.inner().show(mail).await
     }
 
-    async fn raw(&self, mail: MailId) -> Result<Option<Vec<u8>>, SpoolError> {
-        self.inner().raw(mail).await
+    async fn piece(&self, mail: MailId, at: u64) -> Result<Option<Piece>, SpoolError> {
+        self.inner().piece(mail, at).await
     }
 
     async fn search(&self, query: Query) -> Result<Page, SpoolError> {

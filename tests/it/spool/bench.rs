@@ -57,6 +57,21 @@ impl Home {
     }
 }
 
+impl Home {
+    /// Pieces of whatever mails.
+    pub async fn pieces(&self) -> i64 {
+        let sql = "SELECT count(*) FROM pieces";
+        match self {
+            Home::Folder(folder) => {
+                let path = folder.path().join("data/spool.db");
+                let connection = rusqlite::Connection::open(path).unwrap();
+                connection.query_row(sql, (), |row| row.get(0)).unwrap()
+            }
+            Home::Database(database) => database.number(sql).await,
+        }
+    }
+}
+
 pub struct Bench {
     pub spool: Arc<dyn Spool>,
     pub home: Home,

@@ -7,7 +7,7 @@ use mailbell::alert::ExternalId;
 use mailbell::clock::{Clock, Time};
 use mailbell::config::Retention;
 use mailbell::deliver::schedule::Progress;
-use mailbell::smtp::Recipient;
+use mailbell::smtp::{ReceivedMail, Recipient, Rest, RestId};
 use mailbell::spool::lifecycle::TicketState;
 use mailbell::spool::retention;
 use mailbell::spool::{
@@ -38,6 +38,89 @@ pub async fn what_was_accepted_is_there_after_a_restart_stage_by_stage(store: St
     let raw = bench.spool.raw(id).await.unwrap().unwrap();
     assert_eq!(raw, mail("ops", &new("T-1")).data);
     bench.assert_balanced().await;
+}
+
+/// Keeps `pieces` of a mail that is being received.
+async fn kept(bench: &Bench, pieces: &[&[u8]]) -> Rest {
+    let mut rest = Rest {
+        id: RestId(uuid::Uuid::now_v7()),
+        bytes: 0,
+    };
+    for piece in pieces {
+        bench.spool.keep(rest, piece.to_vec()).await.unwrap();
+        rest.bytes += piece.len() as u64;
+    }
+    rest
+}
+
+pub async fn a_large_mail_comes_and_goes_in_pieces(store: Store) {
+    let bench = Bench::new(store).await;
+    let rest = kept(&bench, &[b"one", b"two", b"3"]).await;
+    let mail = ReceivedMail {
+        rest: Some(rest),
+        ..mail("ops", &new("T-1"))
+    };
+    let data = mail.data.clone();
+    let id = bench.spool.accept(mail, at(0)).await.unwrap();
+    // Too late: it has become a mail.
+    bench.spool.discard(rest.id).await.unwrap();
+    let bench = bench.restart().await;
+    let undecided = bench.spool.undecided(10).await.unwrap().mails;
+    assert_eq!(undecided[0].raw, data);
+    assert_eq!(undecided[0].bytes, data.len() as u64 + 7);
+    let whole = [&data[..], b"onetwo3"].concat();
+    assert_eq!(bench.spool.raw(id).await.unwrap(), Some(whole.clone()));
+    let mut at_byte = 0;
+    for want in [&data[..], b"one", b"two", b"3"] {
+        let piece = bench.spool.piece(id, at_byte).await.unwrap().unwrap();
+        assert_eq!(
+            (piece.bytes.as_slice(), piece.mail_bytes),
+            (want, whole.len() as u64)
+        );
+        at_byte += want.len() as u64;
+    }
+    assert_eq!(bench.spool.piece(id, at_byte).await.unwrap(), None);
+    assert_eq!(bench.spool.piece(id, 1).await.unwrap(), None);
+    let shown = bench.spool.show(id).await.unwrap().unwrap();
+    assert_eq!(shown.bytes, whole.len() as u64);
+    bench.decide(1).await;
+    let leased = bench.lease(2).await;
+    bench.deliver(&leased[0], 3).await;
+    bench.assert_balanced().await;
+    assert_eq!(bench.home.pieces().await, 3);
+    let pruned = bench.spool.prune(at(10), 0, 10).await.unwrap();
+    assert_eq!((pruned.removed, bench.home.pieces().await), (1, 0));
+    bench.assert_balanced().await;
+}
+
+pub async fn nothing_stays_of_a_mail_that_was_not_received_whole(store: Store) {
+    let bench = Bench::new(store).await;
+    let given_up = kept(&bench, &[b"one", b"two"]).await;
+    let other = kept(&bench, &[b"three"]).await;
+    bench.spool.discard(given_up.id).await.unwrap();
+    bench.spool.discard(given_up.id).await.unwrap();
+    assert_eq!(bench.home.pieces().await, 1);
+    // Those that live keep what they are receiving.
+    bench.spool.prune(at(10), 0, 10).await.unwrap();
+    assert_eq!(bench.home.pieces().await, 1);
+    let bench = bench.restart().await;
+    bench.spool.prune(at(10), 0, 10).await.unwrap();
+    assert_eq!(bench.home.pieces().await, 0);
+    bench.spool.discard(other.id).await.unwrap();
+    bench.assert_balanced().await;
+}
+
+pub async fn an_audit_finds_a_mail_that_lacks_a_piece(store: Store) {
+    let bench = Bench::new(store).await;
+    let rest = kept(&bench, &[b"one"]).await;
+    let mail = ReceivedMail {
+        rest: Some(Rest { bytes: 10, ..rest }),
+        ..mail("ops", &new("T-1"))
+    };
+    let id = bench.spool.accept(mail, at(0)).await.unwrap();
+    let audit = bench.spool.audit().await.unwrap();
+    assert_eq!(audit.problems, ["1 mails without all of their bytes"]);
+    assert_eq!(bench.spool.raw(id).await.unwrap(), None);
 }
 
 pub async fn a_settlement_that_is_repeated_changes_nothing(store: Store) {
@@ -773,6 +856,9 @@ on_every_store! {
     what_somebody_has_to_be_told_of_it_is_found,
     the_latest_moment_of_a_name_is_kept,
     what_was_accepted_is_there_after_a_restart_stage_by_stage,
+    a_large_mail_comes_and_goes_in_pieces,
+    nothing_stays_of_a_mail_that_was_not_received_whole,
+    an_audit_finds_a_mail_that_lacks_a_piece,
     a_settlement_that_is_repeated_changes_nothing,
     one_delivery_of_a_ticket_at_a_time_and_others_pass_by,
     the_most_urgent_leave_first,
