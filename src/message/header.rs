@@ -26,7 +26,7 @@ impl Field {
     /// Encoded words and 8-bit bytes decoded, white space collapsed.
     pub fn text(&self) -> String {
         truncate(
-            squeeze(&fold(&decode_words(&self.raw))),
+            squeeze(&fold(&decode_words(&self.raw))).into_owned(),
             HEADER_VALUE_BYTES_MAX,
         )
     }
@@ -139,10 +139,10 @@ impl Parameters {
 /// Encoded words do not belong into parameters (RFC 2047 5), and yet they are there.
 fn decode_parameter(value: &str) -> String {
     let decoded = match value.contains("=?") {
-        true => Cow::Owned(decode_words(value.as_bytes())),
+        true => decode_words(value.as_bytes()),
         false => Cow::Borrowed(value),
     };
-    squeeze(&fold(&decoded))
+    squeeze(&fold(&decoded)).into_owned()
 }
 
 /// `text/html charset=utf-8`, with the semicolon forgotten.
@@ -167,7 +167,12 @@ enum Piece<'a> {
 ///
 /// RFC 2047 6.2: white space between two words is dropped. Neighbours of one charset are joined
 /// before they are decoded, because many senders split inside a character.
-pub fn decode_words(value: &[u8]) -> String {
+pub fn decode_words(value: &[u8]) -> Cow<'_, str> {
+    if memchr::memmem::find(value, b"=?").is_none()
+        && let Ok(text) = std::str::from_utf8(value)
+    {
+        return Cow::Borrowed(text);
+    }
     let mut pieces: Vec<Piece<'_>> = Vec::new();
     let mut rest = value;
     while let Some((before, charset, bytes, after)) = next_word(rest) {

@@ -1,6 +1,7 @@
 //! The ways in which people and templates write a label and its value, brought to
 //! `Label: value` on one line. Works on the lines of plain text and of HTML alike.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -41,7 +42,12 @@ pub fn tidy(lines: &mut Vec<Line>) {
     }
     stacked::join(lines);
     for line in lines.iter_mut() {
-        line.text = squeeze(&link::unwrap_all(&line.text));
+        if let Cow::Owned(text) = link::unwrap_all(&line.text) {
+            line.text = text;
+        }
+        if let Cow::Owned(text) = squeeze(&line.text) {
+            line.text = text;
+        }
         line.lead = line.lead.min(line.text.len());
     }
 }
@@ -83,7 +89,9 @@ fn take_quote_marks(line: &mut Line) {
 /// `Label   : value`, `- Label: value`, `Label ....: value`, `| Label | value |`.
 pub(super) fn one_label(text: &str) -> Option<String> {
     let text = text.trim();
-    if let Some(found) = STARRED.captures(text) {
+    if text.starts_with('*')
+        && let Some(found) = STARRED.captures(text)
+    {
         return Some(format!("{}: {}", &found[1], &found[2]));
     }
     if let Some(cells) = text
@@ -98,7 +106,12 @@ pub(super) fn one_label(text: &str) -> Option<String> {
         }
         return None;
     }
-    let bare = BULLET.replace(text, "");
+    let bare = match text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        true => text,
+        false => BULLET
+            .find(text)
+            .map_or(text, |mark| text.split_at(mark.end()).1),
+    };
     let (name, value) = bare.split_once([':', '\u{ff1a}'])?;
     let padded = name.ends_with(|c: char| c.is_whitespace() || c == '.');
     let apart = value.is_empty() || value.starts_with(char::is_whitespace) || is_tight(name, value);
@@ -124,6 +137,9 @@ fn is_tight(name: &str, value: &str) -> bool {
 /// Label and value in two columns, if at least two lines in a row are set like that.
 fn columns(lines: &mut [Line]) {
     let split = |line: &Line| {
+        if !line.text.contains('\t') && !line.text.contains("  ") {
+            return None;
+        }
         let found = COLUMNS.captures(&line.text)?;
         let name = found[1].trim_end_matches(':');
         (!name.contains(':') && is_label(name) && !line.continued)

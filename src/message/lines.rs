@@ -1,5 +1,7 @@
 //! Lines of rendered text, and the folding of characters that look like blanks or like nothing.
 
+use std::borrow::Cow;
+
 /// One line while a mail is being read; see the module above for the form of the finished text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Line {
@@ -43,16 +45,23 @@ pub fn label(text: &str) -> Option<(&str, &str)> {
 
 /// Whether `text` could name a field.
 pub fn is_label(text: &str) -> bool {
-    let starts = text
-        .chars()
-        .next()
-        .is_some_and(|c| c.is_alphabetic() || c == '#');
-    starts
-        && text.chars().count() <= 40
-        && text.split(' ').count() <= 6
-        && !text.contains(['<', '>', '"', '!', '?', ',', ';', '|', '@', '\t'])
-        && !text.contains(". ")
-        && !text.ends_with('.')
+    if !text.starts_with(|c: char| c.is_alphabetic() || c == '#') {
+        return false;
+    }
+    let (mut length, mut words, mut last) = (0, 1, ' ');
+    for c in text.chars() {
+        length += 1;
+        words += usize::from(c == ' ');
+        let never = matches!(
+            c,
+            '<' | '>' | '"' | '!' | '?' | ',' | ';' | '|' | '@' | '\t'
+        );
+        if never || length > 40 || words > 6 || c == ' ' && last == '.' {
+            return false;
+        }
+        last = c;
+    }
+    last != '.'
 }
 
 /// Joins lines into the finished form: no line of blanks only, never two empty lines in a row,
@@ -81,42 +90,61 @@ pub fn join(lines: &[Line]) -> String {
 
 /// Folds what looks like a blank into a blank, and drops what looks like nothing. Tabs and line
 /// breaks stay.
-pub fn fold(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\u{a0}'
-            | '\u{1680}'
-            | '\u{2000}'..='\u{200a}'
-            | '\u{202f}'
-            | '\u{205f}'
-            | '\u{3000}' => {
-                out.push(' ');
-            }
-            '\u{2028}' | '\u{2029}' | '\u{85}' => out.push('\n'),
-            '\u{ad}'
-            | '\u{34f}'
-            | '\u{61c}'
-            | '\u{180e}'
-            | '\u{200b}'
-            | '\u{200c}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}'
-            | '\u{feff}' => {}
-            // The joiner inside an emoji is part of it.
-            '\u{200d}' if !out.ends_with(|last: char| last >= '\u{2190}') => {}
-            '\n' | '\t' => out.push(c),
-            c if c.is_control() => {}
-            c => out.push(c),
-        }
+pub fn fold(text: &str) -> Cow<'_, str> {
+    let stays = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
+    // Without a way out of the loop, it is many bytes at a time.
+    if text.bytes().fold(true, |all, byte| all & stays(byte)) {
+        return Cow::Borrowed(text);
     }
-    out
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let run = rest.bytes().position(|byte| !stays(byte));
+        let (run, other) = rest.split_at(run.unwrap_or(rest.len()));
+        out.push_str(run);
+        let mut other = other.chars();
+        other.next().into_iter().for_each(|c| fold_one(c, &mut out));
+        rest = other.as_str();
+    }
+    Cow::Owned(out)
+}
+
+fn fold_one(c: char, out: &mut String) {
+    match c {
+        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => {
+            out.push(' ');
+        }
+        '\u{2028}' | '\u{2029}' | '\u{85}' => out.push('\n'),
+        '\u{ad}'
+        | '\u{34f}'
+        | '\u{61c}'
+        | '\u{180e}'
+        | '\u{200b}'
+        | '\u{200c}'
+        | '\u{200e}'
+        | '\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{2069}'
+        | '\u{feff}' => {}
+        // The joiner inside an emoji is part of it.
+        '\u{200d}' if !out.ends_with(|last: char| last >= '\u{2190}') => {}
+        '\n' | '\t' => out.push(c),
+        c if c.is_control() => {}
+        c => out.push(c),
+    }
 }
 
 /// Runs of white space become one blank, the ends are trimmed.
-pub fn squeeze(text: &str) -> String {
+pub fn squeeze(text: &str) -> Cow<'_, str> {
+    let mut blank = true;
+    let mut is_squeezed = text.chars().all(|c| {
+        let second = std::mem::replace(&mut blank, c.is_whitespace()) && blank;
+        !second && (!blank || c == ' ')
+    });
+    is_squeezed &= !blank || text.is_empty();
+    if is_squeezed {
+        return Cow::Borrowed(text);
+    }
     let mut out = String::with_capacity(text.len());
     for word in text.split_whitespace() {
         if !out.is_empty() {
@@ -124,7 +152,7 @@ pub fn squeeze(text: &str) -> String {
         }
         out.push_str(word);
     }
-    out
+    Cow::Owned(out)
 }
 
 /// At most `bytes` bytes, cut between characters.

@@ -6,10 +6,12 @@
 use std::sync::LazyLock;
 
 use regex::Regex;
+use regex_syntax::ast::parse::Parser;
 
 use super::forwarded::{self, Separator, notification_labels, separator};
 use super::lines::{Line, label};
 use super::subject::Prefix;
+use crate::need::{Grams, Need};
 
 /// The text of a mail, and what was set apart from it.
 #[derive(Debug, Default)]
@@ -36,9 +38,37 @@ static ATTRIBUTION_BEGINS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)^(?:on|am|op|le|el|il|den)\b.*\d").expect("a literal pattern")
 });
 
+/// A regex that most mails have no word of.
+struct Phrase {
+    need: Need,
+    regex: LazyLock<Regex, Box<dyn FnOnce() -> Regex + Send>>,
+}
+
+impl Phrase {
+    fn new(pattern: &str) -> Phrase {
+        let tree = Parser::new().parse(pattern).expect("a literal pattern");
+        let pattern = pattern.to_owned();
+        Phrase {
+            need: Need::of(&tree),
+            regex: LazyLock::new(Box::new(move || {
+                Regex::new(&pattern).expect("a literal pattern")
+            })),
+        }
+    }
+
+    /// False only if it matches in no part of the text.
+    fn may_be_in(&self, text: &Grams) -> bool {
+        self.need.may_be_in(text)
+    }
+
+    fn is_match(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+}
+
 /// One line says it all.
-static FOOTER_LINE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
+static FOOTER_LINE: LazyLock<Phrase> = LazyLock::new(|| {
+    Phrase::new(
         r"(?ix)
         ^ (?: powered \s by \b | sent \s (?: from | with | via ) \s my? \b | get \s outlook \s for
             | gesendet \s (?: von | mit ) \s (?: mein | outlook ) | von \s mein\w+ \s \w+ \s gesendet
@@ -49,11 +79,10 @@ static FOOTER_LINE: LazyLock<Regex> = LazyLock::new(|| {
             | im \s browser \s (?: ansehen | anzeigen | öffnen ) )
         | \b (?: unsubscribe | newsletter \s abbestellen | abmelden \s vo[nm] | uitschrijven | se \s désabonner ) \b",
     )
-    .expect("a literal pattern")
 });
 
 /// A paragraph with one word of each list is a notice, not content.
-static NOTICES: LazyLock<Vec<(Regex, Regex)>> = LazyLock::new(|| {
+static NOTICES: LazyLock<Vec<(Phrase, Phrase)>> = LazyLock::new(|| {
     [
         (r"confidential|privileged", r"intended|recipient|addressee"),
         (r"vertraulich", r"empfänger|adressat|bestimmt"),
@@ -66,7 +95,7 @@ static NOTICES: LazyLock<Vec<(Regex, Regex)>> = LazyLock::new(|| {
     ]
     .into_iter()
     .map(|(subject, matter)| {
-        let build = |pattern: &str| Regex::new(&format!("(?i){pattern}")).expect("a literal pattern");
+        let build = |pattern: &str| Phrase::new(&format!("(?i){pattern}"));
         (build(subject), build(matter))
     })
     .collect()
@@ -132,10 +161,10 @@ fn mark_quotations(lines: &[Line], prefix: Prefix, apart: &mut [bool]) {
             if let Some(apart) = apart.get_mut(at) {
                 *apart = true;
             }
-        } else if separator(&line.text) == Some(Separator::Original)
-            && prefix == Prefix::Reply
+        } else if prefix == Prefix::Reply
             && at > 0
             && line.text.contains(char::is_alphabetic)
+            && separator(&line.text) == Some(Separator::Original)
         {
             apart.iter_mut().skip(at).for_each(|apart| *apart = true);
             return;
@@ -174,7 +203,7 @@ fn mark_quotations(lines: &[Line], prefix: Prefix, apart: &mut [bool]) {
                 .take(quoted + run)
                 .skip(at)
                 .for_each(|apart| *apart = true);
-        } else if prefix == Prefix::Reply && ATTRIBUTION_BEGINS.is_match(&line.text) && at > 0 {
+        } else if prefix == Prefix::Reply && begins_attribution(&line.text) && at > 0 {
             apart.iter_mut().skip(at).for_each(|apart| *apart = true);
             return;
         }
@@ -190,7 +219,16 @@ fn begins_quotation(lines: &[Line], at: usize) -> bool {
         && outside.is_some_and(|line| line.depth < depth)
         && lines
             .get(at)
-            .is_some_and(|line| ATTRIBUTION_BEGINS.is_match(&line.text))
+            .is_some_and(|line| begins_attribution(&line.text))
+}
+
+fn is_attribution(text: &str) -> bool {
+    text.ends_with(':') && ATTRIBUTION.is_match(text)
+}
+
+fn begins_attribution(text: &str) -> bool {
+    let letters = text.bytes().take(4).take_while(u8::is_ascii_alphabetic);
+    matches!(letters.count(), 2 | 3) && ATTRIBUTION_BEGINS.is_match(text)
 }
 
 /// The line behind an attribution that begins at `at`; mail programs wrap it over up to three.
@@ -199,10 +237,10 @@ fn attribution_at(lines: &[Line], at: usize) -> Option<usize> {
     if first.is_blank() || first.text.len() > 400 {
         return None;
     }
-    if ATTRIBUTION.is_match(&first.text) {
+    if is_attribution(&first.text) {
         return Some(at + 1);
     }
-    if !ATTRIBUTION_BEGINS.is_match(&first.text) {
+    if !begins_attribution(&first.text) {
         return None;
     }
     let mut joined = first.text.clone();
@@ -212,7 +250,7 @@ fn attribution_at(lines: &[Line], at: usize) -> Option<usize> {
         }
         joined.push(' ');
         joined.push_str(&line.text);
-        if ATTRIBUTION.is_match(&joined) {
+        if is_attribution(&joined) {
             return Some(offset + 1);
         }
     }
@@ -256,6 +294,16 @@ fn mark_signature(lines: &[Line], apart: &mut [bool]) {
 }
 
 fn mark_footers(lines: &[Line], apart: &mut [bool]) {
+    let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+    let words = Grams::of(&texts.join(" "));
+    let notices: Vec<_> = NOTICES
+        .iter()
+        .filter(|(subject, matter)| subject.may_be_in(&words) && matter.may_be_in(&words))
+        .collect();
+    let footers = FOOTER_LINE.may_be_in(&words);
+    if notices.is_empty() && !footers {
+        return;
+    }
     let mut start = 0;
     let mut footer_seen = false;
     for end in 0..=lines.len() {
@@ -271,7 +319,7 @@ fn mark_footers(lines: &[Line], apart: &mut [bool]) {
             .join(" ");
         let notice = words.len() >= 40
             && notification_labels(paragraph) < 2
-            && NOTICES
+            && notices
                 .iter()
                 .any(|(subject, matter)| subject.is_match(&words) && matter.is_match(&words));
         for (line, apart) in paragraph.iter().zip(apart.iter_mut().skip(start)) {
