@@ -1,7 +1,10 @@
 //! Tokens of html5gum to a tree of bounded depth. Not the standard's tree construction: only as
 //! much of it as unclosed cells, items and paragraphs need.
 
-use html5gum::{DefaultEmitter, StartTag, Token, Tokenizer};
+use std::convert::Infallible;
+
+use html5gum::emitters::callback::{Callback, CallbackEmitter, CallbackEvent};
+use html5gum::{Emitter, ForwardingEmitter, Span, Tokenizer};
 
 use super::style;
 use crate::limits::HTML_NESTING_MAX;
@@ -43,18 +46,30 @@ pub fn parse(html: &str) -> Element {
     let mut builder = Builder {
         open: vec![Element::default()],
         skipped: 0,
+        tag: Tag::default(),
     };
-    let mut emitter = DefaultEmitter::default();
+    let mut emitter = CallbackEmitter::new(|event: CallbackEvent<'_>, _: Span<()>| {
+        builder.see(event);
+        None
+    });
     emitter.naively_switch_states(true); // script and style are text, not tags
-    for token in Tokenizer::new_with_emitter(html, emitter) {
-        match token {
-            Ok(Token::StartTag(tag)) => builder.start(&tag),
-            Ok(Token::EndTag(tag)) => builder.end(&String::from_utf8_lossy(&tag.name)),
-            Ok(Token::String(text)) => builder.text(&String::from_utf8_lossy(&text)),
-            Ok(Token::Comment(_) | Token::Doctype(_) | Token::Error(_)) | Err(_) => {}
-        }
-    }
+    let Ok(_) = Tokenizer::new_with_emitter(html, Lenient(emitter)).finish();
     builder.finish()
+}
+
+/// Does not look for the errors in the code: that costs as much as reading its text.
+struct Lenient<F: Callback<Infallible, ()>>(CallbackEmitter<F>);
+
+impl<F: Callback<Infallible, ()>> ForwardingEmitter for Lenient<F> {
+    type Token = Infallible;
+
+    fn inner(&mut self) -> &mut impl Emitter<Token = Infallible> {
+        &mut self.0
+    }
+
+    fn should_emit_errors(&mut self) -> bool {
+        false
+    }
 }
 
 struct Builder {
@@ -62,13 +77,88 @@ struct Builder {
     open: Vec<Element>,
     /// Elements that were opened beyond the depth bound and wait for their end tags.
     skipped: usize,
+    tag: Tag,
+}
+
+/// A start tag as far as it was read.
+#[derive(Default)]
+struct Tag {
+    name: String,
+    attributes: [Option<String>; ATTRIBUTES.len()],
+    /// The place of the attribute whose value comes next.
+    next: Option<usize>,
+}
+
+/// The attributes that are read.
+const ATTRIBUTES: [&str; 7] = ["alt", "class", "hidden", "href", "id", "style", "type"];
+
+impl Tag {
+    fn attribute(&mut self, name: &[u8]) {
+        let place = ATTRIBUTES.iter().position(|known| known.as_bytes() == name);
+        // Of two that are called alike, the first holds.
+        self.next = place.filter(|&at| self.attributes.get(at) == Some(&None));
+        self.value(b"");
+    }
+
+    fn value(&mut self, value: &[u8]) {
+        if let Some(slot) = self.next.and_then(|at| self.attributes.get_mut(at)) {
+            *slot = Some(lossy(value));
+        }
+    }
+
+    fn into_element(self) -> Element {
+        let [alt, class, hidden, href, id, style, kind] = self.attributes;
+        let class = class.unwrap_or_default().to_ascii_lowercase();
+        let id = id.unwrap_or_default().to_ascii_lowercase();
+        let style = style::Style::parse(&style.unwrap_or_default());
+        let quotes = |name: &str| QUOTE_CLASSES.iter().any(|quote| name.contains(quote));
+        Element {
+            hidden: style.hidden || hidden.is_some(),
+            tiny: style.tiny,
+            bold: style
+                .bold
+                .or_else(|| class.contains("label").then_some(true)),
+            preformatted: style.preformatted
+                || matches!(self.name.as_str(), "pre" | "textarea" | "listing"),
+            href,
+            alt,
+            cite: kind.is_some_and(|kind| kind.eq_ignore_ascii_case("cite"))
+                || quotes(&class)
+                || quotes(&id),
+            name: self.name,
+            children: Vec::new(),
+        }
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 impl Builder {
-    fn start(&mut self, tag: &StartTag<()>) {
-        let name = String::from_utf8_lossy(&tag.name).into_owned();
-        self.close_implied(&name);
-        let element = element(name, tag);
+    fn see(&mut self, event: CallbackEvent<'_>) {
+        match event {
+            CallbackEvent::OpenStartTag { name } => self.tag.name = lossy(name),
+            CallbackEvent::AttributeName { name } => self.tag.attribute(name),
+            CallbackEvent::AttributeValue { value } => self.tag.value(value),
+            CallbackEvent::CloseStartTag { .. } => {
+                let tag = std::mem::take(&mut self.tag);
+                self.start(tag.into_element());
+            }
+            CallbackEvent::EndTag { name } => {
+                // It may have had attributes, which say nothing.
+                self.tag = Tag::default();
+                self.end(&String::from_utf8_lossy(name));
+            }
+            CallbackEvent::String { value } => self.push(Node::Text(lossy(value))),
+            CallbackEvent::Comment { .. }
+            | CallbackEvent::Doctype { .. }
+            | CallbackEvent::Error(_) => {}
+        }
+    }
+
+    fn start(&mut self, element: Element) {
+        self.close_implied(&element.name);
         if is_void(&element.name) {
             self.push(Node::Element(element));
         } else if self.open.len() >= HTML_NESTING_MAX {
@@ -95,10 +185,6 @@ impl Builder {
         // An end tag does not reach out of its table.
         let limit = |open: &str| open == "table" && name != "table" && !is_outer(name);
         self.close_to(|open| open == name, limit);
-    }
-
-    fn text(&mut self, text: &str) {
-        self.push(Node::Text(text.to_owned()));
     }
 
     fn push(&mut self, node: Node) {
@@ -156,34 +242,6 @@ impl Builder {
             self.close_last();
         }
         self.open.pop().unwrap_or_default()
-    }
-}
-
-fn element(name: String, tag: &StartTag<()>) -> Element {
-    let attribute = |key: &[u8]| {
-        tag.attributes
-            .get(key)
-            .map(|value| String::from_utf8_lossy(value).into_owned())
-    };
-    let class = attribute(b"class").unwrap_or_default().to_ascii_lowercase();
-    let id = attribute(b"id").unwrap_or_default().to_ascii_lowercase();
-    let style = style::Style::parse(&attribute(b"style").unwrap_or_default());
-    let cite = attribute(b"type").is_some_and(|value| value.eq_ignore_ascii_case("cite"))
-        || QUOTE_CLASSES
-            .iter()
-            .any(|quote| class.contains(quote) || id.contains(quote));
-    Element {
-        hidden: style.hidden || tag.attributes.contains_key(b"hidden".as_slice()),
-        tiny: style.tiny,
-        bold: style
-            .bold
-            .or_else(|| class.contains("label").then_some(true)),
-        preformatted: style.preformatted || matches!(name.as_str(), "pre" | "textarea" | "listing"),
-        href: attribute(b"href"),
-        alt: attribute(b"alt"),
-        cite,
-        name,
-        children: Vec::new(),
     }
 }
 
