@@ -66,18 +66,20 @@ impl Phrase {
     }
 }
 
-/// One line says it all.
+/// One line says it all. Words end by `\W`, not by `\b`, for which the regex would go the slow way in
+/// all text that is not ASCII.
 static FOOTER_LINE: LazyLock<Phrase> = LazyLock::new(|| {
     Phrase::new(
         r"(?ix)
-        ^ (?: powered \s by \b | sent \s (?: from | with | via ) \s my? \b | get \s outlook \s for
+        ^ (?: powered \s by (?: \W | $ ) | sent \s (?: from | with | via ) \s my? (?: \W | $ ) | get \s outlook \s for
             | gesendet \s (?: von | mit ) \s (?: mein | outlook ) | von \s mein\w+ \s \w+ \s gesendet
             | verzonden \s vanaf \s mijn | envoyé \s de \s mon
             | view \s (?: this \s (?: e-?mail | message ) \s )? in \s (?: your \s )? browser
             | \W* (?: please \s )? (?: type | write | add )? .{0,40} reply .{0,20} above \s this \s line | .{0,60} (?: oberhalb | über ) \s dieser \s (?: linie | zeile )
             | .{0,60} boven \s deze \s (?: lijn | regel ) | .{0,60} au-dessus \s de \s cette \s ligne
             | im \s browser \s (?: ansehen | anzeigen | öffnen ) )
-        | \b (?: unsubscribe | newsletter \s abbestellen | abmelden \s vo[nm] | uitschrijven | se \s désabonner ) \b",
+        | (?: ^ | \W ) (?: unsubscribe | newsletter \s abbestellen | abmelden \s vo[nm] | uitschrijven | se \s désabonner )
+          (?: \W | $ )",
     )
 });
 
