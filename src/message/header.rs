@@ -4,6 +4,7 @@
 //! Must not know bodies.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use mail_parser::{HeaderValue, MessageParser};
 
@@ -84,6 +85,8 @@ fn field(line: &[u8]) -> Option<Field> {
     })
 }
 
+static MIME: LazyLock<MessageParser> = LazyLock::new(|| MessageParser::new().with_mime_headers());
+
 /// A structured value: `text/plain; charset=utf-8`, `attachment; filename=…`.
 #[derive(Debug, Clone, Default)]
 pub struct Parameters {
@@ -97,9 +100,7 @@ impl Parameters {
         // 8-bit names would be lost in the library, so they become UTF-8 first.
         let text = charset::guess(raw).text;
         let block = format!("Content-Type: {text}\r\n\r\n");
-        let parsed = MessageParser::new()
-            .with_mime_headers()
-            .parse_headers(block.as_bytes());
+        let parsed = MIME.parse_headers(block.as_bytes());
         let mut out = Parameters {
             value: text
                 .split([';', ' ', '\t'])

@@ -36,8 +36,10 @@ pub fn tidy(lines: &mut Vec<Line>) {
     columns(lines);
     leads(lines);
     for line in lines.iter_mut() {
-        if let Some(text) = one_label(&line.text) {
-            (line.text, line.lead) = (text, 0);
+        match one_label(&line.text) {
+            Some(text) if text == line.text => line.lead = 0,
+            Some(text) => (line.text, line.lead) = (text.into_owned(), 0),
+            None => {}
         }
     }
     stacked::join(lines);
@@ -87,12 +89,12 @@ fn take_quote_marks(line: &mut Line) {
 }
 
 /// `Label   : value`, `- Label: value`, `Label ....: value`, `| Label | value |`.
-pub(super) fn one_label(text: &str) -> Option<String> {
+pub(super) fn one_label(text: &str) -> Option<Cow<'_, str>> {
     let text = text.trim();
     if text.starts_with('*')
         && let Some(found) = STARRED.captures(text)
     {
-        return Some(format!("{}: {}", &found[1], &found[2]));
+        return Some(Cow::Owned(format!("{}: {}", &found[1], &found[2])));
     }
     if let Some(cells) = text
         .strip_prefix('|')
@@ -102,7 +104,8 @@ pub(super) fn one_label(text: &str) -> Option<String> {
         if let [name, value] = cells.as_slice()
             && is_label(name.trim_end_matches(':'))
         {
-            return Some(format!("{}: {value}", name.trim_end_matches(':')));
+            let name = name.trim_end_matches(':');
+            return Some(Cow::Owned(format!("{name}: {value}")));
         }
         return None;
     }
@@ -112,14 +115,29 @@ pub(super) fn one_label(text: &str) -> Option<String> {
             .find(text)
             .map_or(text, |mark| text.split_at(mark.end()).1),
     };
-    let (name, value) = bare.split_once([':', '\u{ff1a}'])?;
+    let colon = bare
+        .find(':')
+        .into_iter()
+        .chain(bare.find('\u{ff1a}'))
+        .min()?;
+    let (name, value) = bare.split_at(colon);
+    let value = value.strip_prefix([':', '\u{ff1a}'])?;
     let padded = name.ends_with(|c: char| c.is_whitespace() || c == '.');
     let apart = value.is_empty() || value.starts_with(char::is_whitespace) || is_tight(name, value);
     let name = squeeze(name.trim_end_matches(|c: char| c.is_whitespace() || c == '.'));
     if !is_label(&name) || !(padded || apart) || value.starts_with("//") {
         return None;
     }
-    Some(format!("{name}: {}", value.trim()).trim_end().to_owned())
+    let value = value.trim();
+    let behind_name = bare.strip_prefix(&*name);
+    let behind_colon = behind_name.and_then(|text| text.strip_prefix(':'));
+    Some(match behind_colon {
+        Some(text) if text.is_empty() || text.strip_prefix(' ') == Some(value) => {
+            Cow::Borrowed(bare)
+        }
+        _ if value.is_empty() => Cow::Owned(format!("{name}:")),
+        _ => Cow::Owned(format!("{name}: {value}")),
+    })
 }
 
 /// `Priority:High`, with the blank forgotten; but not `https:`, `C:\\` or `10:17`.
@@ -137,7 +155,7 @@ fn is_tight(name: &str, value: &str) -> bool {
 /// Label and value in two columns, if at least two lines in a row are set like that.
 fn columns(lines: &mut [Line]) {
     let split = |line: &Line| {
-        if !line.text.contains('\t') && !line.text.contains("  ") {
+        if !has_wide_gap(&line.text) {
             return None;
         }
         let found = COLUMNS.captures(&line.text)?;
@@ -158,9 +176,19 @@ fn columns(lines: &mut [Line]) {
     }
 }
 
+fn has_wide_gap(text: &str) -> bool {
+    let next = text.bytes().skip(1).chain([0]);
+    text.bytes().zip(next).fold(false, |any, (byte, next)| {
+        any | (byte == b'\t') | (byte == b' ') & (next == b' ')
+    })
+}
+
 /// `<b>Label</b> value`: the bold beginning is a label when it has a colon, or when its
 /// neighbours are labelled lines too.
 fn leads(lines: &mut [Line]) {
+    if lines.iter().all(|line| line.lead == 0) {
+        return;
+    }
     let found: Vec<Lead> = lines.iter().map(Lead::of).collect();
     for (at, lead) in found.iter().enumerate() {
         let (Lead::Candidate(text) | Lead::Sure(text)) = lead else {

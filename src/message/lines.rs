@@ -91,7 +91,12 @@ pub fn join(lines: &[Line]) -> String {
 /// Folds what looks like a blank into a blank, and drops what looks like nothing. Tabs and line
 /// breaks stay.
 pub fn fold(text: &str) -> Cow<'_, str> {
-    let stays = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
+    // The bytes beyond ASCII with which those characters begin in UTF-8.
+    let stays = |byte: u8| match byte {
+        b' '..=b'~' | b'\n' | b'\t' => true,
+        0xc2 | 0xcd | 0xd8 | 0xe1..=0xe3 | 0xef => false,
+        byte => byte >= 0x80,
+    };
     // Without a way out of the loop, it is many bytes at a time.
     if text.bytes().fold(true, |all, byte| all & stays(byte)) {
         return Cow::Borrowed(text);
@@ -136,13 +141,7 @@ fn fold_one(c: char, out: &mut String) {
 
 /// Runs of white space become one blank, the ends are trimmed.
 pub fn squeeze(text: &str) -> Cow<'_, str> {
-    let mut blank = true;
-    let mut is_squeezed = text.chars().all(|c| {
-        let second = std::mem::replace(&mut blank, c.is_whitespace()) && blank;
-        !second && (!blank || c == ' ')
-    });
-    is_squeezed &= !blank || text.is_empty();
-    if is_squeezed {
+    if is_squeezed(text) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
@@ -153,6 +152,22 @@ pub fn squeeze(text: &str) -> Cow<'_, str> {
         out.push_str(word);
     }
     Cow::Owned(out)
+}
+
+/// May say no although it is, to texts with control characters or beyond ASCII.
+fn is_squeezed(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    // White space beyond ASCII begins with these bytes in UTF-8.
+    let single = |byte: u8| match byte {
+        b' '..=b'~' => true,
+        0xc2 | 0xe1..=0xe3 => false,
+        byte => byte >= 0x80,
+    };
+    let pairs = bytes.iter().zip(bytes.iter().skip(1));
+    !text.starts_with(' ')
+        && !text.ends_with(' ')
+        && bytes.iter().fold(true, |all, &byte| all & single(byte))
+        && pairs.fold(true, |all, pair| all & (pair != (&b' ', &b' ')))
 }
 
 /// At most `bytes` bytes, cut between characters.
