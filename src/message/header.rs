@@ -37,7 +37,7 @@ impl Field {
 pub fn split(raw: &[u8]) -> (Vec<Field>, &[u8]) {
     let mut fields: Vec<Field> = Vec::new();
     let mut offset = 0;
-    for line in raw.split_inclusive(|&byte| byte == b'\n') {
+    for line in transfer::lines(raw) {
         let content = line.trim_ascii_end();
         if content.is_empty() {
             // RFC 5322 2.1: the empty line ends the header. Some senders begin with one.
@@ -71,7 +71,7 @@ pub fn split(raw: &[u8]) -> (Vec<Field>, &[u8]) {
 }
 
 fn field(line: &[u8]) -> Option<Field> {
-    let colon = line.iter().position(|&byte| byte == b':')?;
+    let colon = memchr::memchr(b':', line)?;
     let (name, value) = line.split_at(colon);
     let value = value.get(..=HEADER_VALUE_BYTES_MAX).unwrap_or(value);
     // RFC 5322 4.5 allows blanks before the colon in what we read.
