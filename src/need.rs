@@ -97,21 +97,19 @@ fn of_row(row: &[Ast]) -> Option<Vec<String>> {
 }
 
 fn grams_of(word: &str) -> [u16; GRAMS_PER_WORD] {
-    let run = |bytes: &[u8]| {
-        bytes.iter().fold(0, |run, &byte| {
-            run << 8 | u32::from(byte.to_ascii_lowercase())
-        })
-    };
-    let all: Vec<u16> = word
-        .as_bytes()
-        .windows(3)
-        .map(|bytes| gram(run(bytes)))
-        .collect();
+    let run = |bytes: &[u8]| bytes.iter().fold(0, |run, &byte| longer(run, byte));
+    let runs = word.as_bytes().windows(3).map(run);
+    let all: Vec<u16> = runs.map(gram).collect();
     let mut some = [all.first().copied().unwrap_or_default(); GRAMS_PER_WORD];
     for (some, gram) in some.iter_mut().zip(all) {
         *some = gram;
     }
     some
+}
+
+/// The run of bytes with one more. Letters are in one case; what else becomes alike does no harm.
+fn longer(run: u32, byte: u8) -> u32 {
+    (run << 8 | u32::from(byte | 0x20)) & 0xff_ffff
 }
 
 fn gram(run: u32) -> u16 {
@@ -136,7 +134,7 @@ impl Grams {
         let mut bits = Box::new([0_u64; BITS / 64]);
         let mut run = 0;
         for (at, byte) in text.bytes().enumerate() {
-            run = (run << 8 | u32::from(byte.to_ascii_lowercase())) & 0xff_ffff;
+            run = longer(run, byte);
             if at < 2 {
                 continue;
             }

@@ -115,11 +115,10 @@ pub(super) fn one_label(text: &str) -> Option<Cow<'_, str>> {
             .find(text)
             .map_or(text, |mark| text.split_at(mark.end()).1),
     };
-    let colon = bare
-        .find(':')
-        .into_iter()
-        .chain(bare.find('\u{ff1a}'))
-        .min()?;
+    let colon = memchr::memchr2_iter(b':', b'\xef', bare.as_bytes()).find(|&at| {
+        bare.get(at..)
+            .is_some_and(|text| text.starts_with([':', '\u{ff1a}']))
+    })?;
     let (name, value) = bare.split_at(colon);
     let value = value.strip_prefix([':', '\u{ff1a}'])?;
     let padded = name.ends_with(|c: char| c.is_whitespace() || c == '.');

@@ -33,7 +33,8 @@ impl Line {
 /// Label and value of a `Label: value` line. A label is a few words that begin with a letter;
 /// a time (`10:17`), a URL or a sentence is none.
 pub fn label(text: &str) -> Option<(&str, &str)> {
-    let (label, rest) = text.split_once(':')?;
+    let colon = memchr::memchr(b':', text.as_bytes())?;
+    let (label, rest) = (text.get(..colon)?, text.get(colon + 1..)?);
     let label = label.trim_end();
     let value = match rest.chars().next() {
         None => "",
@@ -48,20 +49,21 @@ pub fn is_label(text: &str) -> bool {
     if !text.starts_with(|c: char| c.is_alphabetic() || c == '#') {
         return false;
     }
-    let (mut length, mut words, mut last) = (0, 1, ' ');
-    for c in text.chars() {
-        length += 1;
-        words += usize::from(c == ' ');
+    let (mut length, mut words, mut last) = (0, 1, b' ');
+    for byte in text.bytes() {
         let never = matches!(
-            c,
-            '<' | '>' | '"' | '!' | '?' | ',' | ';' | '|' | '@' | '\t'
+            byte,
+            b'<' | b'>' | b'"' | b'!' | b'?' | b',' | b';' | b'|' | b'@' | b'\t'
         );
-        if never || length > 40 || words > 6 || c == ' ' && last == '.' {
+        // In UTF-8, the other bytes of a character are below 0xc0.
+        length += usize::from(byte < 0x80 || byte >= 0xc0);
+        words += usize::from(byte == b' ');
+        if never || length > 40 || words > 6 || byte == b' ' && last == b'.' {
             return false;
         }
-        last = c;
+        last = byte;
     }
-    last != '.'
+    last != b'.'
 }
 
 /// Joins lines into the finished form: no line of blanks only, never two empty lines in a row,

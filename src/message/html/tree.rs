@@ -12,7 +12,8 @@ use crate::limits::HTML_NESTING_MAX;
 /// An element. Its text and its children are [`Node`]s, in order.
 #[derive(Debug, Default)]
 pub struct Element {
-    pub name: String,
+    /// In lower case.
+    pub name: Vec<u8>,
     pub href: Option<String>,
     pub alt: Option<String>,
     /// Never shown: `display:none` and its like.
@@ -83,18 +84,25 @@ struct Builder {
 /// A start tag as far as it was read.
 #[derive(Default)]
 struct Tag {
-    name: String,
-    attributes: [Option<String>; ATTRIBUTES.len()],
+    name: Vec<u8>,
+    /// `alt`, `class`, `hidden`, `href`, `id`, `style`, `type`.
+    attributes: [Option<String>; 7],
     /// The place of the attribute whose value comes next.
     next: Option<usize>,
 }
 
-/// The attributes that are read.
-const ATTRIBUTES: [&str; 7] = ["alt", "class", "hidden", "href", "id", "style", "type"];
-
 impl Tag {
     fn attribute(&mut self, name: &[u8]) {
-        let place = ATTRIBUTES.iter().position(|known| known.as_bytes() == name);
+        let place = match name {
+            b"alt" => Some(0),
+            b"class" => Some(1),
+            b"hidden" => Some(2),
+            b"href" => Some(3),
+            b"id" => Some(4),
+            b"style" => Some(5),
+            b"type" => Some(6),
+            _ => None,
+        };
         // Of two that are called alike, the first holds.
         self.next = place.filter(|&at| self.attributes.get(at) == Some(&None));
         self.value(b"");
@@ -119,7 +127,7 @@ impl Tag {
                 .bold
                 .or_else(|| class.contains("label").then_some(true)),
             preformatted: style.preformatted
-                || matches!(self.name.as_str(), "pre" | "textarea" | "listing"),
+                || matches!(self.name.as_slice(), b"pre" | b"textarea" | b"listing"),
             href,
             alt,
             cite: kind.is_some_and(|kind| kind.eq_ignore_ascii_case("cite"))
@@ -132,13 +140,16 @@ impl Tag {
 }
 
 fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 impl Builder {
     fn see(&mut self, event: CallbackEvent<'_>) {
         match event {
-            CallbackEvent::OpenStartTag { name } => self.tag.name = lossy(name),
+            CallbackEvent::OpenStartTag { name } => self.tag.name = name.to_vec(),
             CallbackEvent::AttributeName { name } => self.tag.attribute(name),
             CallbackEvent::AttributeValue { value } => self.tag.value(value),
             CallbackEvent::CloseStartTag { .. } => {
@@ -148,7 +159,7 @@ impl Builder {
             CallbackEvent::EndTag { name } => {
                 // It may have had attributes, which say nothing.
                 self.tag = Tag::default();
-                self.end(&String::from_utf8_lossy(name));
+                self.end(name);
             }
             CallbackEvent::String { value } => self.push(Node::Text(lossy(value))),
             CallbackEvent::Comment { .. }
@@ -168,11 +179,11 @@ impl Builder {
         }
     }
 
-    fn end(&mut self, name: &str) {
+    fn end(&mut self, name: &[u8]) {
         if is_void(name) {
-            if name == "br" {
+            if name == b"br" {
                 self.push(Node::Element(Element {
-                    name: "br".into(),
+                    name: b"br".to_vec(),
                     ..Element::default()
                 }));
             }
@@ -183,7 +194,7 @@ impl Builder {
             return;
         }
         // An end tag does not reach out of its table.
-        let limit = |open: &str| open == "table" && name != "table" && !is_outer(name);
+        let limit = |open: &[u8]| open == b"table" && name != b"table" && !is_outer(name);
         self.close_to(|open| open == name, limit);
     }
 
@@ -194,21 +205,24 @@ impl Builder {
     }
 
     /// What the start of `name` ends although its end tag is missing.
-    fn close_implied(&mut self, name: &str) {
-        let (closes, limit): (&[&str], &[&str]) = match name {
-            "td" | "th" => (&["td", "th"], &["tr", "table"]),
-            "tr" => (&["tr"], &["table"]),
-            "tbody" | "thead" | "tfoot" => (&["tbody", "thead", "tfoot"], &["table"]),
-            "li" => (&["li"], &["ul", "ol", "table"]),
-            "dt" | "dd" => (&["dt", "dd"], &["dl", "table"]),
-            "option" => (&["option"], &["select"]),
-            _ if is_block(name) => (&["p"], &["table", "td", "th", "div", "li", "blockquote"]),
+    fn close_implied(&mut self, name: &[u8]) {
+        let (closes, limit): (&[&[u8]], &[&[u8]]) = match name {
+            b"td" | b"th" => (&[b"td", b"th"], &[b"tr", b"table"]),
+            b"tr" => (&[b"tr"], &[b"table"]),
+            b"tbody" | b"thead" | b"tfoot" => (&[b"tbody", b"thead", b"tfoot"], &[b"table"]),
+            b"li" => (&[b"li"], &[b"ul", b"ol", b"table"]),
+            b"dt" | b"dd" => (&[b"dt", b"dd"], &[b"dl", b"table"]),
+            b"option" => (&[b"option"], &[b"select"]),
+            _ if is_block(name) => (
+                &[b"p"],
+                &[b"table", b"td", b"th", b"div", b"li", b"blockquote"],
+            ),
             _ => return,
         };
         self.close_to(|open| closes.contains(&open), |open| limit.contains(&open));
     }
 
-    fn close_to(&mut self, wanted: impl Fn(&str) -> bool, limit: impl Fn(&str) -> bool) {
+    fn close_to(&mut self, wanted: impl Fn(&[u8]) -> bool, limit: impl Fn(&[u8]) -> bool) {
         let found = self
             .open
             .iter()
@@ -254,80 +268,81 @@ const QUOTE_CLASSES: &[&str] = &[
     "zmail_extra",
 ];
 
-fn is_void(name: &str) -> bool {
+fn is_void(name: &[u8]) -> bool {
     matches!(
         name,
-        "br" | "hr"
-            | "img"
-            | "input"
-            | "meta"
-            | "link"
-            | "col"
-            | "area"
-            | "base"
-            | "wbr"
-            | "embed"
-            | "source"
-            | "track"
-            | "param"
+        b"br"
+            | b"hr"
+            | b"img"
+            | b"input"
+            | b"meta"
+            | b"link"
+            | b"col"
+            | b"area"
+            | b"base"
+            | b"wbr"
+            | b"embed"
+            | b"source"
+            | b"track"
+            | b"param"
     )
 }
 
-fn is_outer(name: &str) -> bool {
-    matches!(name, "html" | "body" | "head")
+fn is_outer(name: &[u8]) -> bool {
+    matches!(name, b"html" | b"body" | b"head")
 }
 
 /// Elements that begin and end a line.
-pub fn is_block(name: &str) -> bool {
+pub fn is_block(name: &[u8]) -> bool {
     matches!(
         name,
-        "address"
-            | "article"
-            | "aside"
-            | "blockquote"
-            | "body"
-            | "center"
-            | "dd"
-            | "details"
-            | "dialog"
-            | "dir"
-            | "div"
-            | "dl"
-            | "dt"
-            | "fieldset"
-            | "figcaption"
-            | "figure"
-            | "footer"
-            | "form"
-            | "h1"
-            | "h2"
-            | "h3"
-            | "h4"
-            | "h5"
-            | "h6"
-            | "header"
-            | "hgroup"
-            | "hr"
-            | "html"
-            | "legend"
-            | "li"
-            | "listing"
-            | "main"
-            | "menu"
-            | "nav"
-            | "ol"
-            | "option"
-            | "p"
-            | "pre"
-            | "section"
-            | "summary"
-            | "table"
-            | "tbody"
-            | "td"
-            | "tfoot"
-            | "th"
-            | "thead"
-            | "tr"
-            | "ul"
+        b"address"
+            | b"article"
+            | b"aside"
+            | b"blockquote"
+            | b"body"
+            | b"center"
+            | b"dd"
+            | b"details"
+            | b"dialog"
+            | b"dir"
+            | b"div"
+            | b"dl"
+            | b"dt"
+            | b"fieldset"
+            | b"figcaption"
+            | b"figure"
+            | b"footer"
+            | b"form"
+            | b"h1"
+            | b"h2"
+            | b"h3"
+            | b"h4"
+            | b"h5"
+            | b"h6"
+            | b"header"
+            | b"hgroup"
+            | b"hr"
+            | b"html"
+            | b"legend"
+            | b"li"
+            | b"listing"
+            | b"main"
+            | b"menu"
+            | b"nav"
+            | b"ol"
+            | b"option"
+            | b"p"
+            | b"pre"
+            | b"section"
+            | b"summary"
+            | b"table"
+            | b"tbody"
+            | b"td"
+            | b"tfoot"
+            | b"th"
+            | b"thead"
+            | b"tr"
+            | b"ul"
     )
 }
