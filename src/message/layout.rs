@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::lines::{Line, is_label, label, squeeze};
+use super::lines::{Line, is_label, is_squeezed, label, squeeze};
 use super::link;
 use super::stacked;
 use crate::limits::RENDERED_BYTES_MAX;
@@ -154,7 +154,7 @@ fn is_tight(name: &str, value: &str) -> bool {
 /// Label and value in two columns, if at least two lines in a row are set like that.
 fn columns(lines: &mut [Line]) {
     let split = |line: &Line| {
-        if !has_wide_gap(&line.text) {
+        if is_squeezed(&line.text) {
             return None;
         }
         let found = COLUMNS.captures(&line.text)?;
@@ -173,13 +173,6 @@ fn columns(lines: &mut [Line]) {
             line.lead = 0;
         }
     }
-}
-
-fn has_wide_gap(text: &str) -> bool {
-    let next = text.bytes().skip(1).chain([0]);
-    text.bytes().zip(next).fold(false, |any, (byte, next)| {
-        any | (byte == b'\t') | (byte == b' ') & (next == b' ')
-    })
 }
 
 /// `<b>Label</b> value`: the bold beginning is a label when it has a colon, or when its

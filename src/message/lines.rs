@@ -157,7 +157,7 @@ pub fn squeeze(text: &str) -> Cow<'_, str> {
 }
 
 /// May say no although it is, to texts with control characters or beyond ASCII.
-fn is_squeezed(text: &str) -> bool {
+pub fn is_squeezed(text: &str) -> bool {
     let bytes = text.as_bytes();
     // White space beyond ASCII begins with these bytes in UTF-8.
     let single = |byte: u8| match byte {

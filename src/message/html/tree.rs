@@ -116,23 +116,24 @@ impl Tag {
 
     fn into_element(self) -> Element {
         let [alt, class, hidden, href, id, style, kind] = self.attributes;
-        let class = class.unwrap_or_default().to_ascii_lowercase();
-        let id = id.unwrap_or_default().to_ascii_lowercase();
-        let style = style::Style::parse(&style.unwrap_or_default());
-        let quotes = |name: &str| QUOTE_CLASSES.iter().any(|quote| name.contains(quote));
+        let [class, id] = [class, id].map(|name| name.map(|name| name.to_ascii_lowercase()));
+        let style = style
+            .as_deref()
+            .map(style::Style::parse)
+            .unwrap_or_default();
+        let quotes = |name: &String| QUOTE_CLASSES.iter().any(|quote| name.contains(quote));
         Element {
             hidden: style.hidden || hidden.is_some(),
             tiny: style.tiny,
             bold: style
                 .bold
-                .or_else(|| class.contains("label").then_some(true)),
+                .or_else(|| class.as_ref()?.contains("label").then_some(true)),
             preformatted: style.preformatted
                 || matches!(self.name.as_slice(), b"pre" | b"textarea" | b"listing"),
             href,
             alt,
             cite: kind.is_some_and(|kind| kind.eq_ignore_ascii_case("cite"))
-                || quotes(&class)
-                || quotes(&id),
+                || class.iter().chain(&id).any(quotes),
             name: self.name,
             children: Vec::new(),
         }
