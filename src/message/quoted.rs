@@ -5,13 +5,14 @@
 
 use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
 use regex::Regex;
 use regex_syntax::ast::parse::Parser;
 
 use super::forwarded::{self, Separator, notification_labels, separator};
 use super::lines::{Line, label};
 use super::subject::Prefix;
-use crate::need::{Grams, Need};
+use crate::need::{Need, folds_to_ascii};
 
 /// The text of a mail, and what was set apart from it.
 #[derive(Debug, Default)]
@@ -38,39 +39,9 @@ static ATTRIBUTION_BEGINS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)^(?:on|am|op|le|el|il|den)\b.*\d").expect("a literal pattern")
 });
 
-/// A regex that most mails have no word of.
-struct Phrase {
-    need: Need,
-    regex: LazyLock<Regex, Box<dyn FnOnce() -> Regex + Send>>,
-}
-
-impl Phrase {
-    fn new(pattern: &str) -> Phrase {
-        let tree = Parser::new().parse(pattern).expect("a literal pattern");
-        let pattern = pattern.to_owned();
-        Phrase {
-            need: Need::of(&tree),
-            regex: LazyLock::new(Box::new(move || {
-                Regex::new(&pattern).expect("a literal pattern")
-            })),
-        }
-    }
-
-    /// False only if it matches in no part of the text.
-    fn may_be_in(&self, text: &Grams) -> bool {
-        self.need.may_be_in(text)
-    }
-
-    fn is_match(&self, text: &str) -> bool {
-        self.regex.is_match(text)
-    }
-}
-
 /// One line says it all. Words end by `\W`, not by `\b`, for which the regex would go the slow way in
 /// all text that is not ASCII.
-static FOOTER_LINE: LazyLock<Phrase> = LazyLock::new(|| {
-    Phrase::new(
-        r"(?ix)
+const FOOTER: &str = r"(?ix)
         ^ (?: powered \s by (?: \W | $ ) | sent \s (?: from | with | via ) \s my? (?: \W | $ ) | get \s outlook \s for
             | gesendet \s (?: von | mit ) \s (?: mein | outlook ) | von \s mein\w+ \s \w+ \s gesendet
             | verzonden \s vanaf \s mijn | envoyé \s de \s mon
@@ -79,29 +50,58 @@ static FOOTER_LINE: LazyLock<Phrase> = LazyLock::new(|| {
             | .{0,60} boven \s deze \s (?: lijn | regel ) | .{0,60} au-dessus \s de \s cette \s ligne
             | im \s browser \s (?: ansehen | anzeigen | öffnen ) )
         | (?: ^ | \W ) (?: unsubscribe | newsletter \s abbestellen | abmelden \s vo[nm] | uitschrijven | se \s désabonner )
-          (?: \W | $ )",
-    )
-});
+          (?: \W | $ )";
+
+static FOOTER_LINE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(FOOTER).expect("a literal pattern"));
 
 /// A paragraph with one word of each list is a notice, not content.
-static NOTICES: LazyLock<Vec<(Phrase, Phrase)>> = LazyLock::new(|| {
-    [
-        (r"confidential|privileged", r"intended|recipient|addressee"),
-        (r"vertraulich", r"empfänger|adressat|bestimmt"),
-        (r"vertrouwelijk", r"geadresseerde|bestemd|ontvanger"),
-        (r"confidentiel", r"destinataire"),
-        (r"consider the environment|denken sie an die umwelt", r"print|druck"),
-        (r"originated (?:from )?outside|from an external (?:sender|source)|outside (?:of )?(?:your|the) organi[sz]ation", r"caution|external|click|links|warning"),
-        (r"von außerhalb|externe[rn]? absender", r"organisation|unternehmen|links|vorsicht|achtung"),
-        (r"externe afzender|buiten (?:de|uw|onze) organisatie", r"organisatie|links|let op"),
-    ]
-    .into_iter()
-    .map(|(subject, matter)| {
-        let build = |pattern: &str| Phrase::new(&format!("(?i){pattern}"));
-        (build(subject), build(matter))
-    })
-    .collect()
+const NOTICE: [(&str, &str); 8] = [
+    (r"confidential|privileged", r"intended|recipient|addressee"),
+    (r"vertraulich", r"empfänger|adressat|bestimmt"),
+    (r"vertrouwelijk", r"geadresseerde|bestemd|ontvanger"),
+    (r"confidentiel", r"destinataire"),
+    (
+        r"consider the environment|denken sie an die umwelt",
+        r"print|druck",
+    ),
+    (
+        r"originated (?:from )?outside|from an external (?:sender|source)|outside (?:of )?(?:your|the) organi[sz]ation",
+        r"caution|external|click|links|warning",
+    ),
+    (
+        r"von außerhalb|externe[rn]? absender",
+        r"organisation|unternehmen|links|vorsicht|achtung",
+    ),
+    (
+        r"externe afzender|buiten (?:de|uw|onze) organisatie",
+        r"organisatie|links|let op",
+    ),
+];
+
+static NOTICES: LazyLock<Vec<(Regex, Regex)>> = LazyLock::new(|| {
+    let build = |pattern: &str| Regex::new(&format!("(?i){pattern}")).expect("a literal pattern");
+    NOTICE
+        .iter()
+        .map(|(subject, matter)| (build(subject), build(matter)))
+        .collect()
 });
+
+/// Words of which every footer and every notice has one. Most paragraphs have none, and a look for
+/// all of them costs less than one of the regexes.
+static TELLING: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .build(telling_words().concat())
+        .expect("some short words")
+});
+
+/// The words of the footers, and of each notice.
+fn telling_words() -> Vec<Box<[String]>> {
+    let subjects = NOTICE.iter().map(|(subject, _)| *subject);
+    let words = |pattern| Need::of(&Parser::new().parse(pattern).expect("a literal pattern")).words;
+    subjects.chain([FOOTER]).map(words).collect()
+}
 
 static REFERENCE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^\[\d{1,3}\] https?://\S+$").expect("a literal pattern"));
@@ -296,16 +296,6 @@ fn mark_signature(lines: &[Line], apart: &mut [bool]) {
 }
 
 fn mark_footers(lines: &[Line], apart: &mut [bool]) {
-    let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
-    let words = Grams::of(&texts.join(" "));
-    let notices: Vec<_> = NOTICES
-        .iter()
-        .filter(|(subject, matter)| subject.may_be_in(&words) && matter.may_be_in(&words))
-        .collect();
-    let footers = FOOTER_LINE.may_be_in(&words);
-    if notices.is_empty() && !footers {
-        return;
-    }
     let mut start = 0;
     let mut footer_seen = false;
     for end in 0..=lines.len() {
@@ -319,20 +309,40 @@ fn mark_footers(lines: &[Line], apart: &mut [bool]) {
             .map(|line| line.text.as_str())
             .collect::<Vec<_>>()
             .join(" ");
-        let notice = words.len() >= 40
+        let telling = folds_to_ascii(&words) || TELLING.is_match(&words);
+        let notice = telling
+            && words.len() >= 40
             && notification_labels(paragraph) < 2
-            && notices
+            && NOTICES
                 .iter()
                 .any(|(subject, matter)| subject.is_match(&words) && matter.is_match(&words));
         for (line, apart) in paragraph.iter().zip(apart.iter_mut().skip(start)) {
-            let labelled = label(&line.text)
-                .is_some_and(|(name, value)| !value.is_empty() && !FOOTER_LINE.is_match(name));
-            let footer =
-                FOOTER_LINE.is_match(&line.text) && line.text.chars().count() <= 160 && !labelled;
+            let labelled = || {
+                label(&line.text)
+                    .is_some_and(|(name, value)| !value.is_empty() && !FOOTER_LINE.is_match(name))
+            };
+            let footer = telling
+                && FOOTER_LINE.is_match(&line.text)
+                && line.text.chars().count() <= 160
+                && !labelled();
             footer_seen |= footer;
             let reference = footer_seen && REFERENCE.is_match(&line.text);
             *apart |= notice || footer || reference;
         }
         start = end + 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_footer_and_notice_has_a_telling_word() {
+        for words in telling_words() {
+            assert!(!words.is_empty());
+        }
+        assert!(TELLING.is_match("SENT from my phone"));
+        assert!(!TELLING.is_match("Priority: High"));
     }
 }
