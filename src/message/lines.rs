@@ -55,8 +55,8 @@ pub fn is_label(text: &str) -> bool {
             byte,
             b'<' | b'>' | b'"' | b'!' | b'?' | b',' | b';' | b'|' | b'@' | b'\t'
         );
-        // In UTF-8, the other bytes of a character are below 0xc0.
-        length += usize::from(byte < 0x80 || byte >= 0xc0);
+        // The first bytes of characters in UTF-8.
+        length += usize::from(!(0x80..0xc0).contains(&byte));
         words += usize::from(byte == b' ');
         if never || length > 40 || words > 6 || byte == b' ' && last == b'.' {
             return false;
