@@ -10,8 +10,8 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::label::normal;
-use super::need::Haystack;
 use super::pattern::Pattern;
+use crate::need::Haystack;
 
 /// How a rule file marks the place.
 #[derive(Debug, Default)]

@@ -10,11 +10,11 @@ use super::customer::Marks;
 use super::explain::{Recorder, quoted};
 use super::label::Labels;
 use super::mail::Mail;
-use super::need::Haystack;
 use super::part::Part;
 use super::pattern::Pattern;
 use super::spans::Taken;
 use super::values::Values;
+use crate::need::Haystack;
 
 /// One field of a rule file, compiled.
 #[derive(Debug, Clone)]

@@ -8,10 +8,10 @@ use aho_corasick::AhoCorasick;
 
 use super::mail::Mail;
 use super::matcher::{Condition, Matcher, Subject};
-use super::need::folds_to_ascii;
 use super::part::Part;
 use super::ruleset::Source;
 use crate::message::{Envelope, Message};
+use crate::need::folds_to_ascii;
 
 /// Positions of sources.
 type Sources = BTreeSet<usize>;

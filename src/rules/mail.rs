@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::customer::{Divided, Marks};
-use super::need::Haystack;
 use super::part::Part;
 use crate::message::subject::{self, Prefix};
 use crate::message::{Envelope, Mailbox, Message};
+use crate::need::Haystack;
 
 /// One mail, or one ticket of a digest.
 #[derive(Debug, Clone)]

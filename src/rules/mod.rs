@@ -24,7 +24,6 @@ mod label;
 mod lint;
 mod mail;
 mod matcher;
-mod need;
 mod part;
 mod pattern;
 mod render;

@@ -16,11 +16,11 @@ use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{self, Ast, ErrorKind};
 
 use super::everyday::{for_everyday, is_everyday};
-use super::need::{Haystack, Need};
 use super::survey::Survey;
 use super::written::Text;
 use crate::diagnostic::{Diagnostic, SourceText, suggestion};
 use crate::limits;
+use crate::need::{Haystack, Need};
 
 /// A regex that is shown as it was written, with the names of its pieces. Its syntax is checked
 /// when it is read; it is compiled when a mail first has the words that it needs, because most of

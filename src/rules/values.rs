@@ -9,8 +9,8 @@ use indexmap::IndexMap;
 
 use super::collapse;
 use super::mail::{Haystacks, heading};
-use super::need::Haystack;
 use crate::alert::Event;
+use crate::need::Haystack;
 
 /// What was found, by field name, in the order of the rule file.
 #[derive(Debug, Clone, Default)]

@@ -42,6 +42,7 @@ fn is_pure(name: &str) -> bool {
         "src/diagnostic.rs",
         "src/document.rs",
         "src/limits.rs",
+        "src/need.rs",
         "src/deliver/schedule.rs",
         "src/deliver/pace.rs",
         "src/deliver/circuit.rs",

@@ -97,7 +97,9 @@ fn of_row(row: &[Ast]) -> Option<Vec<String>> {
 }
 
 fn grams_of(word: &str) -> [u16; GRAMS_PER_WORD] {
-    let all: Vec<u16> = word.as_bytes().windows(3).map(gram).collect();
+    let run = |bytes: &[u8]| bytes.iter().fold(0, |run, &byte| longer(run, byte));
+    let runs = word.as_bytes().windows(3).map(run);
+    let all: Vec<u16> = runs.map(gram).collect();
     let mut some = [all.first().copied().unwrap_or_default(); GRAMS_PER_WORD];
     for (some, gram) in some.iter_mut().zip(all) {
         *some = gram;
@@ -105,11 +107,13 @@ fn grams_of(word: &str) -> [u16; GRAMS_PER_WORD] {
     some
 }
 
-fn gram(bytes: &[u8]) -> u16 {
-    let bytes = bytes.iter().fold(0_u32, |bytes, byte| {
-        bytes << 8 | u32::from(byte.to_ascii_lowercase())
-    });
-    (bytes.wrapping_mul(0x9e37_79b1) >> 18) as u16
+/// The run of bytes with one more. Letters are in one case; what else becomes alike does no harm.
+fn longer(run: u32, byte: u8) -> u32 {
+    (run << 8 | u32::from(byte | 0x20)) & 0xff_ffff
+}
+
+fn gram(run: u32) -> u16 {
+    (run.wrapping_mul(0x9e37_79b1) >> 18) as u16
 }
 
 /// Whether the text has characters that, without regard to case, are a `k` or an `s` (Unicode's
@@ -128,8 +132,13 @@ impl Grams {
             return Grams(None);
         }
         let mut bits = Box::new([0_u64; BITS / 64]);
-        for bytes in text.as_bytes().windows(3) {
-            let gram = usize::from(gram(bytes));
+        let mut run = 0;
+        for (at, byte) in text.bytes().enumerate() {
+            run = longer(run, byte);
+            if at < 2 {
+                continue;
+            }
+            let gram = usize::from(gram(run));
             if let Some(bits) = bits.get_mut(gram / 64) {
                 *bits |= 1 << (gram % 64);
             }
