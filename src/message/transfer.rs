@@ -1,34 +1,22 @@
 //! Content-Transfer-Encoding (RFC 2045 6), undone leniently: what is not part of the code is
 //! skipped, what is cut off is kept as far as it goes.
 
-use std::sync::LazyLock;
-
-/// What each byte stands for, those of RFC 4648 5 too.
-static BASE64: LazyLock<[Option<u8>; 256]> = LazyLock::new(|| {
-    std::array::from_fn(|byte| {
-        let byte = byte as u8;
-        Some(match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        })
-    })
-});
-
 /// RFC 2045 6.8. Padding resets the phase, so that concatenated encodings decode too.
 pub fn base64(input: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(input.len() / 4 * 3);
     let (mut bits, mut filled) = (0_u32, 0_u32);
     for &byte in input {
-        let value = BASE64.get(usize::from(byte)).copied().flatten();
-        let Some(value) = value else {
-            if byte == b'=' {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            b'=' => {
                 (bits, filled) = (0, 0);
+                continue;
             }
-            continue;
+            _ => continue,
         };
         bits = (bits << 6) | u32::from(value);
         filled += 6;
