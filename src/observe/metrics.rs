@@ -238,7 +238,7 @@ impl Observer for Metrics {
             } => {
                 self.accept_seconds.observe(took.as_secs_f64());
                 self.mails_accepted.inc();
-                self.mail_bytes.inc_by(*bytes as u64);
+                self.mail_bytes.inc_by(*bytes);
                 self.deliveries_accepted.inc_by(*teams as u64);
             }
             Happening::MailNotStored { .. } => {

@@ -1,6 +1,7 @@
 //! What reading needs of a mail that is too large to be held whole.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use super::Shared;
 use crate::limits::UNDECIDED_BYTES_MAX;
@@ -43,13 +44,16 @@ impl Shared {
     /// The first of the mails as they are read, as many as have room in memory; at least one.
     pub(super) async fn to_read(
         &self,
-        mails: Vec<Undecided>,
-    ) -> Result<Vec<Undecided>, SpoolError> {
+        mails: Vec<Arc<Undecided>>,
+    ) -> Result<Vec<Arc<Undecided>>, SpoolError> {
         let mut to_read = Vec::with_capacity(mails.len());
         let mut bytes = 0;
         for mut mail in mails {
-            let beginning = std::mem::take(&mut mail.raw);
-            mail.raw = self::to_read(&*self.spool, mail.mail, beginning, mail.bytes).await?;
+            if (mail.raw.len() as u64) < mail.bytes {
+                let whole = Undecided::clone(&mail);
+                let raw = self::to_read(&*self.spool, mail.mail, whole.raw, mail.bytes).await?;
+                mail = Arc::new(Undecided { raw, ..whole });
+            }
             bytes += mail.raw.len();
             if bytes > UNDECIDED_BYTES_MAX && !to_read.is_empty() {
                 break;
