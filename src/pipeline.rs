@@ -7,6 +7,7 @@
 //! Owns the order of the steps and what happens when one fails. Must not know how a mail is read,
 //! how a store works, or what a transport says on the wire.
 
+mod accepting;
 pub mod large;
 mod reader;
 mod reading;
@@ -19,10 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::reader::Reader;
@@ -37,7 +37,6 @@ use crate::limits::{
 use crate::message::Envelope;
 use crate::observe::{Happening, Observer, age};
 use crate::rules::Decision;
-use crate::smtp::{AcceptError, MailSink, ReceivedMail, Rest, RestId};
 use crate::spool::{
     Decided, Deciding, DeliveryId, Effects, Leased, Reading, Settled, Settlement, Spool,
     SpoolError, ToDecide,
@@ -232,57 +231,6 @@ impl Returned {
         self.settlements
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The door's way into the spool.
-#[async_trait]
-impl MailSink for Pipeline {
-    async fn accept(&self, mail: ReceivedMail) -> Result<String, AcceptError> {
-        let shared = &self.shared;
-        let (peer, bytes) = (mail.peer, mail.bytes());
-        let mut teams: Vec<String> = mail.recipients.iter().map(|r| r.team.clone()).collect();
-        teams.sort();
-        teams.dedup();
-        let began = Instant::now();
-        match shared.spool.accept(mail, shared.clock.now()).await {
-            Ok(mail) => {
-                let took = began.elapsed();
-                shared.arrived.notify_one();
-                let teams = teams.len();
-                shared.tell(Happening::MailAccepted {
-                    mail,
-                    peer,
-                    bytes,
-                    teams,
-                    took,
-                });
-                Ok(mail.to_string())
-            }
-            Err(error) => {
-                shared.tell(Happening::MailNotStored { reason: &error });
-                Err(error.into())
-            }
-        }
-    }
-
-    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), AcceptError> {
-        self.shared.spool.keep(rest, piece).await.map_err(|error| {
-            self.shared
-                .tell(Happening::MailNotStored { reason: &error });
-            error.into()
-        })
-    }
-
-    async fn discard(&self, rest: RestId) {
-        if let Err(error) = self.shared.spool.discard(rest).await {
-            // What is left of it goes when the gateway starts.
-            self.shared.tell(Happening::SpoolFailing {
-                doing: "discarding a mail that was not received whole",
-                reason: &error,
-                pause: Duration::ZERO,
-            });
-        }
     }
 }
 

@@ -1,0 +1,60 @@
+//! The door's way into the spool: mails that come in, large ones piece by piece.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::Pipeline;
+use crate::observe::Happening;
+use crate::smtp::{AcceptError, MailSink, ReceivedMail, Rest, RestId};
+
+#[async_trait]
+impl MailSink for Pipeline {
+    async fn accept(&self, mail: ReceivedMail) -> Result<String, AcceptError> {
+        let shared = &self.shared;
+        let (peer, bytes) = (mail.peer, mail.bytes());
+        let mut teams: Vec<String> = mail.recipients.iter().map(|r| r.team.clone()).collect();
+        teams.sort();
+        teams.dedup();
+        let began = Instant::now();
+        match shared.spool.accept(mail, shared.clock.now()).await {
+            Ok(mail) => {
+                let took = began.elapsed();
+                shared.arrived.notify_one();
+                let teams = teams.len();
+                shared.tell(Happening::MailAccepted {
+                    mail,
+                    peer,
+                    bytes,
+                    teams,
+                    took,
+                });
+                Ok(mail.to_string())
+            }
+            Err(error) => {
+                shared.tell(Happening::MailNotStored { reason: &error });
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), AcceptError> {
+        self.shared.spool.keep(rest, piece).await.map_err(|error| {
+            self.shared
+                .tell(Happening::MailNotStored { reason: &error });
+            error.into()
+        })
+    }
+
+    async fn discard(&self, rest: RestId) {
+        if let Err(error) = self.shared.spool.discard(rest).await {
+            // What is left of it goes when the gateway starts.
+            self.shared.tell(Happening::SpoolFailing {
+                doing: "discarding a mail that was not received whole",
+                reason: &error,
+                pause: Duration::ZERO,
+            });
+        }
+    }
+}
