@@ -30,8 +30,7 @@ impl Source {
                 break;
             }
             record.say(|| format!("ticket of the digest: {}", quoted(text)));
-            let marks = &self.marks;
-            let piece = Mail::of_text(mail.message, mail.envelope, text, marks);
+            let piece = mail.with_text(text);
             let values =
                 record.inside(|record| field::extract(&self.fields, &self.marks, &piece, record));
             let decision = self.conclude(&piece, &values, Some(rule));

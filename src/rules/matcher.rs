@@ -90,13 +90,13 @@ impl Condition {
             Subject::Part(part) => mail.part(part),
             Subject::Field(name) => values.haystacks(name),
         };
-        let hit = self.regexes.iter().find_map(|regex| {
-            let found = haystacks.iter().find_map(|text| regex.find_in(text))?;
-            Some((regex, found))
-        });
+        let is_hit = |regex: &&Pattern| haystacks.iter().any(|text| regex.is_in(text));
+        let hit = self.regexes.iter().find(is_hit);
         record.say(|| match hit {
-            Some((regex, found)) => {
-                let found = quoted(found.as_str());
+            Some(regex) => {
+                // Where it matches costs more to know than that it does.
+                let found = haystacks.iter().find_map(|text| regex.find_in(text));
+                let found = quoted(found.map_or("", |found| found.as_str()));
                 format!("+ {} matches {regex} at {found}", self.subject)
             }
             None => format!("- {} matches none of {}", self.subject, self.written()),
