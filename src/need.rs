@@ -5,9 +5,6 @@
 //! so `T\d{8}` is a word, too. It may say "maybe" where the answer is no, never the other way round.
 //! Pure; must not know rule files.
 
-use std::borrow::Cow;
-use std::cell::OnceCell;
-
 use regex_syntax::ast::{
     Ast, ClassPerl, ClassPerlKind, ClassSet, ClassSetItem, RepetitionKind, RepetitionRange,
 };
@@ -346,28 +343,6 @@ impl Grams {
         let row = |last: usize| self.0.get(gram / 64 & last).copied().unwrap_or_default();
         let last = self.0.len().checked_sub(1);
         last.is_none_or(|last| row(last) & 1 << (gram % 64) != 0)
-    }
-}
-
-/// A text that many regexes are asked about.
-#[derive(Debug, Clone)]
-pub struct Haystack<'a> {
-    pub text: Cow<'a, str>,
-    grams: OnceCell<Grams>,
-}
-
-impl Haystack<'_> {
-    pub fn grams(&self) -> &Grams {
-        self.grams.get_or_init(|| Grams::of(&self.text))
-    }
-}
-
-impl<'a, T: Into<Cow<'a, str>>> From<T> for Haystack<'a> {
-    fn from(text: T) -> Haystack<'a> {
-        Haystack {
-            text: text.into(),
-            grams: OnceCell::new(),
-        }
     }
 }
 

@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::customer::{Divided, Marks};
+use super::haystack::Haystack;
 use super::part::Part;
 use crate::message::subject::{self, Prefix};
 use crate::message::{Envelope, Mailbox, Message};
-use crate::need::Haystack;
 
 /// One mail, or one ticket of a digest.
 #[derive(Debug, Clone)]
@@ -90,13 +90,16 @@ impl<'a> Mail<'a> {
 
     /// The text, divided into the ticket system's words and the customer's.
     pub fn divided(&self) -> &Divided<'a> {
-        self.divided.get_or_init(|| match self.marks {
-            Some(marks) => marks.divide(self.text, self.part(&Part::Text).first()),
-            None => Divided {
-                own: self.text,
-                customer: "",
-                may_go_on: false,
-            },
+        self.divided.get_or_init(|| {
+            let whole = self.part(&Part::Text);
+            match (self.marks, whole.first()) {
+                (Some(marks), Some(whole)) => marks.divide(self.text, whole),
+                _ => Divided {
+                    own: self.text,
+                    customer: "",
+                    may_go_on: false,
+                },
+            }
         })
     }
 
@@ -177,7 +180,7 @@ pub fn heading(subject: &str, title: Option<&str>) -> String {
     };
     let before = subject.get(..run.start).unwrap_or_default();
     let after = subject.get(run.end..).unwrap_or_default();
-    super::collapse(&format!("{before} {after}"))
+    super::collapse(&format!("{before} {after}")).into_owned()
 }
 
 /// Where the subject agrees longest with the beginning of the title; nothing where that is a

@@ -15,12 +15,13 @@ use regex::{Match, Regex, RegexBuilder};
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{self, Ast, ErrorKind};
 
-use super::everyday::{for_everyday, is_everyday};
+use super::everyday::for_everyday;
+use super::haystack::Haystack;
 use super::survey::{self, Survey};
 use super::written::Text;
 use crate::diagnostic::{Diagnostic, SourceText, suggestion};
 use crate::limits;
-use crate::need::{self, Haystack, Need};
+use crate::need::{self, Need};
 
 /// A regex that is shown as it was written, with the names of its pieces. Its syntax is checked
 /// when it is read; what it needs is found out when a mail is first asked for it, and it is compiled
@@ -78,20 +79,19 @@ impl Pattern {
     }
 
     pub fn is_in(&self, haystack: &Haystack<'_>) -> bool {
-        self.may_match(haystack) && self.on(&haystack.text).is_match(&haystack.text)
+        self.may_match(haystack) && self.on(haystack).is_match(&haystack.text)
     }
 
     pub fn find_in<'t>(&self, haystack: &'t Haystack<'_>) -> Option<Match<'t>> {
-        let text = &haystack.text;
         self.may_match(haystack)
-            .then(|| self.on(text).find(text))
+            .then(|| self.on(haystack).find(&haystack.text))
             .flatten()
     }
 
     /// The regex, compiled for that text: one for everyday texts, one for all others.
-    pub fn on(&self, text: &str) -> &Regex {
+    pub fn on(&self, haystack: &Haystack<'_>) -> &Regex {
         let shared = &*self.shared;
-        match is_everyday(text) {
+        match haystack.is_everyday() {
             true => shared.everyday.get_or_init(|| {
                 let narrow = for_everyday(&shared.expanded);
                 compiled(narrow.as_ref().unwrap_or(&shared.expanded))
