@@ -156,16 +156,22 @@ fn weigh(lines: &[Line]) -> (usize, usize) {
     let mut letters = 0;
     let mut labels = 0;
     for line in lines {
-        letters += line
-            .text
-            .split(' ')
-            .filter(|word| !word.contains("://"))
-            .flat_map(str::chars)
-            .filter(|c| c.is_alphanumeric())
-            .count();
+        letters += match line.text.contains("://") {
+            true => line
+                .text
+                .split(' ')
+                .filter(|word| !word.contains("://"))
+                .map(letters_in)
+                .sum(),
+            false => letters_in(&line.text),
+        };
         labels += usize::from(matches!(label(&line.text), Some((_, value)) if !value.is_empty()));
     }
     (letters, labels)
+}
+
+fn letters_in(text: &str) -> usize {
+    text.chars().filter(|c| c.is_alphanumeric()).count()
 }
 
 /// The names of the files that a person would call attached, in their order.

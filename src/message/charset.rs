@@ -40,8 +40,8 @@ pub fn decode(bytes: &[u8], label: Option<&str>) -> Decoded {
         // Latin text that happens to be valid UTF-8 with multi-byte characters does not occur; a
         // wrong label does.
         _ if !bytes.is_ascii() && std::str::from_utf8(bytes).is_ok() => Decoded {
-            text: String::from_utf8_lossy(bytes).into_owned(),
             guessed: encoding.is_some_and(|encoding| encoding != UTF_8),
+            ..guess(bytes)
         },
         Some(encoding) if encoding != UTF_8 => single_byte(bytes, encoding),
         Some(_) => guess(bytes),

@@ -4,6 +4,7 @@
 //! Must not know bodies.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use mail_parser::{HeaderValue, MessageParser};
 
@@ -26,7 +27,7 @@ impl Field {
     /// Encoded words and 8-bit bytes decoded, white space collapsed.
     pub fn text(&self) -> String {
         truncate(
-            squeeze(&fold(&decode_words(&self.raw))),
+            squeeze(&fold(&decode_words(&self.raw))).into_owned(),
             HEADER_VALUE_BYTES_MAX,
         )
     }
@@ -36,7 +37,7 @@ impl Field {
 pub fn split(raw: &[u8]) -> (Vec<Field>, &[u8]) {
     let mut fields: Vec<Field> = Vec::new();
     let mut offset = 0;
-    for line in raw.split_inclusive(|&byte| byte == b'\n') {
+    for line in transfer::lines(raw) {
         let content = line.trim_ascii_end();
         if content.is_empty() {
             // RFC 5322 2.1: the empty line ends the header. Some senders begin with one.
@@ -70,7 +71,7 @@ pub fn split(raw: &[u8]) -> (Vec<Field>, &[u8]) {
 }
 
 fn field(line: &[u8]) -> Option<Field> {
-    let colon = line.iter().position(|&byte| byte == b':')?;
+    let colon = memchr::memchr(b':', line)?;
     let (name, value) = line.split_at(colon);
     let value = value.get(..=HEADER_VALUE_BYTES_MAX).unwrap_or(value);
     // RFC 5322 4.5 allows blanks before the colon in what we read.
@@ -83,6 +84,8 @@ fn field(line: &[u8]) -> Option<Field> {
         raw: value.get(1..).unwrap_or_default().trim_ascii().to_vec(),
     })
 }
+
+static MIME: LazyLock<MessageParser> = LazyLock::new(|| MessageParser::new().with_mime_headers());
 
 /// A structured value: `text/plain; charset=utf-8`, `attachment; filename=…`.
 #[derive(Debug, Clone, Default)]
@@ -97,9 +100,7 @@ impl Parameters {
         // 8-bit names would be lost in the library, so they become UTF-8 first.
         let text = charset::guess(raw).text;
         let block = format!("Content-Type: {text}\r\n\r\n");
-        let parsed = MessageParser::new()
-            .with_mime_headers()
-            .parse_headers(block.as_bytes());
+        let parsed = MIME.parse_headers(block.as_bytes());
         let mut out = Parameters {
             value: text
                 .split([';', ' ', '\t'])
@@ -139,10 +140,10 @@ impl Parameters {
 /// Encoded words do not belong into parameters (RFC 2047 5), and yet they are there.
 fn decode_parameter(value: &str) -> String {
     let decoded = match value.contains("=?") {
-        true => Cow::Owned(decode_words(value.as_bytes())),
+        true => decode_words(value.as_bytes()),
         false => Cow::Borrowed(value),
     };
-    squeeze(&fold(&decoded))
+    squeeze(&fold(&decoded)).into_owned()
 }
 
 /// `text/html charset=utf-8`, with the semicolon forgotten.
@@ -167,7 +168,12 @@ enum Piece<'a> {
 ///
 /// RFC 2047 6.2: white space between two words is dropped. Neighbours of one charset are joined
 /// before they are decoded, because many senders split inside a character.
-pub fn decode_words(value: &[u8]) -> String {
+pub fn decode_words(value: &[u8]) -> Cow<'_, str> {
+    if memchr::memmem::find(value, b"=?").is_none()
+        && let Ok(text) = std::str::from_utf8(value)
+    {
+        return Cow::Borrowed(text);
+    }
     let mut pieces: Vec<Piece<'_>> = Vec::new();
     let mut rest = value;
     while let Some((before, charset, bytes, after)) = next_word(rest) {

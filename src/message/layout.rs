@@ -1,11 +1,12 @@
 //! The ways in which people and templates write a label and its value, brought to
 //! `Label: value` on one line. Works on the lines of plain text and of HTML alike.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::lines::{Line, is_label, label, squeeze};
+use super::lines::{Line, is_label, is_squeezed, label, squeeze};
 use super::link;
 use super::stacked;
 use crate::limits::RENDERED_BYTES_MAX;
@@ -35,13 +36,20 @@ pub fn tidy(lines: &mut Vec<Line>) {
     columns(lines);
     leads(lines);
     for line in lines.iter_mut() {
-        if let Some(text) = one_label(&line.text) {
-            (line.text, line.lead) = (text, 0);
+        match one_label(&line.text) {
+            Some(text) if text == line.text => line.lead = 0,
+            Some(text) => (line.text, line.lead) = (text.into_owned(), 0),
+            None => {}
         }
     }
     stacked::join(lines);
     for line in lines.iter_mut() {
-        line.text = squeeze(&link::unwrap_all(&line.text));
+        if let Cow::Owned(text) = link::unwrap_all(&line.text) {
+            line.text = text;
+        }
+        if let Cow::Owned(text) = squeeze(&line.text) {
+            line.text = text;
+        }
         line.lead = line.lead.min(line.text.len());
     }
 }
@@ -81,10 +89,12 @@ fn take_quote_marks(line: &mut Line) {
 }
 
 /// `Label   : value`, `- Label: value`, `Label ....: value`, `| Label | value |`.
-pub(super) fn one_label(text: &str) -> Option<String> {
+pub(super) fn one_label(text: &str) -> Option<Cow<'_, str>> {
     let text = text.trim();
-    if let Some(found) = STARRED.captures(text) {
-        return Some(format!("{}: {}", &found[1], &found[2]));
+    if text.starts_with('*')
+        && let Some(found) = STARRED.captures(text)
+    {
+        return Some(Cow::Owned(format!("{}: {}", &found[1], &found[2])));
     }
     if let Some(cells) = text
         .strip_prefix('|')
@@ -94,19 +104,39 @@ pub(super) fn one_label(text: &str) -> Option<String> {
         if let [name, value] = cells.as_slice()
             && is_label(name.trim_end_matches(':'))
         {
-            return Some(format!("{}: {value}", name.trim_end_matches(':')));
+            let name = name.trim_end_matches(':');
+            return Some(Cow::Owned(format!("{name}: {value}")));
         }
         return None;
     }
-    let bare = BULLET.replace(text, "");
-    let (name, value) = bare.split_once([':', '\u{ff1a}'])?;
+    let bare = match text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        true => text,
+        false => BULLET
+            .find(text)
+            .map_or(text, |mark| text.split_at(mark.end()).1),
+    };
+    let colon = memchr::memchr2_iter(b':', b'\xef', bare.as_bytes()).find(|&at| {
+        bare.get(at..)
+            .is_some_and(|text| text.starts_with([':', '\u{ff1a}']))
+    })?;
+    let (name, value) = bare.split_at(colon);
+    let value = value.strip_prefix([':', '\u{ff1a}'])?;
     let padded = name.ends_with(|c: char| c.is_whitespace() || c == '.');
     let apart = value.is_empty() || value.starts_with(char::is_whitespace) || is_tight(name, value);
     let name = squeeze(name.trim_end_matches(|c: char| c.is_whitespace() || c == '.'));
     if !is_label(&name) || !(padded || apart) || value.starts_with("//") {
         return None;
     }
-    Some(format!("{name}: {}", value.trim()).trim_end().to_owned())
+    let value = value.trim();
+    let behind_name = bare.strip_prefix(&*name);
+    let behind_colon = behind_name.and_then(|text| text.strip_prefix(':'));
+    Some(match behind_colon {
+        Some(text) if text.is_empty() || text.strip_prefix(' ') == Some(value) => {
+            Cow::Borrowed(bare)
+        }
+        _ if value.is_empty() => Cow::Owned(format!("{name}:")),
+        _ => Cow::Owned(format!("{name}: {value}")),
+    })
 }
 
 /// `Priority:High`, with the blank forgotten; but not `https:`, `C:\\` or `10:17`.
@@ -124,6 +154,9 @@ fn is_tight(name: &str, value: &str) -> bool {
 /// Label and value in two columns, if at least two lines in a row are set like that.
 fn columns(lines: &mut [Line]) {
     let split = |line: &Line| {
+        if is_squeezed(&line.text) {
+            return None;
+        }
         let found = COLUMNS.captures(&line.text)?;
         let name = found[1].trim_end_matches(':');
         (!name.contains(':') && is_label(name) && !line.continued)
@@ -145,6 +178,9 @@ fn columns(lines: &mut [Line]) {
 /// `<b>Label</b> value`: the bold beginning is a label when it has a colon, or when its
 /// neighbours are labelled lines too.
 fn leads(lines: &mut [Line]) {
+    if lines.iter().all(|line| line.lead == 0) {
+        return;
+    }
     let found: Vec<Lead> = lines.iter().map(Lead::of).collect();
     for (at, lead) in found.iter().enumerate() {
         let (Lead::Candidate(text) | Lead::Sure(text)) = lead else {

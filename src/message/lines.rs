@@ -1,5 +1,7 @@
 //! Lines of rendered text, and the folding of characters that look like blanks or like nothing.
 
+use std::borrow::Cow;
+
 /// One line while a mail is being read; see the module above for the form of the finished text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Line {
@@ -31,7 +33,8 @@ impl Line {
 /// Label and value of a `Label: value` line. A label is a few words that begin with a letter;
 /// a time (`10:17`), a URL or a sentence is none.
 pub fn label(text: &str) -> Option<(&str, &str)> {
-    let (label, rest) = text.split_once(':')?;
+    let colon = memchr::memchr(b':', text.as_bytes())?;
+    let (label, rest) = (text.get(..colon)?, text.get(colon + 1..)?);
     let label = label.trim_end();
     let value = match rest.chars().next() {
         None => "",
@@ -43,16 +46,24 @@ pub fn label(text: &str) -> Option<(&str, &str)> {
 
 /// Whether `text` could name a field.
 pub fn is_label(text: &str) -> bool {
-    let starts = text
-        .chars()
-        .next()
-        .is_some_and(|c| c.is_alphabetic() || c == '#');
-    starts
-        && text.chars().count() <= 40
-        && text.split(' ').count() <= 6
-        && !text.contains(['<', '>', '"', '!', '?', ',', ';', '|', '@', '\t'])
-        && !text.contains(". ")
-        && !text.ends_with('.')
+    if !text.starts_with(|c: char| c.is_alphabetic() || c == '#') {
+        return false;
+    }
+    let (mut length, mut words, mut last) = (0, 1, b' ');
+    for byte in text.bytes() {
+        let never = matches!(
+            byte,
+            b'<' | b'>' | b'"' | b'!' | b'?' | b',' | b';' | b'|' | b'@' | b'\t'
+        );
+        // The first bytes of characters in UTF-8.
+        length += usize::from(!(0x80..0xc0).contains(&byte));
+        words += usize::from(byte == b' ');
+        if never || length > 40 || words > 6 || byte == b' ' && last == b'.' {
+            return false;
+        }
+        last = byte;
+    }
+    last != b'.'
 }
 
 /// Joins lines into the finished form: no line of blanks only, never two empty lines in a row,
@@ -81,42 +92,60 @@ pub fn join(lines: &[Line]) -> String {
 
 /// Folds what looks like a blank into a blank, and drops what looks like nothing. Tabs and line
 /// breaks stay.
-pub fn fold(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\u{a0}'
-            | '\u{1680}'
-            | '\u{2000}'..='\u{200a}'
-            | '\u{202f}'
-            | '\u{205f}'
-            | '\u{3000}' => {
-                out.push(' ');
-            }
-            '\u{2028}' | '\u{2029}' | '\u{85}' => out.push('\n'),
-            '\u{ad}'
-            | '\u{34f}'
-            | '\u{61c}'
-            | '\u{180e}'
-            | '\u{200b}'
-            | '\u{200c}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}'
-            | '\u{feff}' => {}
-            // The joiner inside an emoji is part of it.
-            '\u{200d}' if !out.ends_with(|last: char| last >= '\u{2190}') => {}
-            '\n' | '\t' => out.push(c),
-            c if c.is_control() => {}
-            c => out.push(c),
-        }
+pub fn fold(text: &str) -> Cow<'_, str> {
+    // The bytes beyond ASCII with which those characters begin in UTF-8.
+    let stays = |byte: u8| match byte {
+        b' '..=b'~' | b'\n' | b'\t' => true,
+        0xc2 | 0xcd | 0xd8 | 0xe1..=0xe3 | 0xef => false,
+        byte => byte >= 0x80,
+    };
+    // Without a way out of the loop, it is many bytes at a time.
+    if text.bytes().fold(true, |all, byte| all & stays(byte)) {
+        return Cow::Borrowed(text);
     }
-    out
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let run = rest.bytes().position(|byte| !stays(byte));
+        let (run, other) = rest.split_at(run.unwrap_or(rest.len()));
+        out.push_str(run);
+        let mut other = other.chars();
+        other.next().into_iter().for_each(|c| fold_one(c, &mut out));
+        rest = other.as_str();
+    }
+    Cow::Owned(out)
+}
+
+fn fold_one(c: char, out: &mut String) {
+    match c {
+        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => {
+            out.push(' ');
+        }
+        '\u{2028}' | '\u{2029}' | '\u{85}' => out.push('\n'),
+        '\u{ad}'
+        | '\u{34f}'
+        | '\u{61c}'
+        | '\u{180e}'
+        | '\u{200b}'
+        | '\u{200c}'
+        | '\u{200e}'
+        | '\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{2069}'
+        | '\u{feff}' => {}
+        // The joiner inside an emoji is part of it.
+        '\u{200d}' if !out.ends_with(|last: char| last >= '\u{2190}') => {}
+        '\n' | '\t' => out.push(c),
+        c if c.is_control() => {}
+        c => out.push(c),
+    }
 }
 
 /// Runs of white space become one blank, the ends are trimmed.
-pub fn squeeze(text: &str) -> String {
+pub fn squeeze(text: &str) -> Cow<'_, str> {
+    if is_squeezed(text) {
+        return Cow::Borrowed(text);
+    }
     let mut out = String::with_capacity(text.len());
     for word in text.split_whitespace() {
         if !out.is_empty() {
@@ -124,7 +153,23 @@ pub fn squeeze(text: &str) -> String {
         }
         out.push_str(word);
     }
-    out
+    Cow::Owned(out)
+}
+
+/// May say no although it is, to texts with control characters or beyond ASCII.
+pub fn is_squeezed(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    // White space beyond ASCII begins with these bytes in UTF-8.
+    let single = |byte: u8| match byte {
+        b' '..=b'~' => true,
+        0xc2 | 0xe1..=0xe3 => false,
+        byte => byte >= 0x80,
+    };
+    let pairs = bytes.iter().zip(bytes.iter().skip(1));
+    !text.starts_with(' ')
+        && !text.ends_with(' ')
+        && bytes.iter().fold(true, |all, &byte| all & single(byte))
+        && pairs.fold(true, |all, pair| all & (pair != (&b' ', &b' ')))
 }
 
 /// At most `bytes` bytes, cut between characters.

@@ -3,15 +3,13 @@
 //! Only wrappers that carry the whole target are undone; nothing is looked up.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
 use super::lines::squeeze;
 use super::transfer;
-
-static URL: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r#"https?://[^\s<>"]+"#).expect("a literal pattern"));
 
 /// `[words](https://target)`, as desks write it that make the plain text from Markdown.
 static MARKDOWN: LazyLock<Regex> = LazyLock::new(|| {
@@ -79,17 +77,40 @@ pub fn shows(text: &str, target: &str) -> bool {
 
 /// Unwraps every URL of a line, and writes `text<https://…>` with a blank.
 pub fn unwrap_all(text: &str) -> Cow<'_, str> {
-    if !text.contains("://") {
+    if memchr::memmem::find(text.as_bytes(), b"://").is_none() {
         return Cow::Borrowed(text);
     }
-    let plain = MARKDOWN.replace_all(text, "$words <$target>");
+    let plain = match text.contains("](http") {
+        true => MARKDOWN.replace_all(text, "$words <$target>"),
+        false => Cow::Borrowed(text),
+    };
     let spaced = space_before_brackets(&plain);
-    Cow::Owned(
-        URL.replace_all(&spaced, |found: &regex::Captures<'_>| {
-            unwrap(found.get(0).map_or("", |url| url.as_str())).into_owned()
-        })
-        .into_owned(),
-    )
+    let mut out = String::with_capacity(spaced.len());
+    let mut rest = spaced.as_str();
+    while let Some(url) = first_url(rest) {
+        let (before, behind) = rest.split_at(url.start);
+        let (url, behind) = behind.split_at(url.len());
+        out.push_str(before);
+        out.push_str(&unwrap(url));
+        rest = behind;
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// Where the first `http://…` or `https://…` stands.
+fn first_url(text: &str) -> Option<Range<usize>> {
+    let ends = |c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"');
+    text.match_indices("://").find_map(|(at, mark)| {
+        let (scheme, target) = (text.get(..at)?, text.get(at + mark.len()..)?);
+        let start = at
+            - ["https", "http"]
+                .into_iter()
+                .find(|known| scheme.ends_with(known))?
+                .len();
+        let length = target.find(ends).unwrap_or(target.len());
+        (length > 0).then_some(start..at + mark.len() + length)
+    })
 }
 
 fn space_before_brackets(text: &str) -> String {

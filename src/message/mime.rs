@@ -270,7 +270,13 @@ fn is_base64(body: &[u8]) -> bool {
     let beginning = body.get(..4096).unwrap_or(body);
     let foreign = beginning
         .iter()
-        .filter(|byte| !(byte.is_ascii_alphanumeric() || b"+/=-_\r\n\t ".contains(byte)))
+        .filter(|byte| {
+            !(byte.is_ascii_alphanumeric()
+                || matches!(
+                    byte,
+                    b'+' | b'/' | b'=' | b'-' | b'_' | b'\r' | b'\n' | b'\t' | b' '
+                ))
+        })
         .count();
     let blanks = beginning.iter().filter(|&&byte| byte == b' ').count();
     foreign * 20 <= beginning.len() && blanks * 12 <= beginning.len()

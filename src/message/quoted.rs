@@ -5,11 +5,14 @@
 
 use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
 use regex::Regex;
+use regex_syntax::ast::parse::Parser;
 
 use super::forwarded::{self, Separator, notification_labels, separator};
 use super::lines::{Line, label};
 use super::subject::Prefix;
+use crate::need::{self, folds_to_ascii};
 
 /// The text of a mail, and what was set apart from it.
 #[derive(Debug, Default)]
@@ -36,41 +39,69 @@ static ATTRIBUTION_BEGINS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)^(?:on|am|op|le|el|il|den)\b.*\d").expect("a literal pattern")
 });
 
-/// One line says it all.
-static FOOTER_LINE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r"(?ix)
-        ^ (?: powered \s by \b | sent \s (?: from | with | via ) \s my? \b | get \s outlook \s for
+/// One line says it all. Words end by `\W`, not by `\b`, for which the regex would go the slow way in
+/// all text that is not ASCII.
+const FOOTER: &str = r"(?ix)
+        ^ (?: powered \s by (?: \W | $ ) | sent \s (?: from | with | via ) \s my? (?: \W | $ ) | get \s outlook \s for
             | gesendet \s (?: von | mit ) \s (?: mein | outlook ) | von \s mein\w+ \s \w+ \s gesendet
             | verzonden \s vanaf \s mijn | envoyé \s de \s mon
             | view \s (?: this \s (?: e-?mail | message ) \s )? in \s (?: your \s )? browser
             | \W* (?: please \s )? (?: type | write | add )? .{0,40} reply .{0,20} above \s this \s line | .{0,60} (?: oberhalb | über ) \s dieser \s (?: linie | zeile )
             | .{0,60} boven \s deze \s (?: lijn | regel ) | .{0,60} au-dessus \s de \s cette \s ligne
             | im \s browser \s (?: ansehen | anzeigen | öffnen ) )
-        | \b (?: unsubscribe | newsletter \s abbestellen | abmelden \s vo[nm] | uitschrijven | se \s désabonner ) \b",
-    )
-    .expect("a literal pattern")
-});
+        | (?: ^ | \W ) (?: unsubscribe | newsletter \s abbestellen | abmelden \s vo[nm] | uitschrijven | se \s désabonner )
+          (?: \W | $ )";
+
+static FOOTER_LINE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(FOOTER).expect("a literal pattern"));
 
 /// A paragraph with one word of each list is a notice, not content.
+const NOTICE: [(&str, &str); 8] = [
+    (r"confidential|privileged", r"intended|recipient|addressee"),
+    (r"vertraulich", r"empfänger|adressat|bestimmt"),
+    (r"vertrouwelijk", r"geadresseerde|bestemd|ontvanger"),
+    (r"confidentiel", r"destinataire"),
+    (
+        r"consider the environment|denken sie an die umwelt",
+        r"print|druck",
+    ),
+    (
+        r"originated (?:from )?outside|from an external (?:sender|source)|outside (?:of )?(?:your|the) organi[sz]ation",
+        r"caution|external|click|links|warning",
+    ),
+    (
+        r"von außerhalb|externe[rn]? absender",
+        r"organisation|unternehmen|links|vorsicht|achtung",
+    ),
+    (
+        r"externe afzender|buiten (?:de|uw|onze) organisatie",
+        r"organisatie|links|let op",
+    ),
+];
+
 static NOTICES: LazyLock<Vec<(Regex, Regex)>> = LazyLock::new(|| {
-    [
-        (r"confidential|privileged", r"intended|recipient|addressee"),
-        (r"vertraulich", r"empfänger|adressat|bestimmt"),
-        (r"vertrouwelijk", r"geadresseerde|bestemd|ontvanger"),
-        (r"confidentiel", r"destinataire"),
-        (r"consider the environment|denken sie an die umwelt", r"print|druck"),
-        (r"originated (?:from )?outside|from an external (?:sender|source)|outside (?:of )?(?:your|the) organi[sz]ation", r"caution|external|click|links|warning"),
-        (r"von außerhalb|externe[rn]? absender", r"organisation|unternehmen|links|vorsicht|achtung"),
-        (r"externe afzender|buiten (?:de|uw|onze) organisatie", r"organisatie|links|let op"),
-    ]
-    .into_iter()
-    .map(|(subject, matter)| {
-        let build = |pattern: &str| Regex::new(&format!("(?i){pattern}")).expect("a literal pattern");
-        (build(subject), build(matter))
-    })
-    .collect()
+    let build = |pattern: &str| Regex::new(&format!("(?i){pattern}")).expect("a literal pattern");
+    NOTICE
+        .iter()
+        .map(|(subject, matter)| (build(subject), build(matter)))
+        .collect()
 });
+
+/// Words of which every footer and every notice has one. Most paragraphs have none, and a look for
+/// all of them costs less than one of the regexes.
+static TELLING: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .build(telling_words().concat())
+        .expect("some short words")
+});
+
+/// The words of the footers, and of each notice.
+fn telling_words() -> Vec<Vec<String>> {
+    let subjects = NOTICE.iter().map(|(subject, _)| *subject);
+    let words = |pattern| need::words(&Parser::new().parse(pattern).expect("a literal pattern"));
+    subjects.chain([FOOTER]).map(words).collect()
+}
 
 static REFERENCE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^\[\d{1,3}\] https?://\S+$").expect("a literal pattern"));
@@ -132,10 +163,10 @@ fn mark_quotations(lines: &[Line], prefix: Prefix, apart: &mut [bool]) {
             if let Some(apart) = apart.get_mut(at) {
                 *apart = true;
             }
-        } else if separator(&line.text) == Some(Separator::Original)
-            && prefix == Prefix::Reply
+        } else if prefix == Prefix::Reply
             && at > 0
             && line.text.contains(char::is_alphabetic)
+            && separator(&line.text) == Some(Separator::Original)
         {
             apart.iter_mut().skip(at).for_each(|apart| *apart = true);
             return;
@@ -174,7 +205,7 @@ fn mark_quotations(lines: &[Line], prefix: Prefix, apart: &mut [bool]) {
                 .take(quoted + run)
                 .skip(at)
                 .for_each(|apart| *apart = true);
-        } else if prefix == Prefix::Reply && ATTRIBUTION_BEGINS.is_match(&line.text) && at > 0 {
+        } else if prefix == Prefix::Reply && begins_attribution(&line.text) && at > 0 {
             apart.iter_mut().skip(at).for_each(|apart| *apart = true);
             return;
         }
@@ -190,7 +221,16 @@ fn begins_quotation(lines: &[Line], at: usize) -> bool {
         && outside.is_some_and(|line| line.depth < depth)
         && lines
             .get(at)
-            .is_some_and(|line| ATTRIBUTION_BEGINS.is_match(&line.text))
+            .is_some_and(|line| begins_attribution(&line.text))
+}
+
+fn is_attribution(text: &str) -> bool {
+    text.ends_with(':') && ATTRIBUTION.is_match(text)
+}
+
+fn begins_attribution(text: &str) -> bool {
+    let letters = text.bytes().take(4).take_while(u8::is_ascii_alphabetic);
+    matches!(letters.count(), 2 | 3) && ATTRIBUTION_BEGINS.is_match(text)
 }
 
 /// The line behind an attribution that begins at `at`; mail programs wrap it over up to three.
@@ -199,10 +239,10 @@ fn attribution_at(lines: &[Line], at: usize) -> Option<usize> {
     if first.is_blank() || first.text.len() > 400 {
         return None;
     }
-    if ATTRIBUTION.is_match(&first.text) {
+    if is_attribution(&first.text) {
         return Some(at + 1);
     }
-    if !ATTRIBUTION_BEGINS.is_match(&first.text) {
+    if !begins_attribution(&first.text) {
         return None;
     }
     let mut joined = first.text.clone();
@@ -212,7 +252,7 @@ fn attribution_at(lines: &[Line], at: usize) -> Option<usize> {
         }
         joined.push(' ');
         joined.push_str(&line.text);
-        if ATTRIBUTION.is_match(&joined) {
+        if is_attribution(&joined) {
             return Some(offset + 1);
         }
     }
@@ -269,20 +309,40 @@ fn mark_footers(lines: &[Line], apart: &mut [bool]) {
             .map(|line| line.text.as_str())
             .collect::<Vec<_>>()
             .join(" ");
-        let notice = words.len() >= 40
+        let telling = folds_to_ascii(&words) || TELLING.is_match(&words);
+        let notice = telling
+            && words.len() >= 40
             && notification_labels(paragraph) < 2
             && NOTICES
                 .iter()
                 .any(|(subject, matter)| subject.is_match(&words) && matter.is_match(&words));
         for (line, apart) in paragraph.iter().zip(apart.iter_mut().skip(start)) {
-            let labelled = label(&line.text)
-                .is_some_and(|(name, value)| !value.is_empty() && !FOOTER_LINE.is_match(name));
-            let footer =
-                FOOTER_LINE.is_match(&line.text) && line.text.chars().count() <= 160 && !labelled;
+            let labelled = || {
+                label(&line.text)
+                    .is_some_and(|(name, value)| !value.is_empty() && !FOOTER_LINE.is_match(name))
+            };
+            let footer = telling
+                && FOOTER_LINE.is_match(&line.text)
+                && line.text.chars().count() <= 160
+                && !labelled();
             footer_seen |= footer;
             let reference = footer_seen && REFERENCE.is_match(&line.text);
             *apart |= notice || footer || reference;
         }
         start = end + 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_footer_and_notice_has_a_telling_word() {
+        for words in telling_words() {
+            assert!(!words.is_empty());
+        }
+        assert!(TELLING.is_match("SENT from my phone"));
+        assert!(!TELLING.is_match("Priority: High"));
     }
 }

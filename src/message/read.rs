@@ -30,7 +30,7 @@ fn open(entity: &Entity, depth: usize, problems: &mut Vec<String>) -> Message {
     let raw_subject = message.header("subject").unwrap_or_default().to_owned();
     // A person who forwards a robot's mail wants it seen: only the outermost mail is asked.
     let robot = match depth {
-        0 => robots::recognise(entity, &raw_subject, &body.lines),
+        0 => robots::recognise(entity, &message, &body.lines),
         _ => None,
     };
     let prefix = subject::strip(&raw_subject).1;
@@ -57,28 +57,30 @@ fn open(entity: &Entity, depth: usize, problems: &mut Vec<String>) -> Message {
 
 /// Everything but the text.
 fn envelope(entity: &Entity, body: &Body) -> Message {
-    let subject = entity.header("subject").unwrap_or_default();
     let from = entity
         .raw_header("from")
         .or_else(|| entity.raw_header("sender"));
-    Message {
-        headers: entity
-            .fields
-            .iter()
-            .map(|field| (field.name.clone(), field.text()))
-            .collect(),
+    let headers = entity
+        .fields
+        .iter()
+        .map(|field| (field.name.clone(), field.text()))
+        .collect();
+    let mut message = Message {
+        headers,
         from: from
             .map(|field| header::mailbox(&field.raw))
             .unwrap_or_default(),
-        subject: subject::strip(&subject).0.to_owned(),
-        message_id: entity
-            .header("message-id")
-            .map(|id| id.trim_matches(['<', '>', ' ']).to_owned())
-            .filter(|id| !id.is_empty()),
         attachments: body::attachments(entity, body),
         html: body.html.clone(),
         ..Message::default()
-    }
+    };
+    let subject = message.header("subject").unwrap_or_default();
+    message.subject = subject::strip(subject).0.to_owned();
+    message.message_id = message
+        .header("message-id")
+        .map(|id| id.trim_matches(['<', '>', ' ']).to_owned())
+        .filter(|id| !id.is_empty());
+    message
 }
 
 /// The forwarded mail `inner`, with who sent it on. In a chain of forwards, that is the last one.

@@ -8,11 +8,11 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::Robot;
 use super::forwarded::notification_labels;
 use super::lines::Line;
 use super::mime::{Content, Entity};
 use super::subject::{self, Prefix};
+use super::{Message, Robot};
 
 /// Labelled lines by which a ticket system's notification is known.
 const TICKET_LABELS_MIN: usize = 3;
@@ -106,9 +106,9 @@ static CAMPAIGN: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Why the mail was written by a machine that answers, if it was.
-pub fn recognise(entity: &Entity, subject: &str, lines: &[Line]) -> Option<Robot> {
-    let header = |name: &str| entity.header(name).unwrap_or_default().to_lowercase();
-    let (subject, prefix) = subject::strip(subject);
+pub fn recognise(entity: &Entity, message: &Message, lines: &[Line]) -> Option<Robot> {
+    let header = |name: &str| message.header(name).unwrap_or_default().to_lowercase();
+    let (subject, prefix) = subject::strip(message.header("subject").unwrap_or_default());
     if is_ticket_system(&header) {
         return is_marked(&header).then_some(Robot::AutoReply);
     }
@@ -271,23 +271,27 @@ fn confirmation(from: &str, subject: &str, lines: &[Line]) -> Option<Robot> {
 /// that header alone is no evidence.
 fn newsletter(header: &impl Fn(&str) -> String, subject: &str, lines: &[Line]) -> Option<Robot> {
     let has = |name: &str| !header(name).is_empty();
+    if !(has("list-unsubscribe") || has("list-id")) {
+        return None;
+    }
     let bulk = matches!(header("precedence").as_str(), "bulk" | "list" | "junk");
-    let campaign = [
-        "x-campaign",
-        "x-campaign-id",
-        "x-campaignid",
-        "x-mailer-lid",
-    ]
-    .into_iter()
-    .any(has)
-        || CAMPAIGN.is_match(subject)
-        || lines.iter().any(|line| CAMPAIGN.is_match(&line.text));
-    let to_many = has("list-unsubscribe") || has("list-id");
+    let campaign = || {
+        [
+            "x-campaign",
+            "x-campaign-id",
+            "x-campaignid",
+            "x-mailer-lid",
+        ]
+        .into_iter()
+        .any(has)
+            || CAMPAIGN.is_match(subject)
+            || lines.iter().any(|line| CAMPAIGN.is_match(&line.text))
+    };
     let monitor = header("auto-submitted").starts_with("auto-generated")
         || has("x-powered-by")
         || ALARM.is_match(subject)
         || NUMBERED.is_match(subject)
         || notification_labels(lines) >= TICKET_LABELS_MIN
         || lines.iter().any(|line| line.text.starts_with("X-S4-"));
-    (to_many && (bulk || campaign) && !monitor).then_some(Robot::Newsletter)
+    (!monitor && (bulk || campaign())).then_some(Robot::Newsletter)
 }

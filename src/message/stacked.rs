@@ -14,6 +14,9 @@ const DISTANCE_MAX: usize = 3;
 
 /// Writes each label and its value on one line.
 pub fn join(lines: &mut Vec<Line>) {
+    if lines.iter().filter(|line| is_bare_label(line)).count() < 2 {
+        return;
+    }
     let found = Turns::of(lines).pairs();
     let mut dead = vec![false; lines.len()];
     for Pair { name, value, .. } in found {
@@ -136,7 +139,8 @@ impl<'a> Turns<'a> {
 
 fn is_bare_label(line: &Line) -> bool {
     let bold = line.lead > 0 && line.lead == line.text.len() && is_label(&line.text);
-    !line.continued && (bold || matches!(label(&line.text), Some((_, ""))))
+    let ends = || line.text.trim_end().ends_with(':');
+    !line.continued && (bold || ends() && matches!(label(&line.text), Some((_, ""))))
 }
 
 fn is_labelled(line: &Line) -> bool {

@@ -6,15 +6,19 @@ use regex::Regex;
 
 use super::header;
 
-static PREFIX: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r"(?ix)^\s*
-        (?: (?P<forward> fwd? | wg | doorst | doorgestuurd | tr | enc | rv | weitergeleitet | transfert )
-          | (?P<reply> re | aw | antw | antwort | sv | vs | res | r[ée]p | odp | betr ) )
-        \s* (?: \[\d+\] | \(\d+\) | \^\d+ | \*\d+ )? \s* [:\u{ff1a}] \s*",
-    )
+static FORWARD: LazyLock<Regex> =
+    LazyLock::new(|| prefix("fwd?|wg|doorst|doorgestuurd|tr|enc|rv|weitergeleitet|transfert"));
+
+static REPLY: LazyLock<Regex> =
+    LazyLock::new(|| prefix("re|aw|antw|antwort|sv|vs|res|r[ée]p|odp|betr"));
+
+fn prefix(words: &str) -> Regex {
+    let number = r"\[\d+\]|\(\d+\)|\^\d+|\*\d+";
+    Regex::new(&format!(
+        r"(?i)^\s*(?:{words})\s*(?:{number})?\s*[:\u{{ff1a}}]\s*"
+    ))
     .expect("a literal pattern")
-});
+}
 
 static MARK: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
@@ -50,19 +54,19 @@ pub fn strip(subject: &str) -> (&str, Prefix) {
     let mut rest = subject.trim();
     let mut outermost = Prefix::None;
     loop {
-        if let Some(found) = PREFIX.captures(rest) {
-            if outermost == Prefix::None {
-                outermost = match found.name("forward") {
-                    Some(_) => Prefix::Forward,
-                    None => Prefix::Reply,
-                };
-            }
-            rest = rest.get(found[0].len()..).unwrap_or_default();
+        let (found, kind) = if let Some(found) = FORWARD.find(rest) {
+            (found, Prefix::Forward)
+        } else if let Some(found) = REPLY.find(rest) {
+            (found, Prefix::Reply)
         } else if let Some(found) = MARK.find(rest) {
-            rest = rest.get(found.end()..).unwrap_or_default();
+            (found, Prefix::None)
         } else {
             return (rest, outermost);
+        };
+        if outermost == Prefix::None {
+            outermost = kind;
         }
+        rest = rest.get(found.end()..).unwrap_or_default();
     }
 }
 

@@ -1,8 +1,10 @@
 //! Plain text to lines: format=flowed (RFC 3676) and hard wraps undone, indented values joined
 //! to their labels.
 
+use std::borrow::Cow;
+
 use super::layout;
-use super::lines::{Line, fold, label, truncate};
+use super::lines::{Line, fold, label};
 use crate::limits::RENDERED_BYTES_MAX;
 
 /// How a part says its text is wrapped.
@@ -16,24 +18,32 @@ pub struct Wrapping {
 
 /// Reads decoded text into finished lines.
 pub fn render(text: &str, wrapping: Wrapping) -> Vec<Line> {
-    let text = fold(&text.replace("\r\n", "\n").replace('\r', "\n"));
-    let text = truncate(text, RENDERED_BYTES_MAX);
-    let raw: Vec<String> = match wrapping.flowed {
-        true => unflow(&text, wrapping.delete_space),
-        false => unwrap(
-            text.lines()
-                .map(|line| line.trim_end().to_owned())
-                .collect(),
-        ),
+    let text = without_bare_returns(text);
+    let text = fold(&text);
+    let (text, _) = text.split_at(text.floor_char_boundary(RENDERED_BYTES_MAX));
+    let raw: Vec<Cow<'_, str>> = match wrapping.flowed {
+        true => unflow(text, wrapping.delete_space),
+        false => unwrap(text.lines().map(str::trim_end).collect()),
     };
     let mut lines = indented(&raw);
     layout::tidy(&mut lines);
     lines
 }
 
+/// A carriage return that stands alone ends a line as well. Those before a line feed are dropped
+/// with the other control characters.
+fn without_bare_returns(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    let bare = |at| bytes.get(at + 1) != Some(&b'\n');
+    match memchr::memchr_iter(b'\r', bytes).any(bare) {
+        true => Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")),
+        false => Cow::Borrowed(text),
+    }
+}
+
 /// RFC 3676 4.2: a line that ends in a blank goes on in the next one of the same quote depth.
-fn unflow(text: &str, delete_space: bool) -> Vec<String> {
-    let mut out: Vec<String> = Vec::new();
+fn unflow(text: &str, delete_space: bool) -> Vec<Cow<'_, str>> {
+    let mut out: Vec<Cow<'_, str>> = Vec::new();
     let mut open: Option<usize> = None;
     for line in text.lines() {
         let depth = line.bytes().take_while(|&byte| byte == b'>').count();
@@ -47,23 +57,26 @@ fn unflow(text: &str, delete_space: bool) -> Vec<String> {
             content
         };
         match out.last_mut() {
-            Some(last) if open == Some(depth) && !signature => last.push_str(kept),
+            Some(last) if open == Some(depth) && !signature => last.to_mut().push_str(kept),
             _ => out.push(match depth {
-                0 => kept.to_owned(),
-                depth => format!("{} {kept}", ">".repeat(depth)),
+                0 => Cow::Borrowed(kept),
+                depth => Cow::Owned(format!("{} {kept}", ">".repeat(depth))),
             }),
         }
         open = soft.then_some(depth);
     }
     for line in &mut out {
-        line.truncate(line.trim_end().len());
+        match line {
+            Cow::Borrowed(text) => *text = text.trim_end(),
+            Cow::Owned(text) => text.truncate(text.trim_end().len()),
+        }
     }
     out
 }
 
 /// Joins lines that were broken at a fixed column. The column is what the longest line shows;
 /// a line is broken there only if the next word would not have fitted.
-fn unwrap(lines: Vec<String>) -> Vec<String> {
+fn unwrap(lines: Vec<&str>) -> Vec<Cow<'_, str>> {
     let lengths: Vec<usize> = lines.iter().map(|line| line.chars().count()).collect();
     let Some(column) = lengths
         .iter()
@@ -71,9 +84,9 @@ fn unwrap(lines: Vec<String>) -> Vec<String> {
         .filter(|length| (66..=80).contains(length))
         .max()
     else {
-        return lines;
+        return lines.into_iter().map(Cow::Borrowed).collect();
     };
-    let mut out: Vec<String> = Vec::new();
+    let mut out: Vec<Cow<'_, str>> = Vec::new();
     let mut previous = 0;
     for (line, length) in lines.into_iter().zip(lengths) {
         let word = line
@@ -82,11 +95,12 @@ fn unwrap(lines: Vec<String>) -> Vec<String> {
             .map_or(0, |word| word.chars().count());
         let full = (60..=80).contains(&previous) && previous + 1 + word > column;
         match out.last_mut() {
-            Some(last) if full && goes_on(last, &line) => {
+            Some(last) if full && goes_on(last, line) => {
+                let last = last.to_mut();
                 last.push(' ');
-                last.push_str(&line);
+                last.push_str(line);
             }
-            _ => out.push(line),
+            _ => out.push(Cow::Borrowed(line)),
         }
         previous = length;
     }
@@ -122,7 +136,7 @@ fn goes_on(line: &str, next: &str) -> bool {
 }
 
 /// Indented lines under a label belong to its value; indented blocks elsewhere are just indented.
-fn indented(raw: &[String]) -> Vec<Line> {
+fn indented(raw: &[Cow<'_, str>]) -> Vec<Line> {
     let mut out: Vec<Line> = Vec::with_capacity(raw.len());
     let mut group: Vec<Line> = Vec::new();
     let mut above = Above::default();

@@ -32,7 +32,7 @@ pub fn base64(input: &[u8]) -> Vec<u8> {
 /// RFC 2045 6.7. A `=` that starts no code stays as it is, as every reader of mail shows it.
 pub fn quoted_printable(input: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(input.len());
-    for line in input.split_inclusive(|&byte| byte == b'\n') {
+    for line in lines(input) {
         let content = line.trim_ascii_end();
         let ended = line.ends_with(b"\n");
         let (content, soft) = match content.strip_suffix(b"=") {
@@ -52,6 +52,17 @@ pub fn quoted_printable(input: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Lines with their line feeds; the last one may have none.
+pub fn lines(input: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = input;
+    std::iter::from_fn(move || {
+        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let (line, behind) = rest.split_at(end);
+        rest = behind;
+        (!line.is_empty()).then_some(line)
+    })
+}
+
 /// RFC 2047 4.2: as above, and `_` is a blank.
 pub fn q_word(input: &[u8]) -> Vec<u8> {
     let spaced: Vec<u8> = input
@@ -65,18 +76,20 @@ pub fn q_word(input: &[u8]) -> Vec<u8> {
 
 fn unescape(content: &[u8], out: &mut Vec<u8>) {
     let mut rest = content;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        if byte == b'='
-            && let [high, low, after @ ..] = tail
+    while let Some(at) = memchr::memchr(b'=', rest) {
+        let (plain, code) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        rest = if let [_, high, low, after @ ..] = code
             && let (Some(high), Some(low)) = (hex(*high), hex(*low))
         {
             out.push(high << 4 | low);
-            rest = after;
+            after
         } else {
-            out.push(byte);
-        }
+            out.push(b'=');
+            code.get(1..).unwrap_or_default()
+        };
     }
+    out.extend_from_slice(rest);
 }
 
 /// The value of one hexadecimal digit.

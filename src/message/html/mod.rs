@@ -51,8 +51,10 @@ fn trim_blank(lines: &mut Vec<Line>) {
 }
 
 fn inherit(element: &Element, context: Context) -> Context {
-    let bold = match element.name.as_str() {
-        "b" | "strong" | "u" | "th" | "dt" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => true,
+    let bold = match element.name.as_slice() {
+        b"b" | b"strong" | b"u" | b"th" | b"dt" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" => {
+            true
+        }
         _ => context.bold,
     };
     Context {
@@ -81,35 +83,35 @@ fn children(element: &Element, context: Context, out: &mut Out) {
     }
 }
 
-fn is_unread(name: &str) -> bool {
+fn is_unread(name: &[u8]) -> bool {
     matches!(
         name,
-        "title"
-            | "script"
-            | "style"
-            | "template"
-            | "svg"
-            | "math"
-            | "iframe"
-            | "object"
-            | "noframes"
-            | "xml"
-            | "audio"
-            | "video"
-            | "canvas"
-            | "select"
-            | "datalist"
+        b"title"
+            | b"script"
+            | b"style"
+            | b"template"
+            | b"svg"
+            | b"math"
+            | b"iframe"
+            | b"object"
+            | b"noframes"
+            | b"xml"
+            | b"audio"
+            | b"video"
+            | b"canvas"
+            | b"select"
+            | b"datalist"
     )
 }
 
 fn node_element(element: &Element, context: Context, out: &mut Out) {
-    match element.name.as_str() {
-        "br" => out.line_break(context),
-        "hr" => out.paragraph(context),
-        "img" if context.in_link => out.text(element.alt.as_deref().unwrap_or_default(), context),
-        "a" => anchor(element, context, out),
-        "table" => table::render(element, context, out),
-        "blockquote" => {
+    match element.name.as_slice() {
+        b"br" => out.line_break(context),
+        b"hr" => out.paragraph(context),
+        b"img" if context.in_link => out.text(element.alt.as_deref().unwrap_or_default(), context),
+        b"a" => anchor(element, context, out),
+        b"table" => table::render(element, context, out),
+        b"blockquote" => {
             out.paragraph(context);
             let inside = Context {
                 depth: context.depth.saturating_add(1),
@@ -120,21 +122,21 @@ fn node_element(element: &Element, context: Context, out: &mut Out) {
             out.end_line(inside);
             out.paragraph(context);
         }
-        "dt" => {
+        b"dt" => {
             out.end_term(context);
             out.end_line(context);
             let lines = apart(element, context).lines;
             let words: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
             out.term = Some(words.join(" ")).filter(|term| !term.is_empty());
         }
-        "dd" => {
+        b"dd" => {
             let lines = apart(element, context).lines;
             match out.term.take() {
                 Some(term) => out.pair(&term, lines, context),
                 None => out.append(lines, context),
             }
         }
-        "li" => {
+        b"li" => {
             let mut lines = apart(element, context).lines;
             if let Some(first) = lines.first_mut()
                 && super::lines::label(&first.text).is_none()
@@ -145,7 +147,7 @@ fn node_element(element: &Element, context: Context, out: &mut Out) {
             }
             out.append(lines, context);
         }
-        "p" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "ul" | "ol" | "dl" | "pre" => {
+        b"p" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"ul" | b"ol" | b"dl" | b"pre" => {
             out.paragraph(context);
             children(element, context, out);
             out.end_term(context);
@@ -217,7 +219,7 @@ fn anchor(element: &Element, context: Context, out: &mut Out) {
 
 /// An element of exactly two elements that could be a label and its value.
 fn is_pair_row(element: &Element) -> bool {
-    if element.hidden || !matches!(element.name.as_str(), "div" | "p" | "li" | "section") {
+    if element.hidden || !matches!(element.name.as_slice(), b"div" | b"p" | b"li" | b"section") {
         return false;
     }
     let mut found = 0;
@@ -228,8 +230,8 @@ fn is_pair_row(element: &Element) -> bool {
             Node::Element(child) if child.hidden => {}
             Node::Element(child) => {
                 let simple = matches!(
-                    child.name.as_str(),
-                    "span" | "div" | "label" | "p" | "b" | "strong" | "small"
+                    child.name.as_slice(),
+                    b"span" | b"div" | b"label" | b"p" | b"b" | b"strong" | b"small"
                 );
                 if !simple
                     || found == 2

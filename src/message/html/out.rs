@@ -1,6 +1,6 @@
 //! Lines as they come about while a tree is walked.
 
-use crate::message::lines::{Line, fold};
+use crate::message::lines::{Line, fold, is_squeezed};
 
 /// What an element inherits.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,6 +43,10 @@ impl Out {
                 self.push(piece, context.bold);
             }
             return;
+        }
+        // As the words one by one; they never cling where none ends so.
+        if is_squeezed(&text) && !text.contains('>') && !(self.gap || self.current.ends_with('>')) {
+            return self.push(&text, context.bold);
         }
         let mut pieces = text.split(char::is_whitespace).peekable();
         while let Some(word) = pieces.next() {

@@ -91,11 +91,13 @@ fn collect(parent: &Element, context: Context, rows: &mut Vec<Vec<Cell>>, out: &
                 }
             }
             Node::Element(child) if child.hidden => {}
-            Node::Element(child) => match child.name.as_str() {
-                "tr" => rows.push(row(child, inherit(child, context))),
-                "thead" | "tbody" | "tfoot" => collect(child, inherit(child, context), rows, out),
-                "td" | "th" => rows.push(vec![cell(child, context)]),
-                "col" | "colgroup" => {}
+            Node::Element(child) => match child.name.as_slice() {
+                b"tr" => rows.push(row(child, inherit(child, context))),
+                b"thead" | b"tbody" | b"tfoot" => {
+                    collect(child, inherit(child, context), rows, out)
+                }
+                b"td" | b"th" => rows.push(vec![cell(child, context)]),
+                b"col" | b"colgroup" => {}
                 _ => {
                     let lines = apart(child, context).lines;
                     out.append(lines, context);
@@ -107,7 +109,7 @@ fn collect(parent: &Element, context: Context, rows: &mut Vec<Vec<Cell>>, out: &
 
 fn row(tr: &Element, context: Context) -> Vec<Cell> {
     tr.elements()
-        .filter(|child| !child.hidden && !matches!(child.name.as_str(), "script" | "style"))
+        .filter(|child| !child.hidden && !matches!(child.name.as_slice(), b"script" | b"style"))
         .take(TABLE_COLUMNS_MAX)
         .map(|child| cell(child, context))
         .collect()
@@ -117,7 +119,7 @@ fn cell(element: &Element, context: Context) -> Cell {
     let inside = apart(element, context);
     Cell {
         nested: inside.tables > 0,
-        heading: element.name == "th",
+        heading: element.name == b"th",
         lines: inside.lines,
     }
 }

@@ -1,7 +1,10 @@
 //! Tokens of html5gum to a tree of bounded depth. Not the standard's tree construction: only as
 //! much of it as unclosed cells, items and paragraphs need.
 
-use html5gum::{DefaultEmitter, StartTag, Token, Tokenizer};
+use std::convert::Infallible;
+
+use html5gum::emitters::callback::{Callback, CallbackEmitter, CallbackEvent};
+use html5gum::{Emitter, ForwardingEmitter, Span, Tokenizer};
 
 use super::style;
 use crate::limits::HTML_NESTING_MAX;
@@ -9,7 +12,8 @@ use crate::limits::HTML_NESTING_MAX;
 /// An element. Its text and its children are [`Node`]s, in order.
 #[derive(Debug, Default)]
 pub struct Element {
-    pub name: String,
+    /// In lower case.
+    pub name: Vec<u8>,
     pub href: Option<String>,
     pub alt: Option<String>,
     /// Never shown: `display:none` and its like.
@@ -43,18 +47,30 @@ pub fn parse(html: &str) -> Element {
     let mut builder = Builder {
         open: vec![Element::default()],
         skipped: 0,
+        tag: Tag::default(),
     };
-    let mut emitter = DefaultEmitter::default();
+    let mut emitter = CallbackEmitter::new(|event: CallbackEvent<'_>, _: Span<()>| {
+        builder.see(event);
+        None
+    });
     emitter.naively_switch_states(true); // script and style are text, not tags
-    for token in Tokenizer::new_with_emitter(html, emitter) {
-        match token {
-            Ok(Token::StartTag(tag)) => builder.start(&tag),
-            Ok(Token::EndTag(tag)) => builder.end(&String::from_utf8_lossy(&tag.name)),
-            Ok(Token::String(text)) => builder.text(&String::from_utf8_lossy(&text)),
-            Ok(Token::Comment(_) | Token::Doctype(_) | Token::Error(_)) | Err(_) => {}
-        }
-    }
+    let Ok(_) = Tokenizer::new_with_emitter(html, Lenient(emitter)).finish();
     builder.finish()
+}
+
+/// Does not look for the errors in the code: that costs as much as reading its text.
+struct Lenient<F: Callback<Infallible, ()>>(CallbackEmitter<F>);
+
+impl<F: Callback<Infallible, ()>> ForwardingEmitter for Lenient<F> {
+    type Token = Infallible;
+
+    fn inner(&mut self) -> &mut impl Emitter<Token = Infallible> {
+        &mut self.0
+    }
+
+    fn should_emit_errors(&mut self) -> bool {
+        false
+    }
 }
 
 struct Builder {
@@ -62,13 +78,99 @@ struct Builder {
     open: Vec<Element>,
     /// Elements that were opened beyond the depth bound and wait for their end tags.
     skipped: usize,
+    tag: Tag,
+}
+
+/// A start tag as far as it was read.
+#[derive(Default)]
+struct Tag {
+    name: Vec<u8>,
+    /// `alt`, `class`, `hidden`, `href`, `id`, `style`, `type`.
+    attributes: [Option<String>; 7],
+    /// The place of the attribute whose value comes next.
+    next: Option<usize>,
+}
+
+impl Tag {
+    fn attribute(&mut self, name: &[u8]) {
+        let place = match name {
+            b"alt" => Some(0),
+            b"class" => Some(1),
+            b"hidden" => Some(2),
+            b"href" => Some(3),
+            b"id" => Some(4),
+            b"style" => Some(5),
+            b"type" => Some(6),
+            _ => None,
+        };
+        // Of two that are called alike, the first holds.
+        self.next = place.filter(|&at| self.attributes.get(at) == Some(&None));
+        self.value(b"");
+    }
+
+    fn value(&mut self, value: &[u8]) {
+        if let Some(slot) = self.next.and_then(|at| self.attributes.get_mut(at)) {
+            *slot = Some(lossy(value));
+        }
+    }
+
+    fn into_element(self) -> Element {
+        let [alt, class, hidden, href, id, style, kind] = self.attributes;
+        let [class, id] = [class, id].map(|name| name.map(|name| name.to_ascii_lowercase()));
+        let style = style
+            .as_deref()
+            .map(style::Style::parse)
+            .unwrap_or_default();
+        let quotes = |name: &String| QUOTE_CLASSES.iter().any(|quote| name.contains(quote));
+        Element {
+            hidden: style.hidden || hidden.is_some(),
+            tiny: style.tiny,
+            bold: style
+                .bold
+                .or_else(|| class.as_ref()?.contains("label").then_some(true)),
+            preformatted: style.preformatted
+                || matches!(self.name.as_slice(), b"pre" | b"textarea" | b"listing"),
+            href,
+            alt,
+            cite: kind.is_some_and(|kind| kind.eq_ignore_ascii_case("cite"))
+                || class.iter().chain(&id).any(quotes),
+            name: self.name,
+            children: Vec::new(),
+        }
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 impl Builder {
-    fn start(&mut self, tag: &StartTag<()>) {
-        let name = String::from_utf8_lossy(&tag.name).into_owned();
-        self.close_implied(&name);
-        let element = element(name, tag);
+    fn see(&mut self, event: CallbackEvent<'_>) {
+        match event {
+            CallbackEvent::OpenStartTag { name } => self.tag.name = name.to_vec(),
+            CallbackEvent::AttributeName { name } => self.tag.attribute(name),
+            CallbackEvent::AttributeValue { value } => self.tag.value(value),
+            CallbackEvent::CloseStartTag { .. } => {
+                let tag = std::mem::take(&mut self.tag);
+                self.start(tag.into_element());
+            }
+            CallbackEvent::EndTag { name } => {
+                // It may have had attributes, which say nothing.
+                self.tag = Tag::default();
+                self.end(name);
+            }
+            CallbackEvent::String { value } => self.push(Node::Text(lossy(value))),
+            CallbackEvent::Comment { .. }
+            | CallbackEvent::Doctype { .. }
+            | CallbackEvent::Error(_) => {}
+        }
+    }
+
+    fn start(&mut self, element: Element) {
+        self.close_implied(&element.name);
         if is_void(&element.name) {
             self.push(Node::Element(element));
         } else if self.open.len() >= HTML_NESTING_MAX {
@@ -78,11 +180,11 @@ impl Builder {
         }
     }
 
-    fn end(&mut self, name: &str) {
+    fn end(&mut self, name: &[u8]) {
         if is_void(name) {
-            if name == "br" {
+            if name == b"br" {
                 self.push(Node::Element(Element {
-                    name: "br".into(),
+                    name: b"br".to_vec(),
                     ..Element::default()
                 }));
             }
@@ -93,12 +195,8 @@ impl Builder {
             return;
         }
         // An end tag does not reach out of its table.
-        let limit = |open: &str| open == "table" && name != "table" && !is_outer(name);
+        let limit = |open: &[u8]| open == b"table" && name != b"table" && !is_outer(name);
         self.close_to(|open| open == name, limit);
-    }
-
-    fn text(&mut self, text: &str) {
-        self.push(Node::Text(text.to_owned()));
     }
 
     fn push(&mut self, node: Node) {
@@ -108,21 +206,24 @@ impl Builder {
     }
 
     /// What the start of `name` ends although its end tag is missing.
-    fn close_implied(&mut self, name: &str) {
-        let (closes, limit): (&[&str], &[&str]) = match name {
-            "td" | "th" => (&["td", "th"], &["tr", "table"]),
-            "tr" => (&["tr"], &["table"]),
-            "tbody" | "thead" | "tfoot" => (&["tbody", "thead", "tfoot"], &["table"]),
-            "li" => (&["li"], &["ul", "ol", "table"]),
-            "dt" | "dd" => (&["dt", "dd"], &["dl", "table"]),
-            "option" => (&["option"], &["select"]),
-            _ if is_block(name) => (&["p"], &["table", "td", "th", "div", "li", "blockquote"]),
+    fn close_implied(&mut self, name: &[u8]) {
+        let (closes, limit): (&[&[u8]], &[&[u8]]) = match name {
+            b"td" | b"th" => (&[b"td", b"th"], &[b"tr", b"table"]),
+            b"tr" => (&[b"tr"], &[b"table"]),
+            b"tbody" | b"thead" | b"tfoot" => (&[b"tbody", b"thead", b"tfoot"], &[b"table"]),
+            b"li" => (&[b"li"], &[b"ul", b"ol", b"table"]),
+            b"dt" | b"dd" => (&[b"dt", b"dd"], &[b"dl", b"table"]),
+            b"option" => (&[b"option"], &[b"select"]),
+            _ if is_block(name) => (
+                &[b"p"],
+                &[b"table", b"td", b"th", b"div", b"li", b"blockquote"],
+            ),
             _ => return,
         };
         self.close_to(|open| closes.contains(&open), |open| limit.contains(&open));
     }
 
-    fn close_to(&mut self, wanted: impl Fn(&str) -> bool, limit: impl Fn(&str) -> bool) {
+    fn close_to(&mut self, wanted: impl Fn(&[u8]) -> bool, limit: impl Fn(&[u8]) -> bool) {
         let found = self
             .open
             .iter()
@@ -159,34 +260,6 @@ impl Builder {
     }
 }
 
-fn element(name: String, tag: &StartTag<()>) -> Element {
-    let attribute = |key: &[u8]| {
-        tag.attributes
-            .get(key)
-            .map(|value| String::from_utf8_lossy(value).into_owned())
-    };
-    let class = attribute(b"class").unwrap_or_default().to_ascii_lowercase();
-    let id = attribute(b"id").unwrap_or_default().to_ascii_lowercase();
-    let style = style::Style::parse(&attribute(b"style").unwrap_or_default());
-    let cite = attribute(b"type").is_some_and(|value| value.eq_ignore_ascii_case("cite"))
-        || QUOTE_CLASSES
-            .iter()
-            .any(|quote| class.contains(quote) || id.contains(quote));
-    Element {
-        hidden: style.hidden || tag.attributes.contains_key(b"hidden".as_slice()),
-        tiny: style.tiny,
-        bold: style
-            .bold
-            .or_else(|| class.contains("label").then_some(true)),
-        preformatted: style.preformatted || matches!(name.as_str(), "pre" | "textarea" | "listing"),
-        href: attribute(b"href"),
-        alt: attribute(b"alt"),
-        cite,
-        name,
-        children: Vec::new(),
-    }
-}
-
 /// Classes and ids by which mail programs mark what they quote.
 const QUOTE_CLASSES: &[&str] = &[
     "gmail_quote",
@@ -196,80 +269,81 @@ const QUOTE_CLASSES: &[&str] = &[
     "zmail_extra",
 ];
 
-fn is_void(name: &str) -> bool {
+fn is_void(name: &[u8]) -> bool {
     matches!(
         name,
-        "br" | "hr"
-            | "img"
-            | "input"
-            | "meta"
-            | "link"
-            | "col"
-            | "area"
-            | "base"
-            | "wbr"
-            | "embed"
-            | "source"
-            | "track"
-            | "param"
+        b"br"
+            | b"hr"
+            | b"img"
+            | b"input"
+            | b"meta"
+            | b"link"
+            | b"col"
+            | b"area"
+            | b"base"
+            | b"wbr"
+            | b"embed"
+            | b"source"
+            | b"track"
+            | b"param"
     )
 }
 
-fn is_outer(name: &str) -> bool {
-    matches!(name, "html" | "body" | "head")
+fn is_outer(name: &[u8]) -> bool {
+    matches!(name, b"html" | b"body" | b"head")
 }
 
 /// Elements that begin and end a line.
-pub fn is_block(name: &str) -> bool {
+pub fn is_block(name: &[u8]) -> bool {
     matches!(
         name,
-        "address"
-            | "article"
-            | "aside"
-            | "blockquote"
-            | "body"
-            | "center"
-            | "dd"
-            | "details"
-            | "dialog"
-            | "dir"
-            | "div"
-            | "dl"
-            | "dt"
-            | "fieldset"
-            | "figcaption"
-            | "figure"
-            | "footer"
-            | "form"
-            | "h1"
-            | "h2"
-            | "h3"
-            | "h4"
-            | "h5"
-            | "h6"
-            | "header"
-            | "hgroup"
-            | "hr"
-            | "html"
-            | "legend"
-            | "li"
-            | "listing"
-            | "main"
-            | "menu"
-            | "nav"
-            | "ol"
-            | "option"
-            | "p"
-            | "pre"
-            | "section"
-            | "summary"
-            | "table"
-            | "tbody"
-            | "td"
-            | "tfoot"
-            | "th"
-            | "thead"
-            | "tr"
-            | "ul"
+        b"address"
+            | b"article"
+            | b"aside"
+            | b"blockquote"
+            | b"body"
+            | b"center"
+            | b"dd"
+            | b"details"
+            | b"dialog"
+            | b"dir"
+            | b"div"
+            | b"dl"
+            | b"dt"
+            | b"fieldset"
+            | b"figcaption"
+            | b"figure"
+            | b"footer"
+            | b"form"
+            | b"h1"
+            | b"h2"
+            | b"h3"
+            | b"h4"
+            | b"h5"
+            | b"h6"
+            | b"header"
+            | b"hgroup"
+            | b"hr"
+            | b"html"
+            | b"legend"
+            | b"li"
+            | b"listing"
+            | b"main"
+            | b"menu"
+            | b"nav"
+            | b"ol"
+            | b"option"
+            | b"p"
+            | b"pre"
+            | b"section"
+            | b"summary"
+            | b"table"
+            | b"tbody"
+            | b"td"
+            | b"tfoot"
+            | b"th"
+            | b"thead"
+            | b"tr"
+            | b"ul"
     )
 }
