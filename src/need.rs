@@ -24,8 +24,9 @@ const SETS_MAX: usize = 4;
 /// Runs of three bytes that are compared of each word: its beginning and its end tell it apart.
 const GRAMS_PER_WORD: usize = 6;
 
-/// Bits of the table for each byte of the text, as far as it may grow: few enough are set.
-const BITS_PER_BYTE: usize = 8;
+/// Bits of the table for each byte of the text: few enough are set.
+const BITS_PER_BYTE: usize = 16;
+const BITS_MIN: usize = 1 << 12;
 const BITS_MAX: usize = 1 << 16;
 
 /// Bytes of a text that still leave the table sparse enough to say no.
@@ -35,10 +36,37 @@ const TEXT_BYTES_MAX: usize = 32 * 1024;
 /// known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Need {
-    sets: Box<[Box<[Word]>]>,
+    sets: Box<[Words]>,
 }
 
-type Word = [u16; GRAMS_PER_WORD];
+/// What the table is asked of each word. Most words are not there, and their first run tells:
+/// so the others stand apart, and few bytes are looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Words {
+    first: Box<[u16]>,
+    others: Box<[[u16; GRAMS_PER_WORD - 1]]>,
+}
+
+impl Words {
+    fn of(words: &[String]) -> Words {
+        let (first, others): (Vec<_>, Vec<_>) = words
+            .iter()
+            .map(|word| {
+                let [first, others @ ..] = grams_of(word);
+                (first, others)
+            })
+            .unzip();
+        Words {
+            first: first.into(),
+            others: others.into(),
+        }
+    }
+
+    fn one_may_be_in(&self, text: &Grams) -> bool {
+        let mut words = self.first.iter().zip(&self.others);
+        words.any(|(first, others)| text.has(*first) && others.iter().all(|gram| text.has(*gram)))
+    }
+}
 
 impl Need {
     /// What the regex with this syntax tree needs, whatever its flags.
@@ -46,16 +74,14 @@ impl Need {
         let mut sets = Look { digits: true }.at(regex).into_sets();
         sets.sort_by_key(Vec::len);
         sets.truncate(SETS_MAX);
-        let grams = |words: &Vec<String>| words.iter().map(|word| grams_of(word)).collect();
         Need {
-            sets: sets.iter().map(grams).collect(),
+            sets: sets.iter().map(|words| Words::of(words)).collect(),
         }
     }
 
     /// False only if the regex matches nowhere in the text.
     pub fn may_be_in(&self, text: &Grams) -> bool {
-        let stands = |word: &Word| word.iter().all(|gram| text.has(*gram));
-        self.sets.iter().all(|words| words.iter().any(stands))
+        self.sets.iter().all(|words| words.one_may_be_in(text))
     }
 }
 
@@ -268,7 +294,7 @@ fn is_digits(class: &ClassPerl) -> bool {
     class.kind == ClassPerlKind::Digit && !class.negated
 }
 
-fn grams_of(word: &str) -> Word {
+fn grams_of(word: &str) -> [u16; GRAMS_PER_WORD] {
     let mut all: Vec<u16> = grams(word).collect();
     let half = GRAMS_PER_WORD / 2;
     if all.len() > GRAMS_PER_WORD {
@@ -329,18 +355,18 @@ impl Grams {
             return Grams(Box::default());
         }
         let bits = (text.len() * BITS_PER_BYTE).next_power_of_two();
-        let mut table = vec![0_u64; bits.clamp(64, BITS_MAX) / 64];
+        let mut table = vec![0_u64; bits.clamp(BITS_MIN, BITS_MAX) / 64];
         let last = table.len() - 1;
         for gram in grams(text) {
             let gram = usize::from(gram);
-            table[gram / 64 & last] |= 1 << (gram % 64);
+            table[(gram / 64) & last] |= 1 << (gram % 64);
         }
         Grams(table.into())
     }
 
     fn has(&self, gram: u16) -> bool {
         let gram = usize::from(gram);
-        let row = |last: usize| self.0.get(gram / 64 & last).copied().unwrap_or_default();
+        let row = |last: usize| self.0.get((gram / 64) & last).copied().unwrap_or_default();
         let last = self.0.len().checked_sub(1);
         last.is_none_or(|last| row(last) & 1 << (gram % 64) != 0)
     }
@@ -362,7 +388,10 @@ mod tests {
     fn the_words_that_a_regex_needs() {
         let cases: [(&str, &[&str]); 16] = [
             ("Ticket#", &["ticket#"]),
-            (r"(?i)^(?:New|Neues) \bTicket\b: \d+", &[" ticket: "]),
+            (
+                r"(?i)^(?:New|Neues) \bTicket\b: \d+",
+                &["neues ticket: ", "new ticket: "],
+            ),
             (r"(?:closed|gelöst)\s+by", &["closed", "gel"]),
             (r"(?:closed|is)\s+by", &[]),
             (r"#(?:INC|SR)-\d+", &["#inc-", "#sr-"]),
@@ -371,7 +400,7 @@ mod tests {
             (r"(?:ab|cd){2}", &["abab", "abcd", "cdab", "cdcd"]),
             (r"a?b*(?:word)?", &[]),
             (r"(?:word)+\d", &["word"]),
-            (r"(?:word){2,}", &["word"]),
+            (r"(?:word){2,}", &["wordword"]),
             (r"(?:word){0,2}", &[]),
             (r"\d{5}|word", &[]),
             (r"[Ww]ord", &["ord"]),
