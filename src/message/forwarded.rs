@@ -107,9 +107,9 @@ fn numbers_something(subject: &str, inner: &Entity) -> bool {
         .any(|number| number.len() >= 4 && !inner.contains(number))
 }
 
-/// The mail that is quoted in `lines`, if it was sent on by a person.
-pub fn inline(lines: &[Line], outer: Outer<'_>) -> Option<Inline> {
-    let block = header_block(lines)?;
+/// The mail that is quoted in `lines` below their first block of header lines, if it was sent on by
+/// a person.
+pub fn inline(lines: &[Line], block: &Block, outer: Outer<'_>) -> Option<Inline> {
     let note = lines.get(..block.start)?;
     if notification_labels(note) >= NOTIFICATION_LABELS_MIN {
         return None;
@@ -150,8 +150,8 @@ pub fn inline(lines: &[Line], outer: Outer<'_>) -> Option<Inline> {
             .collect(),
         fields: block
             .fields
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
             .collect(),
     })
 }

@@ -9,7 +9,7 @@ use aho_corasick::AhoCorasick;
 use regex::Regex;
 use regex_syntax::ast::parse::Parser;
 
-use super::forwarded::{self, Separator, notification_labels, separator};
+use super::forwarded::{self, Block, Separator, notification_labels, separator};
 use super::lines::{Line, label};
 use super::subject::Prefix;
 use crate::need::{self, folds_to_ascii};
@@ -106,10 +106,11 @@ fn telling_words() -> Vec<Vec<String>> {
 static REFERENCE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^\[\d{1,3}\] https?://\S+$").expect("a literal pattern"));
 
-/// Splits the lines of one mail. `prefix` is what its subject began with.
-pub fn split(mut lines: Vec<Line>, prefix: Prefix) -> Split {
+/// Splits the lines of one mail. `prefix` is what its subject began with, `block` the first block of
+/// header lines in its text.
+pub fn split(mut lines: Vec<Line>, prefix: Prefix, block: Option<Block>) -> Split {
     let mut apart = vec![false; lines.len()];
-    mark_history(&lines, prefix, &mut apart);
+    mark_history(&lines, prefix, block, &mut apart);
     mark_quotations(&lines, prefix, &mut apart);
     mark_signature(&lines, &mut apart);
     mark_footers(&lines, &mut apart);
@@ -137,9 +138,10 @@ pub fn split(mut lines: Vec<Line>, prefix: Prefix) -> Split {
 }
 
 /// A block of header lines: it and all below.
-fn mark_history(lines: &[Line], prefix: Prefix, apart: &mut [bool]) {
+fn mark_history(lines: &[Line], prefix: Prefix, first: Option<Block>, apart: &mut [bool]) {
     let mut from = 0;
-    while let Some(block) = lines.get(from..).and_then(forwarded::header_block) {
+    let mut next = first;
+    while let Some(block) = next {
         let (start, end) = (from + block.start, from + block.end);
         let above = lines.get(..start).unwrap_or_default();
         let words = above.iter().filter(|line| !line.is_blank()).count();
@@ -152,6 +154,7 @@ fn mark_history(lines: &[Line], prefix: Prefix, apart: &mut [bool]) {
             return;
         }
         from = end;
+        next = lines.get(from..).and_then(forwarded::header_block);
     }
 }
 

@@ -99,6 +99,7 @@ fn sent_on(outer: Message, subject: &str, note: &[Line], inner: Message) -> Mess
 
 /// Opens forwards inside the text, innermost last, and sets history apart.
 fn finish(mut message: Message, mut lines: Vec<Line>, mut prefix: Prefix, depth: usize) -> Message {
+    let mut block = forwarded::header_block(&lines);
     for _ in depth..FORWARDS_MAX {
         if message.robot.is_some() {
             break;
@@ -111,13 +112,17 @@ fn finish(mut message: Message, mut lines: Vec<Line>, mut prefix: Prefix, depth:
             from: &message.from.address,
             inner: message.forwarding.is_some(),
         };
-        let Some(inner) = forwarded::inline(&lines, outer) else {
+        let inner = block
+            .as_ref()
+            .and_then(|block| forwarded::inline(&lines, block, outer));
+        let Some(inner) = inner else {
             break;
         };
         (message, lines) = enter(message, &raw_subject, inner);
+        block = forwarded::header_block(&lines);
         prefix = subject::strip(message.header("subject").unwrap_or_default()).1;
     }
-    let split = quoted::split(lines, prefix);
+    let split = quoted::split(lines, prefix, block);
     message.text = text_of(&split.text);
     message.set_apart = text_of(&split.apart);
     message

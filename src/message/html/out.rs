@@ -82,22 +82,18 @@ impl Out {
     }
 
     pub fn line_break(&mut self, context: Context) {
-        let text = std::mem::take(&mut self.current);
-        let lead = self.lead;
-        self.reset();
-        let text = if context.preformatted {
-            text.trim_end()
-        } else {
-            text.trim()
-        }
-        .to_owned();
+        let text = match context.preformatted {
+            true => self.current.trim_end(),
+            false => self.current.trim(),
+        };
         self.lines.push(Line {
-            lead: if lead <= text.len() { lead } else { text.len() },
-            text,
+            lead: self.lead.min(text.len()),
+            text: text.to_owned(),
             depth: context.depth,
             cited: context.cited,
             continued: false,
         });
+        self.reset();
     }
 
     fn reset(&mut self) {

@@ -13,14 +13,12 @@ pub struct Style {
 impl Style {
     pub fn parse(style: &str) -> Style {
         let mut out = Style::default();
-        for declaration in style.split(';') {
+        for declaration in style.to_ascii_lowercase().split(';') {
             let Some((property, value)) = declaration.split_once(':') else {
                 continue;
             };
-            let property = property.trim().to_ascii_lowercase();
-            let value = value.trim().to_ascii_lowercase();
-            let value = value.trim_end_matches("!important").trim_end();
-            match property.as_str() {
+            let value = value.trim().trim_end_matches("!important").trim_end();
+            match property.trim() {
                 "display" => out.hidden |= value == "none",
                 "visibility" => out.hidden |= matches!(value, "hidden" | "collapse"),
                 "mso-hide" => out.hidden |= value == "all",

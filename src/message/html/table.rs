@@ -1,5 +1,7 @@
 //! Tables: label and value in a row, headings above values, or layout.
 
+use std::borrow::Cow;
+
 use super::out::{Context, Out};
 use super::tree::{Element, Node};
 use super::{apart, inherit};
@@ -43,11 +45,10 @@ impl Cell {
 
 /// The label that a cell holds. One that is marked as such may be any short line.
 pub(super) fn label_of(lines: &[Line], marked: bool) -> Option<String> {
-    let words: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
-    let text = match words.as_slice() {
-        [one] => (*one).to_owned(),
+    let text = match lines {
+        [one] => Cow::Borrowed(&one.text),
         // `Date/time<br>created` in a narrow column.
-        [_, _] if marked => words.join(" "),
+        [one, two] if marked => Cow::Owned(format!("{} {}", one.text, two.text)),
         _ => return None,
     };
     let text = text.trim_end_matches([':', '\u{ff1a}', ' ']);
