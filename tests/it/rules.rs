@@ -245,7 +245,7 @@ fn what_is_not_asked_would_not_have_claimed() {
         "original.subject = '(?i)ticket'",
         "html = '(?i)<table'",
     ];
-    // Twice, so that there are many; the second with the first's gates under another name.
+    // Twice: of a few sources, each is asked.
     let others = gates.iter().chain(&gates).enumerate().map(|(number, gate)| {
         let text = format!(
             "[source]\nname = 'other-{number}'\nmatch.{gate}\n[[rule]]\nname = 'any'\nevent = 'new'\n"
