@@ -233,6 +233,8 @@ pub const IN_FLIGHT_PER_TEAM: usize = 32;
 pub const UNPROVEN_IN_FLIGHT: usize = 4;
 /// Mails read and decided in one go.
 pub const DECIDE_BATCH: usize = 64;
+/// Settlements stored in one go.
+pub const SETTLE_BATCH: usize = 64;
 /// How long reading and deciding one mail may take. Sound ones take milliseconds, hostile ones some
 /// hundreds. The mails behind it wait for as long.
 pub const READING_MAX: std::time::Duration = std::time::Duration::from_secs(10);

@@ -1,7 +1,7 @@
 //! The whole way: lease -> read -> decide -> deliver -> settle.
 //!
-//! Two loops. One reads and decides mails in the order of their arrival; the other hands due
-//! deliveries to transports. Both sleep until something happens: a mail is accepted, a delivery
+//! Three loops. One reads and decides mails in the order of their arrival; the second hands due
+//! deliveries to transports; the third stores what became of them. They sleep until something happens: a mail is accepted, a delivery
 //! ends, a time comes that the spool or a circuit has named.
 //!
 //! Owns the order of the steps and what happens when one fails. Must not know how a mail is read,
@@ -36,7 +36,8 @@ use crate::observe::{Happening, Observer, age};
 use crate::rules::Decision;
 use crate::smtp::{AcceptError, MailSink, ReceivedMail};
 use crate::spool::{
-    Decided, Deciding, DeliveryId, Effects, Leased, Reading, Settled, Spool, SpoolError, ToDecide,
+    Decided, Deciding, DeliveryId, Effects, Leased, Reading, Settled, Settlement, Spool,
+    SpoolError, ToDecide,
 };
 
 /// Reading and deciding, as the pipeline sees it.
@@ -70,7 +71,7 @@ pub struct Pipeline {
 #[derive(Debug)]
 struct Shared {
     spool: Arc<dyn Spool>,
-    reader: Arc<Mutex<Reader>>,
+    reader: Reader,
     lanes: Mutex<Lanes>,
     /// Held from asking the lanes until what was leased is counted there, so that no slot is given
     /// away twice.
@@ -89,11 +90,7 @@ impl Pipeline {
         Pipeline {
             shared: Arc::new(Shared {
                 spool: parts.spool,
-                reader: Arc::new(Mutex::new(Reader::new(
-                    parts.decider,
-                    READING_MAX,
-                    READING_BATCH_MAX,
-                ))),
+                reader: Reader::new(parts.decider, READING_MAX, READING_BATCH_MAX),
                 lanes: Mutex::new(Lanes::new(parts.teams, parts.pace, parts.retry)),
                 leasing: tokio::sync::Mutex::default(),
                 storm: parts.storm,
@@ -126,6 +123,7 @@ impl Pipeline {
         tokio::select! {
             () = loops => {}
             () = changed => {}
+            () = shared.settle_returned(&carriers) => {}
         }
     }
 
@@ -137,11 +135,10 @@ impl Pipeline {
     }
 
     async fn drain(&self, carriers: &Carriers) {
-        let mut carriers = std::mem::take(&mut *carriers.lock());
-        let ended = async { while carriers.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(DRAIN_MAX, ended).await;
-        let unfinished = carriers.len();
-        carriers.abort_all();
+        let mut tasks = std::mem::take(&mut *carriers.lock());
+        let _ = tokio::time::timeout(DRAIN_MAX, carriers.carried.end()).await;
+        tasks.abort_all();
+        let unfinished = carriers.carried.lock().len();
         self.shared.tell(Happening::Drained { unfinished });
     }
 }
@@ -150,8 +147,9 @@ impl Pipeline {
 #[derive(Debug, Default)]
 struct Carriers {
     tasks: Mutex<JoinSet<()>>,
-    /// Each with the number of its lease; shared with the tasks.
-    carried: Arc<Mutex<HashSet<(DeliveryId, u32)>>>,
+    /// Shared with the tasks, as the next one is.
+    carried: Arc<Carried>,
+    returned: Arc<Returned>,
     /// A step of the store failed, or its answer was lost: it may have leased what nobody carries.
     in_doubt: AtomicBool,
 }
@@ -161,16 +159,73 @@ impl Carriers {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn carried(&self) -> MutexGuard<'_, HashSet<(DeliveryId, u32)>> {
-        self.carried.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Keeps in mind whether a step may have been done although it failed.
     fn note<T>(&self, step: Result<T, SpoolError>) -> Result<T, SpoolError> {
         if step.is_err() {
             self.in_doubt.store(true, Ordering::Relaxed);
         }
         step
+    }
+}
+
+/// What is leased and not settled, each with the number of its lease.
+#[derive(Debug, Default)]
+struct Carried {
+    leases: Mutex<HashSet<(DeliveryId, u32)>>,
+    none_left: Notify,
+}
+
+impl Carried {
+    fn lock(&self) -> MutexGuard<'_, HashSet<(DeliveryId, u32)>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settled(&self, settlements: &[Settlement]) {
+        let mut leases = self.lock();
+        for one in settlements {
+            leases.remove(&(one.delivery, one.lease));
+        }
+        if leases.is_empty() {
+            self.none_left.notify_one();
+        }
+    }
+
+    /// Until all is settled.
+    async fn end(&self) {
+        while !self.lock().is_empty() {
+            self.none_left.notified().await;
+        }
+    }
+}
+
+/// Settlements on their way to the store. Those that come while others are being stored are stored
+/// together.
+#[derive(Debug, Default)]
+struct Returned {
+    settlements: Mutex<Vec<Settlement>>,
+    any: Notify,
+}
+
+impl Returned {
+    fn put(&self, settlement: Settlement) {
+        self.lock().push(settlement);
+        self.any.notify_one();
+    }
+
+    async fn take(&self) -> Vec<Settlement> {
+        loop {
+            let settlements = std::mem::take(&mut *self.lock());
+            if !settlements.is_empty() {
+                return settlements;
+            }
+            self.any.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Settlement>> {
+        self.settlements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -250,13 +305,7 @@ impl Shared {
             }
             return Ok(are_others_read);
         }
-        let reader = Arc::clone(&self.reader);
-        let readings = tokio::task::spawn_blocking(move || {
-            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            reader.read(mails)
-        })
-        .await
-        .map_err(|error| SpoolError::Unavailable(error.to_string()))??;
+        let readings = self.reader.read(mails).await?;
         let mut decided = Vec::with_capacity(readings.len());
         for reading in readings {
             decided.extend(self.unless_looping(reading).await?);
@@ -367,7 +416,7 @@ impl Shared {
     async fn lease(self: &Arc<Self>, carriers: &Carriers) -> Result<Option<Time>, SpoolError> {
         let _leasing = self.leasing.lock().await;
         if carriers.in_doubt.load(Ordering::Relaxed) {
-            let carried = carriers.carried().iter().copied().collect();
+            let carried = carriers.carried.lock().iter().copied().collect();
             self.spool.reclaim(carried).await?;
             carriers.in_doubt.store(false, Ordering::Relaxed);
             self.lanes().stir();
@@ -398,18 +447,14 @@ impl Shared {
         let mut tasks = carriers.lock();
         for leased in leased {
             let lease = (leased.delivery, leased.lease);
-            carriers.carried().insert(lease);
+            carriers.carried.lock().insert(lease);
             let order = {
                 let mut lanes = self.lanes();
                 lanes.leased(&leased.team);
                 lanes.order(&leased.team, &leased.progress, leased.since, now)
             };
-            let (shared, carried) = (Arc::clone(self), Arc::clone(&carriers.carried));
-            tasks.spawn(async move {
-                shared.carry(leased, order).await;
-                let mut carried = carried.lock().unwrap_or_else(PoisonError::into_inner);
-                carried.remove(&lease);
-            });
+            let (shared, returned) = (Arc::clone(self), Arc::clone(&carriers.returned));
+            tasks.spawn(async move { returned.put(shared.carry(leased, order).await) });
         }
         while tasks.try_join_next().is_some() {}
     }

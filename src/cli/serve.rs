@@ -20,7 +20,8 @@ pub(super) fn run(_: &Arguments, surroundings: &Surroundings) -> anyhow::Result<
     let (config, rulebook) = open(surroundings)?;
     super::start_log(config.log);
     raise_descriptor_limit(config.smtp.connections_max);
-    super::runtime()?.block_on(async {
+    let runtime = super::runtime()?;
+    let answer = runtime.block_on(async {
         let gateway = Gateway::start_on(&config, Arc::new(rulebook), handed).await?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -40,7 +41,10 @@ pub(super) fn run(_: &Arguments, surroundings: &Surroundings) -> anyhow::Result<
         gateway.drain().await;
         tracing::info!("stopped");
         Ok(Answer::Yes)
-    })
+    });
+    // A mail whose reading does not end must not keep the gateway from ending.
+    runtime.shutdown_background();
+    answer
 }
 
 /// Shells and containers begin with 1,024 descriptors, the connections' bound is higher. What is

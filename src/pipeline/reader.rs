@@ -1,11 +1,13 @@
-//! Reads one mail after the other on a thread of its own, which is left behind when a mail does
-//! not come to an end: no mail can stop the gateway (DESIGN.md invariant 5).
+//! Reads one mail after the other on one of the runtime's threads for such work, which is left
+//! behind when a mail does not come to an end: no mail can stop the gateway (DESIGN.md invariant 5).
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
+
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::Decider;
 use crate::deliver::trail::Trail;
@@ -38,8 +40,6 @@ pub(super) struct Reader {
     max: Duration,
     /// After this long the rest of a batch is left for the next one.
     batch_max: Duration,
-    /// `None` before the first mail, and after one that took too long.
-    worker: Option<Worker>,
     /// Each thread that has not ended holds another one of it.
     alive: Arc<()>,
 }
@@ -65,55 +65,51 @@ impl Batch {
     }
 }
 
-#[derive(Debug)]
-struct Worker {
-    batches: Sender<Arc<Batch>>,
-    ended: Receiver<()>,
-}
-
 impl Reader {
     pub(super) fn new(decider: Arc<dyn Decider>, max: Duration, batch_max: Duration) -> Reader {
         Reader {
             decider,
             max,
             batch_max,
-            worker: None,
             alive: Arc::new(()),
         }
     }
 
     /// The first of the mails, as many as are read in good time: a slow one does not keep the
     /// decisions about those before it from being stored. At least one; the last of them may have
-    /// taken too long. Blocks.
+    /// taken too long.
     ///
     /// # Errors
     /// When too many threads are still busy with earlier mails, so that none may be started.
-    pub(super) fn read(&mut self, mails: Vec<Undecided>) -> Result<Vec<Read>, SpoolError> {
-        let worker = match self.worker.take() {
-            Some(worker) => worker,
-            None => self.start()?,
-        };
+    pub(super) async fn read(&self, mails: Vec<Arc<Undecided>>) -> Result<Vec<Read>, SpoolError> {
+        let stuck = Arc::strong_count(&self.alive) - 1;
+        if stuck >= READERS_STUCK_MAX {
+            return Err(SpoolError::Unavailable(format!(
+                "{stuck} mails are still being read long after their time; a restart ends them"
+            )));
+        }
         let batch = Arc::new(Batch {
-            mails: mails.into_iter().map(Arc::new).collect(),
+            mails,
             progress: Mutex::new(Progress {
                 outcomes: Vec::new(),
                 since: Instant::now(),
             }),
         });
-        // When its thread is gone, nobody will end the batch: that is seen below.
-        let _ = worker.batches.send(Arc::clone(&batch));
+        let (work, decider) = (Arc::clone(&batch), Arc::clone(&self.decider));
+        let (alive, batch_max) = (Arc::clone(&self.alive), self.batch_max);
+        let mut reading = spawn_blocking(move || {
+            let _alive = alive;
+            work.work(&*decider, batch_max);
+        });
         let mut left = self.max;
         loop {
-            match worker.ended.recv_timeout(left) {
-                Ok(()) => {
-                    self.worker = Some(worker);
-                    return Ok(batch.read(None));
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    let gone = Outcome::Panicked("its thread has ended".to_owned());
+            match timeout(left, &mut reading).await {
+                Ok(Ok(())) => return Ok(batch.read(None)),
+                Ok(Err(error)) => {
+                    let gone = Outcome::Panicked(error.to_string());
                     return Ok(batch.read(Some(gone)));
                 }
-                Err(RecvTimeoutError::Timeout) => {
+                Err(_) => {
                     left = self.max.saturating_sub(batch.progress().since.elapsed());
                     if left.is_zero() {
                         return Ok(batch.read(Some(Outcome::TookTooLong(self.max))));
@@ -121,33 +117,6 @@ impl Reader {
                 }
             }
         }
-    }
-
-    fn start(&self) -> Result<Worker, SpoolError> {
-        let stuck = Arc::strong_count(&self.alive) - 1;
-        if stuck >= READERS_STUCK_MAX {
-            return Err(SpoolError::Unavailable(format!(
-                "{stuck} mails are still being read long after their time; a restart ends them"
-            )));
-        }
-        let (batches, to_read) = channel::<Arc<Batch>>();
-        let (tell, ended) = channel();
-        let (decider, alive) = (Arc::clone(&self.decider), Arc::clone(&self.alive));
-        let batch_max = self.batch_max;
-        // No thread of the runtime: that would wait for it when the gateway stops.
-        thread::Builder::new()
-            .name("mail-reader".to_owned())
-            .spawn(move || {
-                let _alive = alive;
-                while let Ok(batch) = to_read.recv() {
-                    batch.work(&*decider, batch_max);
-                    if tell.send(()).is_err() {
-                        return; // given up meanwhile
-                    }
-                }
-            })
-            .map_err(|error| SpoolError::Unavailable(error.to_string()))?;
-        Ok(Worker { batches, ended })
     }
 }
 
@@ -194,20 +163,23 @@ fn read(decider: &dyn Decider, mail: &Undecided) -> Outcome {
     }));
     match result {
         Ok((trail, decisions)) => Outcome::Read(trail, decisions),
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no message");
-            Outcome::Panicked(text.to_owned())
-        }
+        Err(panic) => Outcome::Panicked(panic_text(&*panic).to_owned()),
     }
+}
+
+/// What a panic says of itself.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::thread;
 
     use uuid::Uuid;
 
@@ -240,43 +212,47 @@ mod tests {
         }
     }
 
-    fn read_all(reader: &mut Reader, mails: &[&[u8]]) -> Vec<&'static str> {
-        let mails = mails.iter().map(|raw| mail(raw)).collect();
+    async fn read_all(reader: &Reader, mails: &[&[u8]]) -> Vec<&'static str> {
+        let mails = mails.iter().map(|raw| Arc::new(mail(raw))).collect();
         let word = |read: &Read| match read.outcome {
             Outcome::Read(..) => "read",
             Outcome::Panicked(_) => "panicked",
             Outcome::TookTooLong(_) => "took too long",
         };
-        reader.read(mails).unwrap().iter().map(word).collect()
+        let reads = reader.read(mails).await.unwrap();
+        reads.iter().map(word).collect()
     }
 
-    #[test]
-    fn a_mail_that_does_not_end_is_left_behind_and_the_next_is_read() {
+    #[tokio::test]
+    async fn a_mail_that_does_not_end_is_left_behind_and_the_next_is_read() {
         let (hold, held) = channel();
         let decider = Arc::new(Sticky(Mutex::new(held)));
-        let max = Duration::from_millis(500);
-        let mut reader = Reader::new(decider, max, Duration::from_secs(60));
+        let max = Duration::from_secs(1);
+        let reader = Reader::new(decider, max, Duration::from_secs(60));
         for _ in 0..READERS_STUCK_MAX - 1 {
-            let words = read_all(&mut reader, &[b"fine", b"stuck", b"fine"]);
+            let words = read_all(&reader, &[b"fine", b"stuck", b"fine"]).await;
             assert_eq!(words, ["read", "took too long"]);
-            let words = read_all(&mut reader, &[b"fine", b"panic", b"fine"]);
+            let words = read_all(&reader, &[b"fine", b"panic", b"fine"]).await;
             assert_eq!(words, ["read", "panicked", "read"]);
         }
-        read_all(&mut reader, &[b"stuck"]);
-        reader.read(vec![mail(b"fine")]).unwrap_err();
+        read_all(&reader, &[b"stuck"]).await;
+        reader
+            .read(vec![Arc::new(mail(b"fine"))])
+            .await
+            .unwrap_err();
         // They end after all: there is room again.
         drop(hold);
         while Arc::strong_count(&reader.alive) > 1 {
             thread::yield_now();
         }
-        assert_eq!(read_all(&mut reader, &[b"fine"]), ["read"]);
+        assert_eq!(read_all(&reader, &[b"fine"]).await, ["read"]);
     }
 
-    #[test]
-    fn a_batch_that_takes_long_is_cut_short() {
+    #[tokio::test]
+    async fn a_batch_that_takes_long_is_cut_short() {
         let (_hold, held) = channel();
         let decider = Arc::new(Sticky(Mutex::new(held)));
-        let mut reader = Reader::new(decider, Duration::from_secs(60), Duration::ZERO);
-        assert_eq!(read_all(&mut reader, &[b"fine", b"fine"]), ["read"]);
+        let reader = Reader::new(decider, Duration::from_secs(60), Duration::ZERO);
+        assert_eq!(read_all(&reader, &[b"fine", b"fine"]).await, ["read"]);
     }
 }

@@ -1,25 +1,28 @@
 //! One leased delivery, from the order to its settlement.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::sleep;
-use tokio_util::task::AbortOnDropHandle;
 
-use super::Shared;
+use super::reader::panic_text;
 use super::trouble::Trouble;
+use super::{Carriers, Shared};
 use crate::alert::Status;
 use crate::clock::Time;
 use crate::config::TransportKind;
 use crate::deliver::circuit::Change;
 use crate::deliver::lanes::Order;
 use crate::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport};
+use crate::limits::SETTLE_BATCH;
 use crate::observe::Happening;
-use crate::spool::{Attempt, Ending, Leased, Settlement, Step};
+use crate::spool::{Attempt, Ending, Leased, Settlement, SpoolError, Step};
 
 impl Shared {
     /// Until it has ended or has to wait.
-    pub(super) async fn carry(&self, leased: Leased, order: Order) {
+    pub(super) async fn carry(&self, leased: Leased, order: Order) -> Settlement {
         let mut settlement = Settlement {
             delivery: leased.delivery,
             lease: leased.lease,
@@ -38,7 +41,7 @@ impl Shared {
         if self.lanes().returned(&leased.team) {
             self.ready.notify_one();
         }
-        self.settle(settlement).await;
+        settlement
     }
 
     /// Follows one order, and returns the next: a transport that rejects may leave another to try.
@@ -111,12 +114,12 @@ impl Shared {
             }
         }
         let dispatch = Dispatch::new(leased, original);
-        // A task of its own: should it panic, the delivery is not left hanging.
-        let sending = tokio::spawn(async move { transport.deliver(&dispatch).await });
-        match AbortOnDropHandle::new(sending).await {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::rejected(Rejection::Unwritable, error.to_string()),
-        }
+        // Should it panic, the delivery is not left hanging.
+        let sending = AssertUnwindSafe(transport.deliver(&dispatch)).catch_unwind();
+        sending.await.unwrap_or_else(|panic| {
+            let said = format!("sending panicked: {}", panic_text(&*panic));
+            Outcome::rejected(Rejection::Unwritable, said)
+        })
     }
 
     /// Tells of the attempt, and lets the circuit of its transport draw its conclusion.
@@ -196,13 +199,37 @@ impl Shared {
         }
     }
 
-    /// An alert has left, so this is tried until it is stored; otherwise it would be sent again.
-    async fn settle(&self, settlement: Settlement) {
-        let mut trouble = Trouble::new("settling a delivery");
+    /// Stores what became of deliveries, for ever.
+    pub(super) async fn settle_returned(self: &Arc<Self>, carriers: &Carriers) {
         loop {
-            let settling = self
-                .spool
-                .settle(vec![settlement.clone()], self.clock.now());
+            let settlements = carriers.returned.take().await;
+            for some in settlements.chunks(SETTLE_BATCH) {
+                if self.settle(some).await.is_ok() {
+                    carriers.carried.settled(some);
+                    continue;
+                }
+                // One that the store refuses must not keep the others waiting.
+                for one in some {
+                    let (shared, one) = (Arc::clone(self), [one.clone()]);
+                    let carried = Arc::clone(&carriers.carried);
+                    carriers.lock().spawn(async move {
+                        if shared.settle(&one).await.is_ok() {
+                            carried.settled(&one);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// Alerts have left, so this is tried until it is stored; otherwise they would be sent again.
+    ///
+    /// # Errors
+    /// The store refuses one of several.
+    async fn settle(&self, settlements: &[Settlement]) -> Result<(), SpoolError> {
+        let mut trouble = Trouble::new("settling deliveries");
+        loop {
+            let settling = self.spool.settle(settlements.to_vec(), self.clock.now());
             match settling.await {
                 Ok(effects) => {
                     if trouble.over(self) {
@@ -210,8 +237,10 @@ impl Shared {
                         self.lanes().stir();
                         self.ready.notify_one();
                     }
-                    return self.take_effect(&effects);
+                    self.take_effect(&effects);
+                    return Ok(());
                 }
+                Err(error @ SpoolError::Refused(_)) if settlements.len() > 1 => return Err(error),
                 Err(error) => sleep(trouble.pause(self, &error)).await,
             }
         }

@@ -26,7 +26,7 @@ pub struct Undecided {
 /// What there is to decide.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ToDecide {
-    pub mails: Vec<Undecided>,
+    pub mails: Vec<Arc<Undecided>>,
     /// Others have read mails whose turn has come: [`Spool::decide`] lets them take their place, even
     /// without anything to add.
     pub are_others_read: bool,

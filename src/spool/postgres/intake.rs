@@ -1,6 +1,7 @@
 //! Mails that come in, and those that have to be read.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use deadpool_postgres::{ClientWrapper, Transaction};
 use uuid::Uuid;
@@ -171,11 +172,13 @@ pub(super) async fn undecided(
         bodies.insert(row.try_get(0)?, row.try_get(1)?);
     }
     // Empty when it is gone, which `audit` tells: an empty mail alerts, an error would stop all others.
-    let with_body = |(seq, mail): (i64, Undecided)| Undecided {
-        raw: bodies.remove(&seq).unwrap_or_default(),
-        ..mail
+    let with_body = |(seq, mail): (i64, Undecided)| {
+        Arc::new(Undecided {
+            raw: bodies.remove(&seq).unwrap_or_default(),
+            ..mail
+        })
     };
-    let mails: Vec<Undecided> = mails.into_iter().map(with_body).collect();
+    let mails: Vec<Arc<Undecided>> = mails.into_iter().map(with_body).collect();
     // Asked when there is nothing else to do: otherwise they take their place with what is read now.
     let are_others_read = mails.is_empty() && is_placeable(transaction).await?;
     Ok(ToDecide {

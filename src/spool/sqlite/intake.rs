@@ -1,18 +1,41 @@
 //! Mails that come in, and those that have to be decided.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, params};
 
+use super::fresh::Found;
 use super::rows;
 use crate::clock::Time;
 use crate::limits::UNDECIDED_BYTES_MAX;
 use crate::smtp::ReceivedMail;
 use crate::spool::{Addressed, DeliveryId, MailId, SpoolError, Undecided, one_for_each_team};
 
+/// What a mail is called in the file.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) mail: MailId,
+    pub(super) seq: i64,
+    addressed: Vec<Addressed>,
+}
+
+impl Accepted {
+    pub(super) fn undecided(self, mail: ReceivedMail, received: Time) -> Undecided {
+        Undecided {
+            mail: self.mail,
+            received,
+            reverse_path: mail.reverse_path,
+            addressed: self.addressed,
+            raw: mail.data,
+        }
+    }
+}
+
 pub(super) fn accept(
     connection: &Connection,
     mail: &ReceivedMail,
     now: Time,
-) -> Result<MailId, SpoolError> {
+) -> Result<Accepted, SpoolError> {
     let id = MailId::at(now);
     connection
         .prepare_cached(
@@ -33,66 +56,95 @@ pub(super) fn accept(
     connection
         .prepare_cached("INSERT INTO bodies (seq, raw) VALUES (?1, ?2)")?
         .execute(params![seq, mail.data])?;
+    let mut addressed = Vec::new();
     for (number, recipient) in (0..).zip(one_for_each_team(&mail.recipients)) {
+        let delivery = DeliveryId::new(seq, number);
         connection
             .prepare_cached(
                 "INSERT INTO deliveries (id, team, forward_path, stage, since_ms)
                  VALUES (?1, ?2, ?3, 0, ?4)",
             )?
             .execute(params![
-                DeliveryId::new(seq, number).0,
+                delivery.0,
                 recipient.team,
                 recipient.forward_path,
                 now.ms()
             ])?;
         rows::count_in_ledger(connection, &recipient.team, "accepted", 1)?;
+        addressed.push(Addressed {
+            delivery,
+            team: recipient.team.clone(),
+            forward_path: recipient.forward_path.clone(),
+        });
     }
-    Ok(id)
+    Ok(Accepted {
+        mail: id,
+        seq,
+        addressed,
+    })
 }
 
+/// The oldest mails with undecided deliveries but `except`.
 pub(super) fn undecided(
     connection: &Connection,
+    except: &BTreeSet<DeliveryId>,
     limit: usize,
-) -> Result<Vec<Undecided>, SpoolError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT d.id, d.team, d.forward_path, m.id, m.received_ms, m.reverse_path, m.bytes
-         FROM deliveries d JOIN mails m ON m.seq = d.id >> 20
-         WHERE d.stage = 0 ORDER BY d.id",
-    )?;
-    let mut found = statement.query(())?;
-    let mut mails: Vec<(i64, Undecided)> = Vec::new();
+) -> Result<Found, SpoolError> {
+    let mut found = Found::default();
     let mut bytes = 0;
-    while let Some(row) = found.next()? {
+    let mut ids =
+        connection.prepare_cached("SELECT id FROM deliveries WHERE stage = 0 ORDER BY id")?;
+    let mut ids = ids.query(())?;
+    while let Some(row) = ids.next()? {
         let delivery = DeliveryId(row.get(0)?);
-        let addressed = Addressed {
-            delivery,
-            team: row.get(1)?,
-            forward_path: row.get(2)?,
-        };
-        if let Some((last, mail)) = mails.last_mut()
-            && *last == delivery.seq()
-        {
-            mail.addressed.push(addressed);
+        let seq = delivery.seq();
+        if except.contains(&delivery) {
             continue;
         }
-        bytes += row.get::<_, usize>(6)?;
-        if mails.len() == limit || (bytes > UNDECIDED_BYTES_MAX && !mails.is_empty()) {
-            break;
-        }
-        let mail = Undecided {
-            mail: MailId(row.get(3)?),
-            received: Time::from_ms(row.get(4)?),
-            reverse_path: row.get(5)?,
-            addressed: vec![addressed],
-            raw: Vec::new(),
+        let mail = match found.mails.last_mut() {
+            Some((last, mail)) if *last == seq => mail,
+            _ => {
+                let (mail, size) = without_body(connection, seq)?;
+                bytes += size;
+                let is_enough = found.mails.len() == limit || bytes > UNDECIDED_BYTES_MAX;
+                if is_enough && !found.mails.is_empty() {
+                    found.has_more = true;
+                    break;
+                }
+                let raw = rows::body(connection, seq)?;
+                &mut found.mails.push_mut((seq, Undecided { raw, ..mail })).1
+            }
         };
-        mails.push((delivery.seq(), mail));
+        mail.addressed.push(addressed(connection, delivery)?);
     }
-    let with_body = |(seq, mail): (i64, Undecided)| {
-        Ok(Undecided {
-            raw: rows::body(connection, seq)?,
-            ..mail
-        })
-    };
-    mails.into_iter().map(with_body).collect()
+    Ok(found)
+}
+
+/// And the size of its body.
+fn without_body(connection: &Connection, seq: i64) -> Result<(Undecided, usize), SpoolError> {
+    let mail = connection
+        .prepare_cached("SELECT id, received_ms, reverse_path, bytes FROM mails WHERE seq = ?1")?
+        .query_row([seq], |row| {
+            let mail = Undecided {
+                mail: MailId(row.get(0)?),
+                received: Time::from_ms(row.get(1)?),
+                reverse_path: row.get(2)?,
+                addressed: Vec::new(),
+                raw: Vec::new(),
+            };
+            Ok((mail, row.get(3)?))
+        })?;
+    Ok(mail)
+}
+
+fn addressed(connection: &Connection, delivery: DeliveryId) -> Result<Addressed, SpoolError> {
+    Ok(connection
+        .prepare_cached("SELECT team, forward_path FROM deliveries WHERE id = ?1")?
+        .query_row([delivery.0], |row| {
+            Ok(Addressed {
+                delivery,
+                team: row.get(0)?,
+                forward_path: row.get(1)?,
+            })
+        })?)
 }

@@ -6,6 +6,7 @@
 
 mod decide;
 mod file;
+mod fresh;
 mod intake;
 mod known;
 mod lease;
@@ -35,6 +36,7 @@ use crate::spool::{
     KnownTicket, MailId, Page, Pruned, Query, Settlement, Shown, Spool, SpoolError, Summary,
     TicketCursor, ToDecide, Totals,
 };
+use fresh::Fresh;
 use writer::{Durability, Writer};
 
 /// The store in one file.
@@ -42,6 +44,7 @@ use writer::{Durability, Writer};
 pub struct Sqlite {
     // Dropped before the lock: the file is closed when another gateway may take it.
     access: Access,
+    fresh: Arc<Fresh>,
     _lock: Option<file::Lock>,
 }
 
@@ -87,6 +90,7 @@ impl Sqlite {
         lease::recover(&connection, now)?;
         Ok(Sqlite {
             access: Access::Inline(Mutex::new(connection)),
+            fresh: Arc::default(),
             _lock: None,
         })
     }
@@ -101,6 +105,7 @@ impl Sqlite {
                 writer: Writer::start(path.to_owned(), connection)?,
                 readers: Readers::new(path),
             },
+            fresh: Arc::default(),
             _lock: lock,
         })
     }
@@ -109,15 +114,37 @@ impl Sqlite {
         &self,
         durability: Durability,
         bytes: usize,
-        mut work: F,
+        work: F,
     ) -> Result<T, SpoolError>
     where
         T: Send + 'static,
         F: FnMut(&Connection) -> Result<T, SpoolError> + Send + 'static,
     {
+        self.write_and(durability, bytes, work, |answer| answer)
+            .await
+    }
+
+    /// As [`Writer::write`].
+    async fn write_and<T, U, F, E>(
+        &self,
+        durability: Durability,
+        bytes: usize,
+        mut work: F,
+        ended: E,
+    ) -> Result<U, SpoolError>
+    where
+        T: Send + 'static,
+        U: Send + 'static,
+        F: FnMut(&Connection) -> Result<T, SpoolError> + Send + 'static,
+        E: FnOnce(Result<T, SpoolError>) -> Result<U, SpoolError> + Send + 'static,
+    {
         match &self.access {
-            Access::Threads { writer, .. } => writer.write(durability, bytes, work).await,
-            Access::Inline(connection) => inline(connection, |connection| work(connection)),
+            Access::Threads { writer, .. } => writer.write(durability, bytes, work, ended).await,
+            Access::Inline(connection) => {
+                let result = inline(connection, |connection| work(connection));
+                drop(work);
+                ended(result)
+            }
         }
     }
 
@@ -149,16 +176,32 @@ fn inline<T>(
 impl Spool for Sqlite {
     async fn accept(&self, mail: ReceivedMail, now: Time) -> Result<MailId, SpoolError> {
         let bytes = mail.data.len();
-        self.write(Durability::Synced, bytes, move |connection| {
-            intake::accept(connection, &mail, now)
-        })
-        .await
+        let mail = Arc::new(mail);
+        let (written, fresh) = (Arc::clone(&mail), Arc::clone(&self.fresh));
+        let work = move |connection: &Connection| intake::accept(connection, &written, now);
+        let ended = move |result: Result<intake::Accepted, SpoolError>| {
+            let accepted = result.inspect_err(|_| fresh.doubt())?;
+            let id = accepted.mail;
+            let seq = accepted.seq;
+            fresh.accepted(seq, accepted.undecided(Arc::unwrap_or_clone(mail), now));
+            Ok(id)
+        };
+        self.write_and(Durability::Synced, bytes, work, ended).await
     }
 
     async fn undecided(&self, limit: usize) -> Result<ToDecide, SpoolError> {
-        let mails = self
-            .read(move |connection| intake::undecided(connection, limit))
-            .await?;
+        let mails = match self.fresh.oldest(limit) {
+            Ok(mails) => mails,
+            Err(rest) => {
+                let (rest, found) = self
+                    .read(move |connection| {
+                        let found = intake::undecided(connection, &rest.except, limit)?;
+                        Ok((rest, found))
+                    })
+                    .await?;
+                self.fresh.complete(&rest, found, limit)
+            }
+        };
         Ok(ToDecide {
             mails,
             are_others_read: false,
@@ -166,10 +209,14 @@ impl Spool for Sqlite {
     }
 
     async fn decide(&self, deciding: Deciding, now: Time) -> Result<Effects, SpoolError> {
-        self.write(Durability::Written, 0, move |connection| {
-            decide::decide(connection, &deciding, now)
-        })
-        .await
+        let (fresh, decided) = (Arc::clone(&self.fresh), Arc::clone(&deciding.decided));
+        let work = move |connection: &Connection| decide::decide(connection, &deciding, now);
+        let ended = move |result: Result<Effects, SpoolError>| {
+            let effects = result?;
+            fresh.decided(decided.iter().map(|one| one.delivery));
+            Ok(effects)
+        };
+        self.write_and(Durability::Written, 0, work, ended).await
     }
 
     async fn lease(
@@ -215,6 +262,7 @@ impl Spool for Sqlite {
             Access::Threads { readers, .. } => readers.changed_elsewhere().await,
             Access::Inline(_) => std::future::pending().await,
         }
+        self.fresh.doubt();
     }
 
     async fn close(&self) -> Result<(), SpoolError> {
@@ -261,10 +309,13 @@ impl Spool for Sqlite {
     }
 
     async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {
-        self.write(Durability::Synced, 0, move |connection| {
-            tend::retry(connection, which, now)
-        })
-        .await
+        let fresh = Arc::clone(&self.fresh);
+        let work = move |connection: &Connection| tend::retry(connection, which, now);
+        let ended = move |result| {
+            fresh.doubt();
+            result
+        };
+        self.write_and(Durability::Synced, 0, work, ended).await
     }
 
     async fn drop_mail(&self, mail: MailId, now: Time) -> Result<usize, SpoolError> {

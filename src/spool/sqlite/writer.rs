@@ -52,16 +52,20 @@ impl Writer {
     /// transaction fails, each write is tried alone, so that one bad write harms no other.
     ///
     /// `bytes` is about how much it writes. Once queued, the write is done even if the caller
-    /// stops waiting.
-    pub(super) async fn write<T, F>(
+    /// stops waiting. `ended` is told how it ended before anybody else is, in the order in which
+    /// the writes were done, and makes the caller's answer of it.
+    pub(super) async fn write<T, U, F, E>(
         &self,
         durability: Durability,
         bytes: usize,
         work: F,
-    ) -> Result<T, SpoolError>
+        ended: E,
+    ) -> Result<U, SpoolError>
     where
         T: Send + 'static,
+        U: Send + 'static,
         F: FnMut(&Connection) -> Result<T, SpoolError> + Send + 'static,
+        E: FnOnce(Result<T, SpoolError>) -> Result<U, SpoolError> + Send + 'static,
     {
         let gone = || SpoolError::Unavailable("the spool's writer has stopped".to_owned());
         let (reply, answer) = oneshot::channel();
@@ -70,6 +74,7 @@ impl Writer {
             bytes,
             work,
             value: None,
+            ended,
             reply,
         });
         let jobs = self.jobs.as_ref().ok_or_else(gone)?;
@@ -95,18 +100,21 @@ trait Job: Send {
     fn answer(self: Box<Self>, committed: Result<(), SpoolError>);
 }
 
-struct Work<T, F> {
+struct Work<T, U, F, E> {
     durability: Durability,
     bytes: usize,
     work: F,
     value: Option<T>,
-    reply: oneshot::Sender<Result<T, SpoolError>>,
+    ended: E,
+    reply: oneshot::Sender<Result<U, SpoolError>>,
 }
 
-impl<T, F> Job for Work<T, F>
+impl<T, U, F, E> Job for Work<T, U, F, E>
 where
     T: Send,
+    U: Send,
     F: FnMut(&Connection) -> Result<T, SpoolError> + Send,
+    E: FnOnce(Result<T, SpoolError>) -> Result<U, SpoolError> + Send,
 {
     fn durability(&self) -> Durability {
         self.durability
@@ -122,10 +130,18 @@ where
     }
 
     fn answer(self: Box<Self>, committed: Result<(), SpoolError>) {
-        let Work { value, reply, .. } = *self;
+        let Work {
+            work,
+            value,
+            ended,
+            reply,
+            ..
+        } = *self;
+        drop(work);
         let lost = || SpoolError::Unavailable("a write had no result".to_owned());
+        let answer = ended(committed.and_then(|()| value.ok_or_else(lost)));
         // When nobody waits any more, what was written stays written.
-        let _ = reply.send(committed.and_then(|()| value.ok_or_else(lost)));
+        let _ = reply.send(answer);
     }
 }
 

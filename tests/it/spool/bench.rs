@@ -104,7 +104,7 @@ impl Bench {
             let message_id = text
                 .split_once("Message-ID: ")
                 .map(|(_, rest)| rest.split("\r\n").next().unwrap_or_default().to_owned());
-            for addressed in mail.addressed {
+            for addressed in mail.addressed.clone() {
                 decided.push(Decided {
                     delivery: addressed.delivery,
                     message_id: message_id.clone(),
