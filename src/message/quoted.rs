@@ -12,7 +12,7 @@ use regex_syntax::ast::parse::Parser;
 use super::forwarded::{self, Block, Separator, notification_labels, separator};
 use super::lines::{Line, label};
 use super::subject::Prefix;
-use crate::need::{Need, folds_to_ascii};
+use crate::need::{self, folds_to_ascii};
 
 /// The text of a mail, and what was set apart from it.
 #[derive(Debug, Default)]
@@ -97,9 +97,9 @@ static TELLING: LazyLock<AhoCorasick> = LazyLock::new(|| {
 });
 
 /// The words of the footers, and of each notice.
-fn telling_words() -> Vec<Box<[String]>> {
+fn telling_words() -> Vec<Vec<String>> {
     let subjects = NOTICE.iter().map(|(subject, _)| *subject);
-    let words = |pattern| Need::of(&Parser::new().parse(pattern).expect("a literal pattern")).words;
+    let words = |pattern| need::words(&Parser::new().parse(pattern).expect("a literal pattern"));
     subjects.chain([FOOTER]).map(words).collect()
 }
 

@@ -15,90 +15,112 @@ const ANCHOR_CHARS_MIN: usize = 4;
 /// Known labels that make a block of fields by their number alone.
 const OWN_LABELS_MIN: usize = 3;
 
-/// Keeps the entries that count. `fields` tells which entries have a label of the rule file. Of
-/// an answer, whose text is a person's, only blocks that repeat the subject count, and X-S4-*
-/// lines, which nobody writes by chance.
-pub fn own<'a>(
-    entries: Vec<Entry<'a>>,
-    fields: impl Fn(&Entry<'a>) -> bool,
-    subject: &str,
-    answer: bool,
-) -> Vec<Entry<'a>> {
+/// Labelled lines with no other text between them.
+#[derive(Default)]
+struct Block<'a> {
+    /// The labels of the rule file in it.
+    labels: Vec<&'a str>,
+    /// It repeats the subject, or is taken for one that does.
+    anchored: bool,
+    /// It contradicts an anchored one.
+    foreign: bool,
+}
+
+/// Keeps the entries that count. Of an answer, whose text is a person's, only blocks that repeat
+/// the subject count, and X-S4-* lines, which nobody writes by chance.
+pub fn own<'a>(mut entries: Vec<Entry<'a>>, subject: &str, answer: bool) -> Vec<Entry<'a>> {
+    let mut blocks: Vec<Block<'_>> = Vec::new();
     let subject = without_blanks(subject);
-    let mut anchored: HashSet<usize> = HashSet::new();
-    let mut known: HashMap<usize, HashSet<&str>> = HashMap::new();
-    for entry in entries
-        .iter()
-        .filter(|entry| !entry.value.is_empty() && fields(entry))
-    {
-        known
-            .entry(entry.block)
-            .or_default()
-            .insert(entry.label.as_str());
-        if !anchored.contains(&entry.block) && is_repeated(entry.value, &subject) {
-            anchored.insert(entry.block);
+    for entry in &entries {
+        blocks.resize_with(blocks.len().max(entry.block + 1), Block::default);
+        let Some(block) = blocks.last_mut().filter(|_| counts(entry)) else {
+            continue;
+        };
+        if !block.labels.contains(&entry.label.as_str()) {
+            block.labels.push(&entry.label);
         }
+        block.anchored = block.anchored || is_repeated(entry.value, &subject);
     }
-    if anchored.is_empty() && !answer {
-        anchored.extend(by_number(&known));
+    let mut any = blocks.iter().any(|block| block.anchored);
+    if !any
+        && !answer
+        && let Some(block) = by_number(&mut blocks)
+    {
+        block.anchored = true;
+        any = true;
     }
-    if anchored.is_empty() && !answer {
+    if !any && !answer {
         return entries;
     }
-    let foreign = contradicting(&entries, &anchored, &fields);
-    let counts = |entry: &Entry<'_>| match answer {
-        true => anchored.contains(&entry.block) || entry.label.starts_with("xs4"),
-        false => !foreign.contains(&entry.block),
-    };
-    let counting: Vec<bool> = entries.iter().map(counts).collect();
-    let mut counting = counting.into_iter();
-    let mut entries = entries;
-    entries.retain(|_| counting.next().unwrap_or(true));
+    find_foreign(&entries, &mut blocks);
+    let kept: Vec<bool> = entries
+        .iter()
+        .map(|entry| {
+            let block = blocks.get(entry.block);
+            match answer {
+                true => block.is_some_and(|block| block.anchored) || entry.label.starts_with("xs4"),
+                false => block.is_none_or(|block| !block.foreign),
+            }
+        })
+        .collect();
+    let mut kept = kept.into_iter();
+    entries.retain(|_| kept.next().unwrap_or(true));
     entries
+}
+
+/// Whether it tells anything about its block.
+fn counts(entry: &Entry<'_>) -> bool {
+    entry.is_field && !entry.value.is_empty()
 }
 
 /// Where the first block is a line or two, another one that has many fields.
-fn by_number(known: &HashMap<usize, HashSet<&str>>) -> Option<usize> {
-    let first = known.iter().min_by_key(|(block, _)| **block)?.1.len();
-    let (block, labels) = known.iter().max_by_key(|(block, labels)| {
-        // On a tie the upper one.
-        (labels.len(), usize::MAX - **block)
-    })?;
-    let enough = first < OWN_LABELS_MIN && labels.len() >= OWN_LABELS_MIN.max(2 * first);
-    enough.then_some(*block)
+fn by_number<'b, 'a>(blocks: &'b mut [Block<'a>]) -> Option<&'b mut Block<'a>> {
+    let known = || blocks.iter().filter(|block| !block.labels.is_empty());
+    let first = known().next()?.labels.len();
+    let most = known().map(|block| block.labels.len()).max()?;
+    let enough = first < OWN_LABELS_MIN && most >= OWN_LABELS_MIN.max(2 * first);
+    let mut blocks = blocks.iter_mut();
+    // On a tie the upper one.
+    blocks.find(|block| enough && block.labels.len() == most)
 }
 
 /// The blocks that give another value for a label of an anchored one.
-fn contradicting<'a>(
-    entries: &[Entry<'a>],
-    anchored: &HashSet<usize>,
-    fields: &impl Fn(&Entry<'a>) -> bool,
-) -> HashSet<usize> {
-    let own = |entry: &&Entry<'_>| anchored.contains(&entry.block);
+fn find_foreign(entries: &[Entry<'_>], blocks: &mut [Block<'_>]) {
+    let is_own = |blocks: &[Block<'_>], entry: &Entry<'_>| {
+        let block = blocks.get(entry.block);
+        block.is_some_and(|block| block.anchored)
+    };
+    let others: Vec<&Entry<'_>> = entries
+        .iter()
+        .filter(|entry| counts(entry) && !is_own(blocks, entry))
+        .collect();
+    if others.is_empty() {
+        return;
+    }
     let mut values: HashMap<&str, HashSet<&str>> = HashMap::new();
-    for entry in entries.iter().filter(own) {
+    for entry in entries.iter().filter(|entry| is_own(blocks, entry)) {
         let seen = values.entry(entry.label.as_str()).or_default();
         seen.insert(entry.value);
     }
-    entries
-        .iter()
-        .filter(|entry| !own(entry) && !entry.value.is_empty() && fields(entry))
-        .filter(|entry| {
-            let own = values.get(entry.label.as_str());
-            own.is_some_and(|own| !own.contains(entry.value))
-        })
-        .map(|entry| entry.block)
-        .collect()
+    for entry in others {
+        let own = values.get(entry.label.as_str());
+        let contradicts = own.is_some_and(|own| !own.contains(entry.value));
+        if let Some(block) = blocks.get_mut(entry.block).filter(|_| contradicts) {
+            block.foreign = true;
+        }
+    }
 }
 
 /// A number or several words; one common word stands in a subject by chance.
 fn is_repeated(value: &str, subject: &str) -> bool {
     let words = value.split(" <http").next().unwrap_or_default();
-    let telling = words.contains(|c: char| c.is_ascii_digit()) || words.trim().contains(' ');
+    if !words.contains(|c: char| c.is_ascii_digit()) && !words.trim().contains(' ') {
+        return false;
+    }
     let bare = without_blanks(words);
     let bare = bare.trim_matches(|c: char| matches!(c, '[' | ']' | '(' | ')' | '#'));
     let long = bare.chars().nth(ANCHOR_CHARS_MIN - 1).is_some();
-    telling && long && bare.len() <= subject.len() && subject.contains(bare)
+    long && bare.len() <= subject.len() && subject.contains(bare)
 }
 
 fn without_blanks(text: &str) -> String {

@@ -9,9 +9,9 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::haystack::Haystack;
 use super::label::normal;
 use super::pattern::Pattern;
-use crate::need::Haystack;
 
 /// How a rule file marks the place.
 #[derive(Debug, Default)]
@@ -34,12 +34,12 @@ pub struct Divided<'a> {
 }
 
 impl Marks {
-    /// `haystack` is of the same text, if regexes have been asked about it before.
-    pub fn divide<'a>(&self, text: &'a str, haystack: Option<&Haystack<'a>>) -> Divided<'a> {
-        let found = self.after.iter().filter_map(|regex| match haystack {
-            Some(haystack) => regex.find_in(haystack),
-            None => regex.on(text).find(text),
-        });
+    /// `haystack` is of the same text.
+    pub fn divide<'a>(&self, text: &'a str, haystack: &Haystack<'_>) -> Divided<'a> {
+        let found = self
+            .after
+            .iter()
+            .filter_map(|regex| regex.find_in(haystack));
         let hard = found.map(|found| found.end()).min();
         let soft = self.heading(text);
         let (end, may_go_on) = match (hard, soft) {
@@ -154,7 +154,7 @@ mod tests {
             ("Number: 1", ""),
         ];
         for (text, want) in cases {
-            assert_eq!(marks().divide(text, None).customer, want, "{text}");
+            assert_eq!(marks().divide(text, &text.into()).customer, want, "{text}");
         }
     }
 

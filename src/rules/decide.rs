@@ -43,8 +43,8 @@ impl RuleSet {
                 ..Decision::of(message, Event::Ignore)
             }];
         }
-        match self.claim(message, envelope, record) {
-            Some(source) => source.decide(message, envelope, record),
+        match self.claim(&Mail::new(message, envelope), record) {
+            Some((source, mail)) => source.decide(&mail, record),
             None => {
                 let reason = "no rule file recognises this mail".to_owned();
                 record.say(|| reason.clone());
@@ -81,33 +81,23 @@ impl Decision {
 }
 
 impl Source {
-    pub(super) fn mail<'a>(&'a self, message: &'a Message, envelope: &'a Envelope) -> Mail<'a> {
-        Mail::new(message, envelope, &self.marks)
-    }
-
-    fn decide(
-        &self,
-        message: &Message,
-        envelope: &Envelope,
-        record: &mut Recorder,
-    ) -> Vec<Decision> {
-        let mail = self.mail(message, envelope);
+    fn decide(&self, mail: &Mail<'_>, record: &mut Recorder) -> Vec<Decision> {
         if !mail.customer_text().is_empty() {
             record.say(|| format!("customer's text from {}", quoted(mail.customer_text())));
         }
-        let values = field::extract(&self.fields, &self.marks, &mail, record);
+        let values = field::extract(&self.fields, &self.marks, mail, record);
         record.say(|| {
             let title = values.line("title");
             format!("heading: {}", heading(mail.subject, title.as_deref()))
         });
-        let rule = self.rule(&mail, &values, record);
+        let rule = self.rule(mail, &values, record);
         if let Some((rule, split)) = rule.and_then(|rule| Some((rule, rule.split.as_ref()?))) {
-            let tickets = self.split(rule, split, &mail, record);
+            let tickets = self.split(rule, split, mail, record);
             if !tickets.is_empty() {
                 return tickets;
             }
         }
-        vec![self.conclude(&mail, &values, rule)]
+        vec![self.conclude(mail, &values, rule)]
     }
 
     pub(super) fn rule(

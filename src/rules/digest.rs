@@ -4,6 +4,7 @@ use super::Decision;
 use super::explain::{Recorder, quoted};
 use super::field;
 use super::mail::Mail;
+use super::part::Part;
 use super::pattern::Pattern;
 use super::ruleset::{Rule, Source};
 use super::values::Values;
@@ -24,14 +25,13 @@ impl Source {
         record: &mut Recorder,
     ) -> Vec<Decision> {
         let mut tickets = Vec::new();
-        for (above, text) in pieces(mail.text, split) {
+        for (above, text) in pieces(mail, split) {
             if tickets.len() == limits::SPLIT_TICKETS_MAX {
                 tickets.push(self.rest_of_digest(mail));
                 break;
             }
             record.say(|| format!("ticket of the digest: {}", quoted(text)));
-            let marks = &self.marks;
-            let piece = Mail::of_text(mail.message, mail.envelope, text, marks);
+            let piece = mail.with_text(text);
             let values =
                 record.inside(|record| field::extract(&self.fields, &self.marks, &piece, record));
             let decision = self.conclude(&piece, &values, Some(rule));
@@ -55,10 +55,13 @@ impl Source {
 }
 
 /// What stands above the first match, marked, and from each match to the next; nothing blank.
-fn pieces<'a>(text: &'a str, split: &Pattern) -> Vec<(bool, &'a str)> {
-    let begins: Vec<usize> = split
-        .on(text)
-        .find_iter(text)
+fn pieces<'a>(mail: &Mail<'a>, split: &Pattern) -> Vec<(bool, &'a str)> {
+    let text = mail.text;
+    let whole = mail.part(&Part::Text);
+    let regex = whole.first().map(|haystack| split.on(haystack));
+    let begins: Vec<usize> = regex
+        .into_iter()
+        .flat_map(|regex| regex.find_iter(text))
         .map(|found| found.start())
         .collect();
     let Some(first) = begins.first() else {

@@ -8,13 +8,13 @@ use regex::Captures;
 use super::collapse;
 use super::customer::Marks;
 use super::explain::{Recorder, quoted};
+use super::haystack::Haystack;
 use super::label::Labels;
 use super::mail::Mail;
 use super::part::Part;
 use super::pattern::Pattern;
 use super::spans::Taken;
 use super::values::Values;
-use crate::need::Haystack;
 
 /// One field of a rule file, compiled.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ pub fn extract(fields: &[Field], marks: &Marks, mail: &Mail<'_>, record: &mut Re
         false => Vec::new(),
     };
     let mut seen = Seen {
-        own: Labels::new(mail.own_text(), known).own(known, mail.raw_subject(), mail.is_answer()),
+        own: Labels::new(mail.own_text(), known).own(mail.raw_subject(), mail.is_answer()),
         below: below.iter().map(|text| Labels::new(text, known)).collect(),
         known,
         mail,
@@ -193,7 +193,7 @@ impl Seen<'_, '_> {
         for (written, normal) in labels {
             for labels in searched {
                 let found = match take.block {
-                    true => labels.block(normal, self.known),
+                    true => labels.block(normal),
                     false => labels.value(normal),
                 };
                 let Some((entry, value)) = found else {
@@ -262,12 +262,11 @@ impl Seen<'_, '_> {
         let regex = take.regex.as_ref()?;
         let part = &take.part;
         let able = texts.iter().filter(|haystack| regex.may_match(haystack));
-        let captures = able
-            .map(|haystack| &*haystack.text)
-            .find_map(|text| match take.last {
-                false => regex.on(text).captures(text),
-                true => regex.on(text).captures_iter(text).last(),
-            });
+        let mut found = able.map(|haystack| (regex.on(haystack), &*haystack.text));
+        let captures = found.find_map(|(regex, text)| match take.last {
+            false => regex.captures(text),
+            true => regex.captures_iter(text).last(),
+        });
         let Some(captures) = captures else {
             record.say(|| format!("- {part}: {regex} does not match"));
             return None;

@@ -10,7 +10,6 @@ use super::mail::Mail;
 use super::matcher::{Condition, Matcher, Subject};
 use super::part::Part;
 use super::ruleset::Source;
-use crate::message::{Envelope, Message};
 use crate::need::folds_to_ascii;
 
 /// Positions of sources.
@@ -56,10 +55,10 @@ impl Index {
         let best = gate
             .conditions
             .iter()
-            .filter_map(|condition| Some((part_of(condition)?, condition)))
-            .filter(|(part, condition)| has_words(condition) || matches!(part, Part::Header(_)))
-            .max_by_key(|(part, condition)| (has_words(condition), part.evidence()));
-        let Some((part, condition)) = best else {
+            .filter_map(|condition| Some((part_of(condition)?, words_of(condition))))
+            .filter(|(part, words)| !words.is_empty() || matches!(part, Part::Header(_)))
+            .max_by_key(|(part, words)| (!words.is_empty(), part.evidence()));
+        let Some((part, words)) = best else {
             self.always.insert(source);
             return;
         };
@@ -74,33 +73,22 @@ impl Index {
                 &mut self.parts[at].1
             }
         };
-        if !has_words(condition) {
+        if words.is_empty() {
             entry.present.insert(source);
-            return;
         }
-        for word in condition.regexes.iter().flat_map(|regex| regex.words()) {
-            entry.words.entry(word.clone()).or_default().insert(source);
+        for word in words {
+            entry.words.entry(word).or_default().insert(source);
         }
     }
 
     /// Positions of the sources that may claim the mail, in their order; all others do not.
-    pub fn candidates(
-        &self,
-        sources: &[Source],
-        message: &Message,
-        envelope: &Envelope,
-    ) -> BTreeSet<usize> {
+    pub fn candidates(&self, mail: &Mail<'_>) -> BTreeSet<usize> {
         let mut found = self.always.clone();
-        for (name, value) in &message.headers {
+        for (name, value) in &mail.message.headers {
             if let Some(entry) = self.headers.get(name) {
                 entry.find(value, &mut found);
             }
         }
-        // No part that is asked for here depends on the source.
-        let Some(any) = sources.first() else {
-            return found;
-        };
-        let mail = Mail::new(message, envelope, &any.marks);
         for (part, entry) in &self.parts {
             for haystack in mail.part(part).iter() {
                 entry.find(&haystack.text, &mut found);
@@ -153,9 +141,15 @@ fn part_of(condition: &Condition) -> Option<Part> {
     })
 }
 
-fn has_words(condition: &Condition) -> bool {
-    condition
+/// Of these words, one stands wherever the condition holds; empty where nothing is known.
+fn words_of(condition: &Condition) -> Vec<String> {
+    let each: Vec<_> = condition
         .regexes
         .iter()
-        .all(|regex| !regex.words().is_empty())
+        .map(|regex| regex.words())
+        .collect();
+    match each.iter().any(Vec::is_empty) {
+        true => Vec::new(),
+        false => each.concat(),
+    }
 }

@@ -21,6 +21,10 @@ pub struct Entry<'a> {
     pub spelled: &'a str,
     /// What stands on the line, trimmed.
     pub value: &'a str,
+    /// The rule file has that label.
+    known: bool,
+    /// The rule file has that label, or what stands in it behind a word for "new".
+    pub is_field: bool,
     /// The index of the line in the text.
     line: usize,
     /// Labelled lines with no other text between them have the same number.
@@ -40,6 +44,8 @@ const NEW: [&str; 8] = [
 pub struct Labels<'a> {
     lines: Vec<&'a str>,
     entries: Vec<Entry<'a>>,
+    /// Some label begins with a word for "new".
+    has_new: bool,
 }
 
 impl<'a> Labels<'a> {
@@ -54,21 +60,23 @@ impl<'a> Labels<'a> {
                 continue;
             }
             let before = entries.len();
-            read_line(line, index, block, known, &mut entries);
+            read_line(line, (index, block), known, &mut entries);
             let found = entries.get(before..).unwrap_or_default();
-            if !found.iter().any(|entry| is_field(entry, known)) {
+            if !found.iter().any(Entry::goes_on) {
                 block += 1;
             }
         }
-        Labels { lines, entries }
+        let is_new = |entry: &Entry<'_>| NEW.iter().any(|word| entry.label.starts_with(word));
+        Labels {
+            lines,
+            has_new: entries.iter().any(is_new),
+            entries,
+        }
     }
 
     /// Without the lines that are not the notification's own; see [`block`].
-    pub fn own(mut self, known: &HashSet<String>, subject: &str, answer: bool) -> Labels<'a> {
-        let fields = |entry: &Entry<'a>| {
-            known.contains(&entry.label) || without_new(&entry.label, known).is_some()
-        };
-        self.entries = block::own(self.entries, fields, subject, answer);
+    pub fn own(mut self, subject: &str, answer: bool) -> Labels<'a> {
+        self.entries = block::own(self.entries, subject, answer);
         self
     }
 
@@ -83,7 +91,8 @@ impl<'a> Labels<'a> {
                     .is_some_and(|before| NEW.contains(&before))
         };
         let plain = self.entries.iter().find(|entry| entry.label == label);
-        let entry = plain.or_else(|| self.entries.iter().find(is_new))?;
+        let new = || self.entries.iter().find(is_new);
+        let entry = plain.or_else(|| self.has_new.then(new).flatten())?;
         let mut value = entry.value.to_owned();
         if self.is_last_of_its_line(entry) {
             for line in self.below(entry).take_while(|line| is_continued(line)) {
@@ -94,13 +103,13 @@ impl<'a> Labels<'a> {
     }
 
     /// As [`Labels::value`], but on to the next known label or the end of the text.
-    pub fn block(&self, label: &str, known: &HashSet<String>) -> Option<(&Entry<'a>, String)> {
+    pub fn block(&self, label: &str) -> Option<(&Entry<'a>, String)> {
         let entry = self.entries.iter().find(|entry| entry.label == label)?;
         let mut value = entry.value.to_owned();
         let end = self
             .entries
             .iter()
-            .filter(|other| other.line > entry.line && known.contains(&other.label))
+            .filter(|other| other.line > entry.line && other.known)
             .map(|other| other.line)
             .min()
             .unwrap_or(self.lines.len());
@@ -125,25 +134,51 @@ impl<'a> Labels<'a> {
 /// The form in which labels are compared: lower case, without blanks, hyphens, underscores,
 /// dots and asterisks.
 pub fn normal(label: &str) -> String {
-    label
-        .chars()
-        .filter(|c| !c.is_whitespace() && !matches!(c, '-' | '_' | '.' | '*' | '\u{2011}'))
-        .flat_map(char::to_lowercase)
-        .collect()
+    let mut normal = String::with_capacity(label.len());
+    for c in label.chars() {
+        match c {
+            '-' | '_' | '.' | '*' | '\u{2011}' => {}
+            c if c.is_whitespace() => {}
+            c if c.is_ascii() => normal.push(c.to_ascii_lowercase()),
+            c => normal.extend(c.to_lowercase()),
+        }
+    }
+    normal
 }
 
-/// Whether a labelled line goes on with a block of fields.
-fn is_field(entry: &Entry<'_>, known: &HashSet<String>) -> bool {
-    known.contains(&entry.label)
-        || without_new(&entry.label, known).is_some()
-        || !entry.value.is_empty() && entry.spelled.split(' ').count() <= LABEL_WORDS_MAX
+impl<'a> Entry<'a> {
+    fn new(
+        label: String,
+        spelled: &'a str,
+        value: &'a str,
+        known: &HashSet<String>,
+        (line, block): (usize, usize),
+    ) -> Entry<'a> {
+        let is_known = known.contains(&label);
+        let is_field = is_known || is_known_behind_new(&label, known);
+        Entry {
+            label,
+            spelled,
+            value,
+            known: is_known,
+            is_field,
+            line,
+            block,
+        }
+    }
+
+    /// Whether its line goes on with a block of fields.
+    fn goes_on(&self) -> bool {
+        let is_short = || self.spelled.split(' ').count() <= LABEL_WORDS_MAX;
+        self.is_field || !self.value.is_empty() && is_short()
+    }
 }
 
-/// The known label behind a word for "new".
-fn without_new<'l>(label: &'l str, known: &HashSet<String>) -> Option<&'l str> {
+/// Whether a known label stands behind a word for "new".
+fn is_known_behind_new(label: &str, known: &HashSet<String>) -> bool {
     NEW.iter()
         .filter_map(|word| label.strip_prefix(word))
-        .find(|rest| known.contains(*rest))
+        .any(|rest| known.contains(rest))
 }
 
 fn is_continued(line: &str) -> bool {
@@ -159,8 +194,7 @@ fn push_line(value: &mut String, line: &str) {
 
 fn read_line<'a>(
     line: &'a str,
-    index: usize,
-    block: usize,
+    place: (usize, usize),
     known: &HashSet<String>,
     entries: &mut Vec<Entry<'a>>,
 ) {
@@ -171,13 +205,7 @@ fn read_line<'a>(
             // A heading: its text stands below it.
             let label = normal(rest);
             if known.contains(&label) {
-                entries.push(Entry {
-                    label,
-                    spelled: rest.trim(),
-                    value: "",
-                    line: index,
-                    block,
-                });
+                entries.push(Entry::new(label, rest.trim(), "", known, place));
             }
             return;
         };
@@ -188,13 +216,9 @@ fn read_line<'a>(
             Some(at) => after.split_at(at).0,
             None => after,
         };
-        entries.push(Entry {
-            label: normal(spelled),
-            spelled: spelled.trim(),
-            value: value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '|' | '*' | '•')),
-            line: index,
-            block,
-        });
+        let value = value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '|' | '*' | '•'));
+        let label = normal(spelled);
+        entries.push(Entry::new(label, spelled.trim(), value, known, place));
         match next {
             Some(at) => rest = after.split_at(at).1,
             None => return,
@@ -273,7 +297,7 @@ mod tests {
         let known = known(&["Description", "Status"]);
         let text = "Description:\none\nHost: db1\n\ntwo\nStatus: New\nthree";
         let labels = Labels::new(text, &known);
-        let (_, value) = labels.block("description", &known).unwrap();
+        let (_, value) = labels.block("description").unwrap();
         assert_eq!(value, "one\nHost: db1\n\ntwo");
     }
 }

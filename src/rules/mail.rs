@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::customer::{Divided, Marks};
+use super::haystack::Haystack;
 use super::part::Part;
 use crate::message::subject::{self, Prefix};
 use crate::message::{Envelope, Mailbox, Message};
-use crate::need::Haystack;
 
 /// One mail, or one ticket of a digest.
 #[derive(Debug, Clone)]
@@ -19,44 +19,62 @@ pub struct Mail<'a> {
     pub envelope: &'a Envelope,
     pub subject: &'a str,
     pub text: &'a str,
-    marks: &'a Marks,
+    /// Of the source that looks at it; without one, the whole text is the ticket system's.
+    marks: Option<&'a Marks>,
     divided: OnceCell<Divided<'a>>,
-    /// What was asked for before.
-    parts: RefCell<Vec<(Part, Haystacks<'a>)>>,
+    own_text: OnceCell<Haystacks<'a>>,
+    customer_text: OnceCell<Haystacks<'a>>,
+    /// What was asked for before and is the same for all sources.
+    parts: Rc<RefCell<Vec<(Part, Haystacks<'a>)>>>,
 }
 
 /// What a regex may match in one part; several where a part has several forms or values.
 pub type Haystacks<'a> = Rc<[Haystack<'a>]>;
 
 impl<'a> Mail<'a> {
-    pub fn new(message: &'a Message, envelope: &'a Envelope, marks: &'a Marks) -> Mail<'a> {
-        Mail::of_text(message, envelope, &message.text, marks)
-    }
-
-    /// The same mail with another text: one ticket of a digest.
-    pub fn of_text(
-        message: &'a Message,
-        envelope: &'a Envelope,
-        text: &'a str,
-        marks: &'a Marks,
-    ) -> Mail<'a> {
+    pub fn new(message: &'a Message, envelope: &'a Envelope) -> Mail<'a> {
         Mail {
             message,
             envelope,
             subject: &message.subject,
-            text,
-            marks,
+            text: &message.text,
+            marks: None,
             divided: OnceCell::new(),
-            parts: RefCell::default(),
+            own_text: OnceCell::new(),
+            customer_text: OnceCell::new(),
+            parts: Rc::default(),
+        }
+    }
+
+    /// The same mail as the source with these marks sees it.
+    pub fn under(&self, marks: &'a Marks) -> Mail<'a> {
+        Mail {
+            marks: Some(marks),
+            parts: Rc::clone(&self.parts),
+            ..Mail::new(self.message, self.envelope)
+        }
+    }
+
+    /// The same mail with another text: one ticket of a digest.
+    pub fn with_text<'b>(&self, text: &'b str) -> Mail<'b>
+    where
+        'a: 'b,
+    {
+        Mail {
+            text,
+            marks: self.marks,
+            ..Mail::new(self.message, self.envelope)
         }
     }
 
     /// The same mail with another subject.
-    pub fn with_subject(&self, subject: &'a str) -> Mail<'a> {
+    pub fn with_subject<'b>(&self, subject: &'b str) -> Mail<'b>
+    where
+        'a: 'b,
+    {
         Mail {
             subject,
-            parts: RefCell::default(),
-            ..self.clone()
+            ..self.with_text(self.text)
         }
     }
 
@@ -73,8 +91,15 @@ impl<'a> Mail<'a> {
     /// The text, divided into the ticket system's words and the customer's.
     pub fn divided(&self) -> &Divided<'a> {
         self.divided.get_or_init(|| {
-            let haystack = self.part(&Part::Text);
-            self.marks.divide(self.text, haystack.first())
+            let whole = self.part(&Part::Text);
+            match (self.marks, whole.first()) {
+                (Some(marks), Some(whole)) => marks.divide(self.text, whole),
+                _ => Divided {
+                    own: self.text,
+                    customer: "",
+                    may_go_on: false,
+                },
+            }
         })
     }
 
@@ -88,6 +113,20 @@ impl<'a> Mail<'a> {
     }
 
     pub fn part(&self, part: &Part) -> Haystacks<'a> {
+        let one = |text: &'a str| -> Haystacks<'a> { Rc::new([text.into()]) };
+        let found = match part {
+            Part::OwnText => self.own_text.get_or_init(|| match self.own_text() {
+                whole if whole.len() == self.text.len() => self.part(&Part::Text),
+                own => one(own),
+            }),
+            Part::CustomerText => self.customer_text.get_or_init(|| one(self.customer_text())),
+            part => return self.shared(part),
+        };
+        Rc::clone(found)
+    }
+
+    /// A part that is the same for all sources.
+    fn shared(&self, part: &Part) -> Haystacks<'a> {
         let known = |parts: &[(Part, Haystacks<'a>)]| {
             let found = parts.iter().find(|(known, _)| known == part)?;
             Some(Rc::clone(&found.1))
@@ -141,7 +180,7 @@ pub fn heading(subject: &str, title: Option<&str>) -> String {
     };
     let before = subject.get(..run.start).unwrap_or_default();
     let after = subject.get(run.end..).unwrap_or_default();
-    super::collapse(&format!("{before} {after}"))
+    super::collapse(&format!("{before} {after}")).into_owned()
 }
 
 /// Where the subject agrees longest with the beginning of the title; nothing where that is a

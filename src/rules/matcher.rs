@@ -7,7 +7,6 @@ use super::mail::Mail;
 use super::part::Part;
 use super::pattern::Pattern;
 use super::values::Values;
-use indexmap::IndexMap;
 
 /// What a condition looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,13 +89,13 @@ impl Condition {
             Subject::Part(part) => mail.part(part),
             Subject::Field(name) => values.haystacks(name),
         };
-        let hit = self.regexes.iter().find_map(|regex| {
-            let found = haystacks.iter().find_map(|text| regex.find_in(text))?;
-            Some((regex, found))
-        });
+        let is_hit = |regex: &&Pattern| haystacks.iter().any(|text| regex.is_in(text));
+        let hit = self.regexes.iter().find(is_hit);
         record.say(|| match hit {
-            Some((regex, found)) => {
-                let found = quoted(found.as_str());
+            Some(regex) => {
+                // Where it matches costs more to know than that it does.
+                let found = haystacks.iter().find_map(|text| regex.find_in(text));
+                let found = quoted(found.map_or("", |found| found.as_str()));
                 format!("+ {} matches {regex} at {found}", self.subject)
             }
             None => format!("- {} matches none of {}", self.subject, self.written()),
@@ -119,19 +118,21 @@ impl Gates {
     /// that holds counts once ([`Part::evidence`]).
     pub fn evidence(&self, mail: &Mail<'_>, record: &mut Recorder) -> Option<u32> {
         let none = Values::default();
-        let mut parts: IndexMap<String, u32> = IndexMap::new();
+        let mut parts: Vec<&Part> = Vec::new();
         let mut held = false;
         for (index, gate) in self.0.iter().enumerate() {
             record.say(|| format!("gate {}", index + 1));
             if record.inside(|record| gate.all(mail, &none, record)) {
                 held = true;
                 for condition in &gate.conditions {
-                    if let Subject::Part(part) = &condition.subject {
-                        parts.insert(part.to_string(), part.evidence());
+                    if let Subject::Part(part) = &condition.subject
+                        && !parts.contains(&part)
+                    {
+                        parts.push(part);
                     }
                 }
             }
         }
-        held.then(|| parts.values().sum())
+        held.then(|| parts.iter().map(|part| part.evidence()).sum())
     }
 }

@@ -19,6 +19,7 @@ pub mod editing;
 mod everyday;
 pub mod explain;
 mod field;
+mod haystack;
 mod index;
 mod label;
 mod lint;
@@ -38,6 +39,7 @@ mod template;
 mod values;
 mod written;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -109,6 +111,23 @@ pub fn schema() -> Value {
 }
 
 /// Runs of white space become one blank, the ends are trimmed.
-fn collapse(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+fn collapse(text: &str) -> Cow<'_, str> {
+    // Most values are so already.
+    let mut before = b' ';
+    let plain = |byte: u8| {
+        let fits = matches!(byte, b'!'..=b'~') || byte == b' ' && before != b' ';
+        before = byte;
+        fits
+    };
+    if text.bytes().all(plain) && !text.ends_with(' ') {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    Cow::Owned(line)
 }

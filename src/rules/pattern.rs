@@ -15,16 +15,18 @@ use regex::{Match, Regex, RegexBuilder};
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{self, Ast, ErrorKind};
 
-use super::everyday::{for_everyday, is_everyday};
-use super::survey::Survey;
+use super::everyday::for_everyday;
+use super::haystack::Haystack;
+use super::survey::{self, Survey};
 use super::written::Text;
 use crate::diagnostic::{Diagnostic, SourceText, suggestion};
 use crate::limits;
-use crate::need::{Haystack, Need};
+use crate::need::{self, Need};
 
 /// A regex that is shown as it was written, with the names of its pieces. Its syntax is checked
-/// when it is read; it is compiled when a mail first has the words that it needs, because most of
-/// a rule file's regexes never meet such a mail, and each takes some hundred kilobytes.
+/// when it is read; what it needs is found out when a mail is first asked for it, and it is compiled
+/// when a mail first has the words that it needs, because most of a rule file's regexes never meet
+/// such a mail, and each takes some hundred kilobytes.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     shared: Arc<Shared>,
@@ -35,10 +37,15 @@ pub struct Pattern {
 struct Shared {
     expanded: String,
     /// The name of each group that takes a value, if it has one.
-    groups: Vec<Option<String>>,
-    need: Need,
+    groups: OnceLock<Vec<Option<String>>>,
+    need: OnceLock<Need>,
     everyday: OnceLock<Regex>,
     whole: OnceLock<Regex>,
+}
+
+fn parsed(regex: &str) -> Ast {
+    let tree = Parser::new().parse(regex);
+    tree.expect("its syntax was checked when it was read")
 }
 
 impl Pattern {
@@ -49,31 +56,42 @@ impl Pattern {
 
     /// The groups that take a value, in their order.
     pub fn groups(&self) -> &[Option<String>] {
-        &self.shared.groups
+        let shared = &*self.shared;
+        shared.groups.get_or_init(|| {
+            let tree = parsed(&shared.expanded);
+            Survey::of(&tree, &shared.expanded).groups
+        })
     }
 
     /// Of these words, in lower case, one stands in every match; empty where nothing is known.
-    pub fn words(&self) -> &[String] {
-        &self.shared.need.words
+    pub fn words(&self) -> Vec<String> {
+        need::words(&parsed(self.as_str()))
     }
 
     /// False only if the regex matches nowhere in the text, which costs much less to know than
     /// where it matches.
     pub fn may_match(&self, haystack: &Haystack<'_>) -> bool {
-        self.shared.need.may_be_in(haystack.grams())
+        let shared = &*self.shared;
+        let need = shared
+            .need
+            .get_or_init(|| Need::of(&parsed(&shared.expanded)));
+        need.may_be_in(haystack.grams())
+    }
+
+    pub fn is_in(&self, haystack: &Haystack<'_>) -> bool {
+        self.may_match(haystack) && self.on(haystack).is_match(&haystack.text)
     }
 
     pub fn find_in<'t>(&self, haystack: &'t Haystack<'_>) -> Option<Match<'t>> {
-        let text = &haystack.text;
         self.may_match(haystack)
-            .then(|| self.on(text).find(text))
+            .then(|| self.on(haystack).find(&haystack.text))
             .flatten()
     }
 
     /// The regex, compiled for that text: one for everyday texts, one for all others.
-    pub fn on(&self, text: &str) -> &Regex {
+    pub fn on(&self, haystack: &Haystack<'_>) -> &Regex {
         let shared = &*self.shared;
-        match is_everyday(text) {
+        match haystack.is_everyday() {
             true => shared.everyday.get_or_init(|| {
                 let narrow = for_everyday(&shared.expanded);
                 compiled(narrow.as_ref().unwrap_or(&shared.expanded))
@@ -107,8 +125,8 @@ pub struct Known {
     regexes: HashMap<String, Arc<Shared>>,
     /// `\p{L}` and its like, as spelled.
     classes: HashSet<String>,
-    /// The file that is being read is a shipped one: its regexes are not too large.
-    pub fits: bool,
+    /// The file that is being read is a shipped one: nothing is wrong with its regexes.
+    pub shipped: bool,
 }
 
 /// Checks what stands in the file at `text`, pieces filled in.
@@ -126,24 +144,29 @@ pub fn compile(
     if let Some(shared) = known.regexes.get(&expanded.regex) {
         return Ok(pattern(shared));
     }
-    let checked = syntax(&expanded.regex, known);
-    let (tree, survey) = checked.map_err(|(range, message, hint)| {
-        let span = raw_span(source, text.span(), expanded.to_written(&range));
-        let diagnostic = Diagnostic::at(source, span, message);
-        match hint {
-            Some(hint) => diagnostic.hint(hint),
-            None => diagnostic,
+    let mut groups = OnceLock::new();
+    if !known.shipped {
+        let checked = syntax(&expanded.regex, &mut known.classes);
+        let (survey, bytes) = checked.map_err(|(range, message, hint)| {
+            let span = raw_span(source, text.span(), expanded.to_written(&range));
+            let diagnostic = Diagnostic::at(source, span, message);
+            match hint {
+                Some(hint) => diagnostic.hint(hint),
+                None => diagnostic,
+            }
+        })?;
+        if bytes > limits::REGEX_BYTES_MAX {
+            fits(&expanded.regex)
+                .map_err(|message| Diagnostic::at(source, text.span(), message))?;
         }
-    })?;
-    if survey.bytes > limits::REGEX_BYTES_MAX && !known.fits {
-        fits(&expanded.regex).map_err(|message| Diagnostic::at(source, text.span(), message))?;
+        groups = OnceLock::from(survey.groups);
     }
     let shared = Arc::new(Shared {
-        groups: survey.groups,
-        need: Need::of(&tree),
+        expanded: expanded.regex.clone(),
+        groups,
+        need: OnceLock::new(),
         everyday: OnceLock::new(),
         whole: OnceLock::new(),
-        expanded: expanded.regex.clone(),
     });
     known.regexes.insert(expanded.regex, Arc::clone(&shared));
     Ok(pattern(&shared))
@@ -172,7 +195,7 @@ pub fn piece(
     known: &mut Known,
 ) -> Result<String, Box<Diagnostic>> {
     let regex = compile(source, text, defines, known)?;
-    if !regex.groups().is_empty() {
+    if !known.shipped && !regex.groups().is_empty() {
         return Err(Box::new(
             Diagnostic::at(source, text.span(), "a piece must not take a value")
                 .hint("write `(?:…)` instead of `(…)`; the regex that uses it takes the value"),
@@ -249,21 +272,22 @@ fn expand(
 
 type Refusal = (Range<usize>, String, Option<String>);
 
-fn syntax(regex: &str, known: &mut Known) -> Result<(Ast, Survey), Refusal> {
+/// What there is to know of a regex without compiling it, and the bytes that it then takes.
+fn syntax(regex: &str, classes: &mut HashSet<String>) -> Result<(Survey, usize), Refusal> {
     let tree = Parser::new()
         .parse(regex)
         .map_err(|error| refusal(regex, &error))?;
     let survey = Survey::of(&tree, regex);
+    let bytes = survey::bytes(&tree, regex);
     // All that a translation may refuse. It takes much longer than to parse.
-    let classes = &mut known.classes;
     let fine = |class: &&str| classes.contains(*class) || regex_syntax::parse(class).is_ok();
     let checked = survey.classes.iter().all(|class| fine(&class.as_str()));
     if checked && !survey.bytes_mode {
         classes.extend(survey.classes.iter().cloned());
-        return Ok((tree, survey));
+        return Ok((survey, bytes));
     }
     match regex_syntax::Parser::new().parse(regex) {
-        Ok(_) => Ok((tree, survey)),
+        Ok(_) => Ok((survey, bytes)),
         Err(regex_syntax::Error::Parse(error)) => Err(refusal(regex, &error)),
         Err(regex_syntax::Error::Translate(error)) => {
             let span = error.span();

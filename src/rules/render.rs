@@ -36,7 +36,7 @@ impl Rendering<'_, '_> {
     pub fn alert(&self, status: Status, problems: &mut Vec<String>) -> Alert {
         let title = match &self.templates.title {
             Some(template) => self.line(template),
-            None => self.values.line("title").unwrap_or_default(),
+            None => self.values.line("title").unwrap_or_default().into_owned(),
         };
         let message = match &self.templates.message {
             Some(template) => template.render(&|name| self.value(name)),
@@ -66,7 +66,7 @@ impl Rendering<'_, '_> {
 
     /// The mail's own X-S4-* line, else the template.
     fn one(&self, field: &str, template: Option<&Template>) -> Option<String> {
-        let stated = self.values.line(field);
+        let stated = self.values.line(field).map(Cow::into_owned);
         stated
             .or_else(|| Some(self.line(template?)))
             .filter(|text| !text.is_empty())
@@ -154,7 +154,7 @@ impl Rendering<'_, '_> {
     }
 
     fn line(&self, template: &Template) -> String {
-        collapse(&template.render(&|name| self.value(name)))
+        collapse(&template.render(&|name| self.value(name))).into_owned()
     }
 
     /// A field of the mail, else what every mail has.

@@ -115,7 +115,7 @@ struct Comparison<'a> {
 impl Comparison<'_> {
     fn same(&mut self, name: &str, want: Option<&str>, got: Option<&str>) {
         let Some(want) = want else { return };
-        if got.map(collapse).as_deref() != Some(collapse(want).as_str()) {
+        if got.map(collapse) != Some(collapse(want)) {
             self.out.push(match got {
                 Some(got) => format!("{name} should be \"{want}\", but is \"{got}\""),
                 None => format!("{name} should be \"{want}\", but there is none"),
@@ -201,7 +201,10 @@ fn assemble(mail: &written::TestMail) -> Vec<u8> {
             .keys()
             .any(|other| other.eq_ignore_ascii_case(name));
         if value.is_some() || !named {
-            head.push((name.to_owned(), collapse(value.unwrap_or(default))));
+            head.push((
+                name.to_owned(),
+                collapse(value.unwrap_or(default)).into_owned(),
+            ));
         }
     };
     put("From", mail.from.as_deref(), "sender@desk.example");
@@ -209,7 +212,10 @@ fn assemble(mail: &written::TestMail) -> Vec<u8> {
     put("Subject", mail.subject.as_deref(), "");
     put("MIME-Version", None, "1.0");
     for (name, value) in &mail.header {
-        head.push((name.replace([':', '\r', '\n'], ""), collapse(value)));
+        head.push((
+            name.replace([':', '\r', '\n'], ""),
+            collapse(value).into_owned(),
+        ));
     }
     let mut parts: Vec<String> = Vec::new();
     for (kind, text) in [("plain", &mail.text), ("html", &mail.html)] {

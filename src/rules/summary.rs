@@ -1,5 +1,6 @@
 //! What a person reads on the phone where a mail brings no words of its own.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -33,9 +34,9 @@ static BUTTON_WORDS: LazyLock<Regex> = LazyLock::new(|| {
 /// `2 high · Service Desk::Monitoring · new`; where the mail has no such field, its first
 /// sentence; else its title.
 pub fn of(mail: &Mail<'_>, values: &Values) -> String {
-    let telling: Vec<String> = TELLING
+    let telling: Vec<_> = TELLING
         .iter()
-        .filter_map(|name| values.raw(name).map(super::collapse))
+        .filter_map(|name| values.line(name))
         .collect();
     if !telling.is_empty() {
         return telling.join(" · ");
@@ -44,9 +45,8 @@ pub fn of(mail: &Mail<'_>, values: &Values) -> String {
     match said {
         Some(line) => line.trim().to_owned(),
         None => values
-            .raw("title")
-            .map(super::collapse)
-            .unwrap_or_else(|| mail.text.to_owned()),
+            .line("title")
+            .map_or_else(|| mail.text.to_owned(), Cow::into_owned),
     }
 }
 
@@ -58,7 +58,7 @@ pub fn without_repeats<'t>(text: &'t str, values: &Values) -> &'t str {
         values
             .names()
             .filter(|name| *name != "description")
-            .any(|name| values.raw(name).map(super::collapse).as_deref() == Some(value))
+            .any(|name| values.line(name).as_deref() == Some(value))
     };
     let mut rest = text.trim();
     while let Some((above, last)) = rest.rsplit_once('\n') {

@@ -27,17 +27,14 @@ pub struct Survey {
     pub classes: Vec<String>,
     /// It turns Unicode off somewhere.
     pub bytes_mode: bool,
-    /// Not less than it takes compiled.
-    pub bytes: usize,
 }
 
 impl Survey {
     pub fn of(tree: &Ast, regex: &str) -> Survey {
-        let survey = Survey {
-            bytes: bytes(tree, regex),
-            ..Survey::default()
+        let walk = Walk {
+            survey: Survey::default(),
+            regex,
         };
-        let walk = Walk { survey, regex };
         match ast::visit(tree, walk) {
             Ok(survey) => survey,
             Err(never) => match never {},
@@ -103,8 +100,8 @@ fn text<'r>(span: &ast::Span, regex: &'r str) -> &'r str {
         .unwrap_or_default()
 }
 
-/// The parser bounds how deep a regex nests, and so this.
-fn bytes(tree: &Ast, regex: &str) -> usize {
+/// Not less than it takes compiled. The parser bounds how deep a regex nests, and so this.
+pub fn bytes(tree: &Ast, regex: &str) -> usize {
     let all = |trees: &[Ast]| -> usize {
         let each = trees.iter().map(|tree| bytes(tree, regex));
         each.fold(0, usize::saturating_add)

@@ -29,16 +29,16 @@ enum Filter {
 }
 
 impl Filter {
-    fn apply(self, text: &str) -> String {
+    fn apply(self, text: Cow<'_, str>) -> Cow<'_, str> {
         match self {
-            Filter::AsIs => text.to_owned(),
+            Filter::AsIs => text,
             Filter::Compact => text
                 .chars()
                 .filter(|c| !c.is_whitespace() && !matches!(c, '-' | '\u{2011}'))
                 .collect(),
             Filter::Unpadded => match text.trim_start_matches('0') {
-                "" => text.to_owned(),
-                rest => rest.to_owned(),
+                "" => text,
+                rest => rest.to_owned().into(),
             },
         }
     }
@@ -111,9 +111,13 @@ impl Template {
     pub fn render<'a>(&self, value: &dyn Fn(&str) -> Option<Cow<'a, str>>) -> String {
         let mut out = String::new();
         for line in &self.lines {
-            if let Some(line) = render_line(line, value) {
-                out.push_str(line.trim_end());
-                out.push('\n');
+            let before = out.len();
+            match render_line(line, value, &mut out) {
+                true => {
+                    out.truncate(before + out.split_at(before).1.trim_end().len());
+                    out.push('\n');
+                }
+                false => out.truncate(before),
             }
         }
         out.trim().to_owned()
@@ -148,11 +152,12 @@ fn push_literal(lines: &mut [Vec<Piece>], literal: &mut String) {
     }
 }
 
+/// Whether the line has something to say.
 fn render_line<'a>(
     pieces: &[Piece],
     value: &dyn Fn(&str) -> Option<Cow<'a, str>>,
-) -> Option<String> {
-    let mut out = String::new();
+    out: &mut String,
+) -> bool {
     let (mut empty, mut full) = (0, 0);
     for piece in pieces {
         match piece {
@@ -160,13 +165,13 @@ fn render_line<'a>(
             Piece::Placeholder(name, filter) => match filled(value, name) {
                 Some(text) => {
                     full += 1;
-                    out.push_str(&filter.apply(&text));
+                    out.push_str(&filter.apply(text));
                 }
                 None => empty += 1,
             },
         }
     }
-    (full > 0 || empty == 0).then_some(out)
+    full > 0 || empty == 0
 }
 
 fn filled<'a>(value: &dyn Fn(&str) -> Option<Cow<'a, str>>, name: &str) -> Option<Cow<'a, str>> {

@@ -8,9 +8,9 @@ use std::rc::Rc;
 use indexmap::IndexMap;
 
 use super::collapse;
+use super::haystack::Haystack;
 use super::mail::{Haystacks, heading};
 use crate::alert::Event;
-use crate::need::Haystack;
 
 /// What was found, by field name, in the order of the rule file.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +37,7 @@ impl Values {
     }
 
     /// The value on one line.
-    pub fn line(&self, name: &str) -> Option<String> {
+    pub fn line(&self, name: &str) -> Option<Cow<'_, str>> {
         self.raw(name).map(collapse)
     }
 
@@ -47,8 +47,8 @@ impl Values {
         if let Some((_, haystacks)) = lines.iter().find(|(known, _)| known == name) {
             return Rc::clone(haystacks);
         }
-        let haystacks: Haystacks<'static> =
-            self.line(name).map(Haystack::from).into_iter().collect();
+        let line = self.line(name).map(Cow::into_owned);
+        let haystacks: Haystacks<'static> = line.map(Haystack::from).into_iter().collect();
         lines.push((name.to_owned(), Rc::clone(&haystacks)));
         haystacks
     }
@@ -83,7 +83,8 @@ impl Values {
 
     /// Every value on one line.
     pub fn on_one_line(&self) -> IndexMap<String, String> {
-        let collapsed = |(name, value): (&String, &String)| (name.clone(), collapse(value));
+        let collapsed =
+            |(name, value): (&String, &String)| (name.clone(), collapse(value).into_owned());
         self.values.iter().map(collapsed).collect()
     }
 

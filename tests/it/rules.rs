@@ -227,11 +227,34 @@ fn the_schema_for_editors_is_the_one_of_the_program() {
     assert!(difference.is_none(), "{}", difference.unwrap_or_default());
 }
 
-/// A trace asks every source and runs every regex's whole condition; a decision asks those whose
-/// gates' words stand in the mail.
+/// A trace asks every source and runs every regex's whole condition; of many sources, a decision
+/// asks those whose gates' words stand in the mail.
 #[test]
 fn what_is_not_asked_would_not_have_claimed() {
-    let set = rulebook::load(None).unwrap();
+    let gates = [
+        "subject = '(?i)melding'",
+        "subject = '(?i)closed|resolved'",
+        "subject = '(?i)task#\\d+'",
+        "text = '(?i)https?://\\S+/tickets?/\\d+'",
+        "text = '(?i)(?:status|state): new'",
+        "own_text = '(?i)^(?:hello|dear)\\b'",
+        "customer_text = '(?i)printer|laptop'",
+        "from = '(?i)[@.]example\\.(?:com|org)$'",
+        "header.x-mailer = '(?i)outlook'",
+        "header.message-id = '.'",
+        "original.subject = '(?i)ticket'",
+        "html = '(?i)<table'",
+    ];
+    // Twice: of a few sources, each is asked.
+    let others = gates.iter().chain(&gates).enumerate().map(|(number, gate)| {
+        let text = format!(
+            "[source]\nname = 'other-{number}'\nmatch.{gate}\n[[rule]]\nname = 'any'\nevent = 'new'\n"
+        );
+        SourceText::new(format!("other-{number}.toml"), text)
+    });
+    let shipped = EMBEDDED.map(|(path, text)| SourceText::new(path, text));
+    let files: Vec<SourceText> = shipped.into_iter().chain(others).collect();
+    let set = RuleSet::compile(&files, &|_, _| None).unwrap();
     let corpora = ["tests/corpus", "tests/corpus-heldout"];
     let mails: Vec<_> = corpora
         .iter()

@@ -74,7 +74,7 @@ fn compile_file(
             return None;
         }
     };
-    known.fits = is_shipped(file);
+    known.shipped = is_shipped(file);
     let (written, found) = document.read::<RuleFile>();
     // An entry that was taken out must not be reported a second time as missing.
     let complete = found.is_empty();
