@@ -413,7 +413,7 @@ mod tests {
 
     #[test]
     fn memory_is_shared_and_given_back() {
-        let memory = Memory::new(110);
+        let memory = Memory::new(100);
         let mut first = body(1_000, &memory);
         first.push(&[0; 80]);
         let mut second = body(1_000, &memory);
