@@ -94,7 +94,7 @@ pub fn http(config: &Signl4) -> Result<reqwest::Client, BuildError> {
 pub fn trust(config: &Signl4) -> Result<rustls::ClientConfig, BuildError> {
     let mut tls = trust::client(config.ca_file.as_deref())
         .map_err(|error| BuildError::CaFile(error.to_string()))?;
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(tls)
 }
 
