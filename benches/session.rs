@@ -50,7 +50,7 @@ fn dialogue(mail: &[u8]) -> Vec<Vec<u8>> {
 
 /// Of the example configuration.
 fn policy() -> Arc<Policy> {
-    let loaded = config::load(Some(Path::new("mailbell.toml")), &Default::default());
+    let loaded = config::load(Some(Path::new("mailbell.toml")), &[]);
     let config = loaded.expect("the example configuration").config;
     Arc::new(Policy::new(&config.hostname, &config.smtp, &config.teams))
 }

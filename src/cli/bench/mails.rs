@@ -139,9 +139,10 @@ impl Mails {
         data
     }
 
-    /// A mail of about so many bytes, all but a few of them in three attachments.
-    pub(super) fn large(&self, bytes: usize) -> Vec<u8> {
-        let mark = self.mark(0);
+    /// A mail of about so many bytes, all but a few of them in three attachments; the one with that
+    /// number.
+    pub(super) fn large(&self, number: u64, bytes: usize) -> Vec<u8> {
+        let mark = self.mark(number);
         let mut data = format!(
             "From: desk@bench.example\r\nSubject: New Ticket: Logs {mark} [Ticket#2024062110000127]\r\n\
              Message-ID: <{mark}@bench.example>\r\nX-Powered-By: KIX\r\nMIME-Version: 1.0\r\n\

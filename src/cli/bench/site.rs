@@ -204,7 +204,7 @@ impl Site {
 
     /// A mail of so many bytes, most of them attachments.
     pub(super) fn large(&self, bytes: usize) -> Vec<u8> {
-        self.mails.large(bytes)
+        self.mails.large(self.next, bytes)
     }
 
     /// Mails that were answered 250, of all loads.
