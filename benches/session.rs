@@ -4,7 +4,6 @@
 //! `cargo bench --bench session`; allocations too.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::sync::Arc;
 
 use divan::counter::{BytesCount, ItemsCount};
@@ -48,10 +47,15 @@ fn dialogue(mail: &[u8]) -> Vec<Vec<u8>> {
     .collect()
 }
 
-/// Of the example configuration.
 fn policy() -> Arc<Policy> {
-    let loaded = config::load(Some(Path::new("mailbell.toml")), &[]);
-    let config = loaded.expect("the example configuration").config;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let text = "hostname = \"alerts.example.com\"\n[[team]]\nname = \"ops\"\nwebhook_secret = \"secret\"\n\
+                addresses = [\"ops@alerts.example.com\"]\n";
+    std::fs::write(file.path(), text).expect("a file");
+    let config = match config::load(Some(file.path()), &[]) {
+        Ok(loaded) => loaded.config,
+        Err(refused) => panic!("{:?}", refused.problems),
+    };
     Arc::new(Policy::new(&config.hostname, &config.smtp, &config.teams))
 }
 
