@@ -1,8 +1,8 @@
 //! The whole way: lease -> read -> decide -> deliver -> settle.
 //!
 //! Three loops. One reads and decides mails in the order of their arrival; the second hands due
-//! deliveries to transports; the third stores what became of them. They sleep until something happens: a mail is accepted, a delivery
-//! ends, a time comes that the spool or a circuit has named.
+//! deliveries to transports; the third stores what became of them. They sleep until something
+//! happens: a mail is accepted, a delivery ends, a time comes that the spool or a circuit has named.
 //!
 //! Owns the order of the steps and what happens when one fails. Must not know how a mail is read,
 //! how a store works, or what a transport says on the wire.

@@ -45,7 +45,7 @@ mod text;
 mod thin;
 mod transfer;
 
-pub use lines::label;
+pub use lines::{label, squeeze};
 pub use read::read;
 pub use thin::Thinner;
 

@@ -143,7 +143,7 @@ impl Recorder {
 /// A piece of a mail in quotes, short enough for a line.
 pub(super) fn quoted(text: &str) -> String {
     const CHARS_MAX: usize = 120;
-    let mut line = super::collapse(text).into_owned();
+    let mut line = crate::message::squeeze(text).into_owned();
     if let Some((at, _)) = line.char_indices().nth(CHARS_MAX) {
         line.truncate(at);
         line.push('…');

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use indexmap::IndexMap;
 use regex::Captures;
 
-use super::collapse;
 use super::customer::Marks;
 use super::explain::{Recorder, quoted};
 use super::haystack::Haystack;
@@ -15,6 +14,7 @@ use super::part::Part;
 use super::pattern::Pattern;
 use super::spans::Taken;
 use super::values::Values;
+use crate::message::squeeze;
 
 /// One field of a rule file, compiled.
 #[derive(Debug, Clone)]
@@ -335,7 +335,7 @@ impl Field {
     /// `None` if it says that there is none.
     fn clean(&self, text: &str) -> Option<String> {
         let text = without_target(text.trim());
-        let lower = collapse(text).to_lowercase();
+        let lower = squeeze(text).to_lowercase();
         if says_none(&lower) || self.none.contains(&lower) {
             return None;
         }

@@ -180,7 +180,7 @@ pub fn heading(subject: &str, title: Option<&str>) -> String {
     };
     let before = subject.get(..run.start).unwrap_or_default();
     let after = subject.get(run.end..).unwrap_or_default();
-    super::collapse(&format!("{before} {after}")).into_owned()
+    crate::message::squeeze(&format!("{before} {after}")).into_owned()
 }
 
 /// Where the subject agrees longest with the beginning of the title; nothing where that is a

@@ -39,7 +39,6 @@ mod template;
 mod values;
 mod written;
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -108,26 +107,4 @@ impl Decision {
 /// The JSON Schema of a rule file, for editors.
 pub fn schema() -> Value {
     schemars::schema_for!(written::RuleFile).to_value()
-}
-
-/// Runs of white space become one blank, the ends are trimmed.
-fn collapse(text: &str) -> Cow<'_, str> {
-    // Most values are so already.
-    let mut before = b' ';
-    let plain = |byte: u8| {
-        let fits = matches!(byte, b'!'..=b'~') || byte == b' ' && before != b' ';
-        before = byte;
-        fits
-    };
-    if text.bytes().all(plain) && !text.ends_with(' ') {
-        return Cow::Borrowed(text);
-    }
-    let mut line = String::with_capacity(text.len());
-    for word in text.split_whitespace() {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    Cow::Owned(line)
 }

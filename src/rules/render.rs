@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::collapse;
 use super::mail::Mail;
 use super::ruleset::AlertTemplates;
 use super::summary;
@@ -11,6 +10,7 @@ use super::values::Values;
 use crate::alert::{Alert, Event, ExternalId, Scenario, Status, TEXT_NAMES, TITLE_NAMES};
 use crate::limits;
 use crate::message::Message;
+use crate::message::squeeze;
 
 /// Everything that the alert of one ticket is made of.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ impl Rendering<'_, '_> {
     }
 
     fn line(&self, template: &Template) -> String {
-        collapse(&template.render(&|name| self.value(name))).into_owned()
+        squeeze(&template.render(&|name| self.value(name))).into_owned()
     }
 
     /// A field of the mail, else what every mail has.
@@ -220,7 +220,7 @@ fn from(message: &Message) -> String {
 /// The subject as it came, with its prefixes.
 fn raw_subject(message: &Message) -> String {
     let raw = message.header("subject").unwrap_or(&message.subject);
-    match collapse(raw) {
+    match squeeze(raw) {
         empty if empty.is_empty() => "(no subject)".to_owned(),
         subject => cut(&subject, limits::ALERT_TITLE_CHARS_MAX),
     }

@@ -2,12 +2,12 @@
 //!
 //! A test runs against the whole set, so that a gate of another file that takes its mail is seen.
 
+use super::Decision;
 use super::ruleset::{RuleSet, Source, Test};
 use super::written::{self, Text, Want, WantAlert, WantValue};
-use super::{Decision, collapse};
 use crate::alert::Event;
 use crate::diagnostic::Diagnostic;
-use crate::message::{self, Envelope};
+use crate::message::{self, Envelope, squeeze};
 
 /// What came of the tests of a set.
 #[derive(Debug, Clone, Default)]
@@ -115,7 +115,7 @@ struct Comparison<'a> {
 impl Comparison<'_> {
     fn same(&mut self, name: &str, want: Option<&str>, got: Option<&str>) {
         let Some(want) = want else { return };
-        if got.map(collapse) != Some(collapse(want)) {
+        if got.map(squeeze) != Some(squeeze(want)) {
             self.out.push(match got {
                 Some(got) => format!("{name} should be \"{want}\", but is \"{got}\""),
                 None => format!("{name} should be \"{want}\", but there is none"),
@@ -203,7 +203,7 @@ fn assemble(mail: &written::TestMail) -> Vec<u8> {
         if value.is_some() || !named {
             head.push((
                 name.to_owned(),
-                collapse(value.unwrap_or(default)).into_owned(),
+                squeeze(value.unwrap_or(default)).into_owned(),
             ));
         }
     };
@@ -214,7 +214,7 @@ fn assemble(mail: &written::TestMail) -> Vec<u8> {
     for (name, value) in &mail.header {
         head.push((
             name.replace([':', '\r', '\n'], ""),
-            collapse(value).into_owned(),
+            squeeze(value).into_owned(),
         ));
     }
     let mut parts: Vec<String> = Vec::new();

@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use indexmap::IndexMap;
 
-use super::collapse;
 use super::haystack::Haystack;
 use super::mail::{Haystacks, heading};
 use crate::alert::Event;
+use crate::message::squeeze;
 
 /// What was found, by field name, in the order of the rule file.
 #[derive(Debug, Clone, Default)]
@@ -38,7 +38,7 @@ impl Values {
 
     /// The value on one line.
     pub fn line(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.raw(name).map(collapse)
+        self.raw(name).map(squeeze)
     }
 
     /// The value on one line, for regexes; nothing where there is none.
@@ -84,7 +84,7 @@ impl Values {
     /// Every value on one line.
     pub fn on_one_line(&self) -> IndexMap<String, String> {
         let collapsed =
-            |(name, value): (&String, &String)| (name.clone(), collapse(value).into_owned());
+            |(name, value): (&String, &String)| (name.clone(), squeeze(value).into_owned());
         self.values.iter().map(collapsed).collect()
     }
 

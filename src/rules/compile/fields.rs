@@ -5,11 +5,12 @@ use toml::Spanned;
 
 use super::Compiler;
 use crate::diagnostic::{Diagnostic, suggestion};
+use crate::message::squeeze;
 use crate::rules::field::{Field, S4_LINES, Take};
+use crate::rules::label;
 use crate::rules::part::Part;
 use crate::rules::pattern::Pattern;
 use crate::rules::written::{self, Text};
-use crate::rules::{collapse, label};
 
 impl Compiler<'_> {
     pub(super) fn fields(&mut self, written: &IndexMap<Text, written::Field>) -> Vec<Field> {
@@ -29,7 +30,7 @@ impl Compiler<'_> {
                     self.problem(name, &key, "this field takes nothing").hint =
                         Some("add take = [{ label = [\"…\"] }]".to_owned());
                 }
-                let lower = |text: &String| collapse(text).to_lowercase();
+                let lower = |text: &String| squeeze(text).to_lowercase();
                 Field {
                     name: name.get_ref().clone(),
                     required: field.required,
