@@ -357,10 +357,10 @@ impl Grams {
         let bits = (text.len() * BITS_PER_BYTE).next_power_of_two();
         let mut table = vec![0_u64; bits.clamp(BITS_MIN, BITS_MAX) / 64];
         let last = table.len() - 1;
-        for gram in grams(text) {
+        grams(text).for_each(|gram| {
             let gram = usize::from(gram);
             table[(gram / 64) & last] |= 1 << (gram % 64);
-        }
+        });
         Grams(table.into())
     }
 

@@ -171,7 +171,10 @@ fn weigh(lines: &[Line]) -> (usize, usize) {
 }
 
 fn letters_in(text: &str) -> usize {
-    text.chars().filter(|c| c.is_alphanumeric()).count()
+    match text.is_ascii() {
+        true => text.bytes().filter(u8::is_ascii_alphanumeric).count(),
+        false => text.chars().filter(|c| c.is_alphanumeric()).count(),
+    }
 }
 
 /// The names of the files that a person would call attached, in their order.

@@ -147,13 +147,24 @@ pub fn squeeze(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
-    for word in text.split_whitespace() {
-        if !out.is_empty() {
-            out.push(' ');
+    // Most lines are squeezed as they are.
+    for line in text.split('\n').map(str::trim) {
+        if is_squeezed(line) {
+            append(&mut out, line);
+        } else {
+            line.split_whitespace()
+                .for_each(|word| append(&mut out, word));
         }
-        out.push_str(word);
     }
     Cow::Owned(out)
+}
+
+/// Behind a blank, if there is anything.
+fn append(out: &mut String, words: &str) {
+    if !out.is_empty() && !words.is_empty() {
+        out.push(' ');
+    }
+    out.push_str(words);
 }
 
 /// May say no although it is, to texts with control characters or beyond ASCII.
