@@ -1,7 +1,5 @@
 //! The door's way into the spool: mails that come in, large ones piece by piece.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use tokio::time::Instant;
 
@@ -50,10 +48,9 @@ impl MailSink for Pipeline {
     async fn discard(&self, rest: RestId) {
         if let Err(error) = self.shared.spool.discard(rest).await {
             // What is left of it goes when the gateway starts.
-            self.shared.tell(Happening::SpoolFailing {
+            self.shared.tell(Happening::SpoolFailedOnce {
                 doing: "discarding a mail that was not received whole",
                 reason: &error,
-                pause: Duration::ZERO,
             });
         }
     }

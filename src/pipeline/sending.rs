@@ -209,10 +209,9 @@ impl Shared {
                 self.ready.notify_one();
                 if let Err(error) = hurried {
                     // They are sent when their own time has come.
-                    self.tell(Happening::SpoolFailing {
+                    self.tell(Happening::SpoolFailedOnce {
                         doing: "hurrying deliveries",
                         reason: &error,
-                        pause: Duration::ZERO,
                     });
                 }
             }
