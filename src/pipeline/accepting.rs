@@ -37,12 +37,16 @@ impl MailSink for Pipeline {
         }
     }
 
-    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), AcceptError> {
-        self.shared.spool.keep(rest, piece).await.map_err(|error| {
-            self.shared
-                .tell(Happening::MailNotStored { reason: &error });
-            error.into()
-        })
+    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<Rest, AcceptError> {
+        let bytes = rest.bytes + piece.len() as u64;
+        match self.shared.spool.keep(rest, piece).await {
+            Ok(()) => Ok(Rest { bytes, ..rest }),
+            Err(error) => {
+                self.shared
+                    .tell(Happening::MailNotStored { reason: &error });
+                Err(error.into())
+            }
+        }
     }
 
     async fn discard(&self, rest: RestId) {

@@ -166,9 +166,8 @@ async fn accept_with(
         let piece = shown.spool.piece(old, mail.bytes()).await?;
         let piece = piece.ok_or_else(Problem::no_mail)?.bytes;
         let rest = mail.rest.unwrap_or(Rest { id, bytes: 0 });
-        let bytes = rest.bytes + piece.len() as u64;
-        shown.pipeline.keep(rest, piece).await.map_err(failed)?;
-        mail.rest = Some(Rest { id, bytes });
+        let kept = shown.pipeline.keep(rest, piece).await;
+        mail.rest = Some(kept.map_err(failed)?);
     }
     shown.pipeline.accept(mail).await.map_err(failed)
 }
