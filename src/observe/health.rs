@@ -80,3 +80,65 @@ impl Observer for Health {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Time;
+    use crate::config::TransportKind::Webhook;
+    use crate::spool::SpoolError;
+
+    #[test]
+    fn a_problem_is_named_for_as_long_as_it_lasts() {
+        let reason = &SpoolError::Full("no space".to_owned());
+        let failing = |doing| Happening::SpoolFailing {
+            doing,
+            reason,
+            pause: Duration::ZERO,
+        };
+        let opened = Happening::CircuitOpened {
+            team: "ops",
+            transport: Webhook,
+            reason: "timeout",
+            refuses: false,
+            at: Time::from_ms(0),
+            probe_in: Duration::ZERO,
+        };
+        let closed = Happening::CircuitClosed {
+            team: "ops",
+            transport: Webhook,
+        };
+        let cases: &[(Happening<'_>, &[&str])] = &[
+            (
+                Happening::SpoolFailedOnce {
+                    doing: "hurrying",
+                    reason,
+                },
+                &[],
+            ),
+            (failing("leasing"), &["spool, leasing"]),
+            (failing("settling"), &["spool, leasing", "spool, settling"]),
+            (
+                Happening::SpoolRecovered { doing: "leasing" },
+                &["spool, settling"],
+            ),
+            (opened, &["spool, settling", "webhook of team ops"]),
+            (
+                Happening::SpoolRecovered { doing: "settling" },
+                &["webhook of team ops"],
+            ),
+            (closed, &[]),
+            (Happening::MailNotStored { reason }, &["spool"]),
+        ];
+        let health = Health::default();
+        for (happening, named) in cases {
+            health.observe(happening);
+            let entries = health.entries();
+            let problems: Vec<&str> = entries.problems.keys().map(String::as_str).collect();
+            assert_eq!(problems, *named, "after {happening:?}");
+            assert!(entries.warnings.is_empty());
+        }
+    }
+}

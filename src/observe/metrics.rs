@@ -302,7 +302,7 @@ impl Observer for Metrics {
             Happening::CircuitClosed { team, transport } => {
                 self.set_failing(team, transport.as_str(), 0)
             }
-            Happening::SpoolFailing { .. } => {
+            Happening::SpoolFailing { .. } | Happening::SpoolFailedOnce { .. } => {
                 self.spool_failures.inc();
             }
             Happening::SpoolRecovered { .. } | Happening::Drained { .. } => {}

@@ -94,6 +94,11 @@ pub enum Happening<'a> {
     SpoolRecovered {
         doing: &'static str,
     },
+    /// The spool has failed at what is not tried again and need not be: nothing stays broken.
+    SpoolFailedOnce {
+        doing: &'static str,
+        reason: &'a SpoolError,
+    },
     /// The pipeline has stopped; `unfinished` deliveries were cut off and are sent again at start.
     Drained {
         unfinished: usize,
@@ -226,6 +231,9 @@ fn log_transport(happening: &Happening<'_>) {
             pause,
         } => tracing::error!(doing, %reason, pause_ms = pause.as_millis(), "spool fails"),
         Happening::SpoolRecovered { doing } => tracing::info!(doing, "spool works again"),
+        Happening::SpoolFailedOnce { doing, reason } => {
+            tracing::warn!(doing, %reason, "spool failed, it is not tried again");
+        }
         Happening::Drained { unfinished } => tracing::info!(unfinished, "pipeline stopped"),
         _ => {}
     }

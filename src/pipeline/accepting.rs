@@ -1,7 +1,5 @@
 //! The door's way into the spool: mails that come in, large ones piece by piece.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use tokio::time::Instant;
 
@@ -39,21 +37,24 @@ impl MailSink for Pipeline {
         }
     }
 
-    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), AcceptError> {
-        self.shared.spool.keep(rest, piece).await.map_err(|error| {
-            self.shared
-                .tell(Happening::MailNotStored { reason: &error });
-            error.into()
-        })
+    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<Rest, AcceptError> {
+        let bytes = rest.bytes + piece.len() as u64;
+        match self.shared.spool.keep(rest, piece).await {
+            Ok(()) => Ok(Rest { bytes, ..rest }),
+            Err(error) => {
+                self.shared
+                    .tell(Happening::MailNotStored { reason: &error });
+                Err(error.into())
+            }
+        }
     }
 
     async fn discard(&self, rest: RestId) {
         if let Err(error) = self.shared.spool.discard(rest).await {
             // What is left of it goes when the gateway starts.
-            self.shared.tell(Happening::SpoolFailing {
+            self.shared.tell(Happening::SpoolFailedOnce {
                 doing: "discarding a mail that was not received whole",
                 reason: &error,
-                pause: Duration::ZERO,
             });
         }
     }

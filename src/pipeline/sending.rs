@@ -1,5 +1,6 @@
 //! One leased delivery, from the order to its settlement.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,10 @@ impl Shared {
         };
         let mut order = Some(order);
         while let Some(present) = order {
-            order = self.follow(&leased, present, &mut settlement).await;
+            // Should it panic, the delivery is not left hanging.
+            let following = AssertUnwindSafe(self.follow(&leased, present, &mut settlement));
+            let next = following.catch_unwind().await;
+            order = next.unwrap_or_else(|panic| Some(Order::Bury(said(&*panic))));
         }
         // The transport is free while this is being stored: a slow sync does not slow sending.
         if self.lanes().returned(&leased.team) {
@@ -67,7 +71,11 @@ impl Shared {
         };
         let kind = transport.kind();
         let at = self.clock.now();
-        let outcome = self.attempt(leased, transport).await;
+        // A panic here is the transport's answer: its circuit waits for one, another may be tried.
+        let attempt = AssertUnwindSafe(self.attempt(leased, transport)).catch_unwind();
+        let outcome = attempt
+            .await
+            .unwrap_or_else(|panic| Outcome::rejected(Rejection::Unwritable, said(&*panic)));
         let now = self.clock.now();
         let took = now.since(at);
         settlement.attempts.push(Attempt {
@@ -115,13 +123,7 @@ impl Shared {
                 Err(error) => return Outcome::deferred(Deferral::Spool, error.to_string()),
             }
         }
-        let dispatch = Dispatch::new(leased, original);
-        // Should it panic, the delivery is not left hanging.
-        let sending = AssertUnwindSafe(transport.deliver(&dispatch)).catch_unwind();
-        sending.await.unwrap_or_else(|panic| {
-            let said = format!("sending panicked: {}", panic_text(&*panic));
-            Outcome::rejected(Rejection::Unwritable, said)
-        })
+        transport.deliver(&Dispatch::new(leased, original)).await
     }
 
     /// The mail's bytes, once there is room for them in memory.
@@ -209,10 +211,9 @@ impl Shared {
                 self.ready.notify_one();
                 if let Err(error) = hurried {
                     // They are sent when their own time has come.
-                    self.tell(Happening::SpoolFailing {
+                    self.tell(Happening::SpoolFailedOnce {
                         doing: "hurrying deliveries",
                         reason: &error,
-                        pause: Duration::ZERO,
                     });
                 }
             }
@@ -275,6 +276,10 @@ fn ending(kind: TransportKind, status: Status) -> Ending {
         (TransportKind::Webhook, Status::Acknowledged) => Ending::Acknowledged,
         (TransportKind::Webhook, Status::Resolved) => Ending::Resolved,
     }
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    format!("sending panicked: {}", panic_text(panic))
 }
 
 /// The reason for giving up, with what each transport answered.

@@ -278,7 +278,6 @@ impl Connection {
             bytes: 0,
         });
         self.kept = Some(rest.id);
-        let bytes = rest.bytes + piece.bytes.len() as u64;
         let keep = self.door.sink.keep(rest, piece.bytes);
         let result = timeout(limits::SMTP_STORE_TIMEOUT, keep)
             .await
@@ -286,7 +285,7 @@ impl Connection {
         if let Err(error) = &result {
             warn!(peer = %self.peer, ?error, "a piece of a mail not stored");
         }
-        result.map(|()| Rest { bytes, ..rest })
+        result
     }
 
     /// Takes away what the store has of a mail that the session has given up.

@@ -106,8 +106,8 @@ pub trait MailSink: Send + Sync {
     async fn accept(&self, mail: ReceivedMail) -> Result<String, AcceptError>;
 
     /// Puts a piece of a mail away that is still being received, behind `rest`. Need not be durable before
-    /// the mail is accepted.
-    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), AcceptError>;
+    /// the mail is accepted. Returns `rest` with the piece in it.
+    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<Rest, AcceptError>;
 
     /// A mail is not going to be received whole: nothing stays of it, unless it has become a mail all
     /// the same, its acceptance having been answered too late.

@@ -12,7 +12,7 @@ use mailbell::clock::{Clock, SystemClock};
 use mailbell::config::{Pace as PaceConfig, Relay as RelayConfig, RelayForm, Retry, Signl4};
 use mailbell::deliver::pace::Pace;
 use mailbell::deliver::{Transport, relay, signl4};
-use mailbell::observe::{Log, Metrics, with_store};
+use mailbell::observe::{Happening, Log, Metrics, Observer, with_store};
 use mailbell::pipeline::{Parts, Pipeline};
 use mailbell::smtp::{MailSink, ReceivedMail};
 use mailbell::spool::sqlite::Sqlite;
@@ -42,6 +42,7 @@ struct Setup {
     limits: Vec<(u32, Duration)>,
     /// What the first connections meet on the way to the other side.
     faults: Vec<faults::Fault>,
+    observer: Arc<dyn Observer>,
 }
 
 impl Default for Setup {
@@ -62,6 +63,7 @@ impl Default for Setup {
             ca_file: None,
             limits: Vec::new(),
             faults: Vec::new(),
+            observer: Arc::new(Log),
         }
     }
 }
@@ -132,7 +134,7 @@ impl Gateway {
             retry: setup.retry.clone(),
             storm: None,
             clock,
-            observer: Arc::new(Log),
+            observer: setup.observer,
         });
         let stop = CancellationToken::new();
         let running = tokio::spawn({
@@ -587,6 +589,31 @@ async fn a_mail_that_panics_the_reader_is_a_dead_letter_and_stops_nothing() {
         outcomes[0].starts_with("dead-letter: reading"),
         "{outcomes:?}"
     );
+    gateway.end().await;
+}
+
+/// Panics when it is told of an attempt.
+#[derive(Debug)]
+struct Panicking;
+
+impl Observer for Panicking {
+    fn observe(&self, happening: &Happening<'_>) {
+        let is_attempt = matches!(happening, Happening::Attempted { .. });
+        assert!(!is_attempt, "told to panic");
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_panics_outside_its_transport_is_a_dead_letter_and_does_not_hang() {
+    let gateway = Gateway::start(Setup {
+        observer: Arc::new(Panicking),
+        ..Setup::default()
+    })
+    .await;
+    gateway.take(&new("T")).await;
+    let outcomes = gateway.settled().await;
+    let expected = "dead-letter: sending panicked: told to panic; webhook: 201";
+    assert!(outcomes[0].starts_with(expected), "{outcomes:?}");
     gateway.end().await;
 }
 

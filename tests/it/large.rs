@@ -1,17 +1,9 @@
 //! Large mails by the real program: taken piece by piece, in bounded memory, decided by what is read of
 //! them, given back as they came.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
-
-use mailbell::standin::{Options, Standin};
-use tempfile::TempDir;
-use tokio::runtime::Runtime;
-
 use crate::database::Database;
 use crate::program::{Gateway, Smtp};
-
-const TO: &str = "ops@alerts.example.com";
+use crate::stage::{Stage, TEAM, TO};
 
 /// Just below what is taken by default.
 const LARGE_BYTES: usize = 26_000_000;
@@ -20,67 +12,31 @@ const LARGE_BYTES: usize = 26_000_000;
 const GROWTH_BYTES_MAX: u64 = 16 << 20;
 
 struct Desk {
-    runtime: Runtime,
-    standin: Standin,
-    folder: TempDir,
+    stage: Stage,
     database: Option<Database>,
 }
 
 impl Desk {
     fn new(with_database: bool) -> Desk {
-        let runtime = Runtime::new().unwrap();
-        let options = Options {
-            secrets: vec!["good".to_owned()],
-            limits: Vec::new(),
-        };
-        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let standin = runtime.block_on(Standin::start(anywhere, options)).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let database = with_database.then(|| runtime.block_on(Database::create()));
+        let stage = Stage::new("");
+        let database = with_database.then(|| stage.runtime.block_on(Database::create()));
         let spool = match &database {
-            Some(database) => database.url(),
-            None => format!("sqlite:{}", folder.path().join("spool.db").display()),
+            Some(database) => format!("[spool]\nurl = \"{}\"\n", database.url()),
+            None => String::new(),
         };
-        let text = format!(
-            "hostname = \"alerts.example.com\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n[web]\nlisten = \"127.0.0.1:0\"\n\
-             [spool]\nurl = \"{spool}\"\n[alarms]\nenabled = false\n[signl4]\nurl = \"{}\"\npace = \"off\"\n\
-             [[team]]\nname = \"desk\"\naddresses = [\"{TO}\"]\nwebhook_secret = \"good\"\n",
-            standin.url(),
-        );
-        std::fs::write(folder.path().join("mailbell.toml"), text).unwrap();
-        Desk {
-            runtime,
-            standin,
-            folder,
-            database,
-        }
-    }
-
-    fn start(&self) -> Gateway {
-        Gateway::start(self.folder.path())
-    }
-
-    /// Waits for the alert of a ticket.
-    fn alerted(&self, ticket: &str) {
-        let told = |requests: &[mailbell::standin::Request]| {
-            let mut alerts = requests.iter().filter(|request| request.taken);
-            alerts.any(|request| request.payload.to_string().contains(ticket))
-        };
-        let waiting = self.standin.until(told);
-        self.runtime
-            .block_on(async { tokio::time::timeout(Duration::from_secs(60), waiting).await })
-            .expect("the alert must arrive");
+        stage.configure(&format!("{spool}[alarms]\nenabled = false\n{TEAM}"));
+        Desk { stage, database }
     }
 
     /// Pieces in the store, of whatever mails.
     fn pieces(&self) -> i64 {
         let sql = "SELECT count(*) FROM pieces";
         let Some(database) = &self.database else {
-            let path = self.folder.path().join("spool.db");
+            let path = self.stage.path().join("mailbell-data/spool.db");
             let connection = rusqlite::Connection::open(path).unwrap();
             return connection.query_row(sql, (), |row| row.get(0)).unwrap();
         };
-        self.runtime.block_on(database.number(sql))
+        self.stage.runtime.block_on(database.number(sql))
     }
 }
 
@@ -125,19 +81,19 @@ fn original(gateway: &Gateway, id: &str) -> String {
 }
 
 fn a_large_mail_takes_little_memory(desk: &Desk) {
-    let gateway = desk.start();
+    let gateway = desk.stage.start();
     let mut client = greeted(&gateway);
     let small = mail("2024062110000100", 600_000);
     client.mail("kix@desk.example", &[TO], &small).unwrap();
-    desk.alerted("2024062110000100");
+    desk.stage.alert("KIX-2024062110000100", "new");
     let before = gateway.memory().0;
     let large = mail("2024062110000101", LARGE_BYTES);
     let reply = client.mail("kix@desk.example", &[TO], &large).unwrap();
-    desk.alerted("2024062110000101");
+    desk.stage.alert("KIX-2024062110000101", "new");
     let chunked = mail("2024062110000102", LARGE_BYTES);
     let chunks = chunked.chunks(999_999);
     let other = client.chunks("kix@desk.example", TO, chunks).unwrap();
-    desk.alerted("2024062110000102");
+    desk.stage.alert("KIX-2024062110000102", "new");
     let grown = gateway.memory().1.saturating_sub(before);
     assert!(grown < GROWTH_BYTES_MAX, "grown by {grown}");
     for (reply, sent) in [(&reply, &large), (&other, &chunked)] {
@@ -177,7 +133,7 @@ fn begun(gateway: &Gateway) -> Smtp {
 fn a_broken_transfer_leaves_nothing() {
     for with_database in [false, true] {
         let desk = Desk::new(with_database);
-        let gateway = desk.start();
+        let gateway = desk.stage.start();
         let mut client = begun(&gateway);
         assert!(desk.pieces() > 1);
         client.say("RSET").unwrap();
@@ -196,12 +152,12 @@ fn a_broken_transfer_leaves_nothing() {
 #[test]
 fn what_was_received_when_the_gateway_died_is_removed_when_it_starts() {
     let desk = Desk::new(false);
-    let gateway = desk.start();
+    let gateway = desk.stage.start();
     let client = begun(&gateway);
     gateway.kill();
     assert!(desk.pieces() > 1);
     drop(client);
-    let gateway = desk.start();
+    let gateway = desk.stage.start();
     assert_eq!(desk.pieces(), 0);
     assert_eq!(gateway.stop().0, Some(0));
 }

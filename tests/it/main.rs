@@ -31,6 +31,7 @@ mod samotop;
 mod scripted;
 mod simulation;
 mod spool;
+mod stage;
 mod steering;
 mod tidy;
 mod trail;

@@ -8,10 +8,8 @@ use std::process::{Command, Stdio};
 use regex::Regex;
 use serde_json::Value;
 
-use crate::alarms::{Stage, offer};
-
-const TEAM: &str = "[tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n\
-    [[team]]\nname = \"desk\"\naddresses = [\"ops@alerts.example.com\"]\nwebhook_secret = \"good\"\n";
+use crate::alarms::offer;
+use crate::stage::{Stage, TEAM};
 
 fn packaging(file: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
@@ -38,8 +36,9 @@ fn promtool(arguments: &[&str], input: &str) -> String {
 
 /// The metrics of a gateway to which something has happened.
 fn scraped() -> String {
-    let stage = Stage::new(TEAM);
-    let folder = stage.folder.path();
+    let tls = "[tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n";
+    let stage = Stage::new(&format!("{tls}{TEAM}"));
+    let folder = stage.path();
     let key = rcgen::generate_simple_self_signed(["alerts.example.com".to_owned()]).unwrap();
     std::fs::write(folder.join("cert.pem"), key.cert.pem()).unwrap();
     std::fs::write(folder.join("key.pem"), key.signing_key.serialize_pem()).unwrap();
@@ -111,12 +110,7 @@ fn the_alert_rules_hold_what_their_unit_tests_say() {
 
 #[test]
 fn open_metrics_has_the_mail_as_exemplar() {
-    let stage = Stage::new(
-        TEAM.split_once("[[")
-            .map(|(_, team)| format!("[[{team}"))
-            .unwrap()
-            .as_str(),
-    );
+    let stage = Stage::new(TEAM);
     let gateway = stage.start();
     offer(&gateway, "kix/01-new-en-default-template.eml");
     stage.alert("KIX-2024062110000127", "new");

@@ -2,21 +2,18 @@
 //! away and comes back.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use mailbell::standin::{Options, Standin};
+use mailbell::standin::Standin;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::database::{Cluster, Database};
 use crate::program::{Gateway, Smtp, mailbell};
-
-const SECRET: &str = "nodes-secret";
-const TO: &str = "ops@alerts.example.com";
+use crate::stage::{TEAM, TO, configure, standin};
 
 /// A folder for each node, one stand-in for SIGNL4.
 struct Stage {
@@ -28,15 +25,11 @@ struct Stage {
 impl Stage {
     fn new(database: &str, nodes: usize) -> Stage {
         let runtime = Runtime::new().unwrap();
-        let options = Options {
-            secrets: vec![SECRET.to_owned()],
-            limits: Vec::new(),
-        };
-        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let standin = runtime.block_on(Standin::start(anywhere, options)).unwrap();
+        let standin = runtime.block_on(standin());
+        let more = format!("[spool]\nurl = \"{database}\"\n{TEAM}");
         let folders = (0..nodes).map(|_| {
             let folder = tempfile::tempdir().unwrap();
-            configure(folder.path(), database, &standin.url());
+            configure(folder.path(), &standin, &more);
             folder
         });
         Stage {
@@ -91,17 +84,6 @@ impl Stage {
             .map(|(ticket, taken)| (ticket, statuses(taken)))
             .collect()
     }
-}
-
-fn configure(folder: &Path, database: &str, signl4: &str) {
-    let text = format!(
-        "hostname = \"alerts.example.com\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n[web]\nlisten = \"127.0.0.1:0\"\n\
-         [spool]\nurl = \"{database}\"\n[signl4]\nurl = \"{signl4}\"\npace = \"off\"\n\
-         [retry]\nfirst = \"50ms\"\nmax = \"200ms\"\n\
-         [[team]]\nname = \"desk\"\naddresses = [\"{TO}\"]\nwebhook_secret_file = \"secret\"\n"
-    );
-    std::fs::write(folder.join("mailbell.toml"), text).unwrap();
-    std::fs::write(folder.join("secret"), SECRET).unwrap();
 }
 
 fn new_ticket(number: usize) -> String {

@@ -2,92 +2,43 @@
 //! Ids and times are replaced by fixed ones of the same width, the rest is `tests/cli/*.txt`.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use mailbell::standin::{Fault, Options, Standin};
+use mailbell::standin::Fault;
 use regex::Regex;
-use tempfile::TempDir;
-use tokio::runtime::Runtime;
 
 use crate::golden;
 use crate::program::{Gateway, corpus, mailbell, send};
+use crate::stage::{Stage, TEAM, TO};
 
-const TO: &str = "ops@alerts.example.com";
-
-struct Desk {
-    runtime: Runtime,
-    standin: Standin,
-    folder: TempDir,
+fn stage() -> Stage {
+    Stage::new(&format!("[alarms]\nenabled = false\n{TEAM}"))
 }
 
-impl Desk {
-    fn new() -> Desk {
-        let runtime = Runtime::new().unwrap();
-        let options = Options {
-            secrets: vec!["good".to_owned()],
-            limits: Vec::new(),
-        };
-        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let standin = runtime.block_on(Standin::start(anywhere, options)).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let text = format!(
-            "hostname = \"alerts.example.com\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n[web]\nlisten = \"127.0.0.1:0\"\n\
-             [alarms]\nenabled = false\n[signl4]\nurl = \"{}\"\npace = \"off\"\n[retry]\nfirst = \"10ms\"\n\
-             [[team]]\nname = \"desk\"\naddresses = [\"{TO}\"]\nwebhook_secret = \"good\"\n",
-            standin.url(),
-        );
-        std::fs::write(folder.path().join("mailbell.toml"), text).unwrap();
-        Desk {
-            runtime,
-            standin,
-            folder,
+/// What a command prints, with everything that differs from run to run replaced.
+fn text(stage: &Stage, arguments: &[&str]) -> String {
+    let output = stage.output(arguments);
+    let text = format!(
+        "$ mailbell {}\n{}{}[exit {}]",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+        output.status.code().unwrap_or(-1),
+    );
+    masked(&text).replace(&stage.path().display().to_string(), "FOLDER")
+}
+
+/// Sends a mail of the corpus and waits until it has ended.
+fn settle(gateway: &Gateway, name: &str) -> String {
+    let reply = send(gateway.smtp, &[TO], &std::fs::read(corpus(name)).unwrap());
+    let id = reply.split_whitespace().next_back().unwrap().to_owned();
+    loop {
+        let (_, body) = gateway.get(&format!("/api/v1/mails/{id}"));
+        if body.contains("\"finished\":true") {
+            return id;
         }
-    }
-
-    fn start(&self) -> Gateway {
-        Gateway::start(self.folder.path())
-    }
-
-    fn config(&self) -> String {
-        format!(
-            "--config={}",
-            self.folder.path().join("mailbell.toml").display()
-        )
-    }
-
-    fn output(&self, arguments: &[&str]) -> std::process::Output {
-        let config = self.config();
-        mailbell(&[&[config.as_str()], arguments].concat())
-            .output()
-            .unwrap()
-    }
-
-    /// What a command prints, with everything that differs from run to run replaced.
-    fn text(&self, arguments: &[&str]) -> String {
-        let output = self.output(arguments);
-        let text = format!(
-            "$ mailbell {}\n{}{}[exit {}]",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-            output.status.code().unwrap_or(-1),
-        );
-        masked(&text).replace(&self.folder.path().display().to_string(), "FOLDER")
-    }
-
-    /// Sends a mail of the corpus and waits until it has ended.
-    fn settle(&self, gateway: &Gateway, name: &str) -> String {
-        let reply = send(gateway.smtp, &[TO], &std::fs::read(corpus(name)).unwrap());
-        let id = reply.split_whitespace().next_back().unwrap().to_owned();
-        loop {
-            let (_, body) = gateway.get(&format!("/api/v1/mails/{id}"));
-            if body.contains("\"finished\":true") {
-                return id;
-            }
-            std::thread::yield_now();
-        }
+        std::thread::yield_now();
     }
 }
 
@@ -124,13 +75,13 @@ fn golden(name: &str, text: &str) -> Option<String> {
 
 #[test]
 fn what_commands_show_of_the_spool() {
-    let desk = Desk::new();
-    let gateway = desk.start();
-    let alerted = desk.settle(&gateway, "kix/01-new-en-default-template.eml");
-    desk.settle(&gateway, "misc/01-out-of-office-en.eml");
-    desk.standin.fail_next([Fault::Status(400)]);
-    let dead = desk.settle(&gateway, "topdesk/01-new-en-html-table.eml");
-    let export = desk.folder.path().join("dead");
+    let stage = stage();
+    let gateway = stage.start();
+    let alerted = settle(&gateway, "kix/01-new-en-default-template.eml");
+    settle(&gateway, "misc/01-out-of-office-en.eml");
+    stage.standin.fail_next([Fault::Status(400)]);
+    let dead = settle(&gateway, "topdesk/01-new-en-html-table.eml");
+    let export = stage.path().join("dead");
     let export = export.to_string_lossy();
     let cases: &[(&str, &[&str])] = &[
         ("queue-list", &["queue", "list"]),
@@ -166,7 +117,7 @@ fn what_commands_show_of_the_spool() {
     ];
     let differences: Vec<String> = cases
         .iter()
-        .filter_map(|(name, arguments)| golden(name, &desk.text(arguments)))
+        .filter_map(|(name, arguments)| golden(name, &text(&stage, arguments)))
         .collect();
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
     let mail = std::fs::read(format!("{export}/{dead}.eml")).unwrap();
@@ -180,8 +131,8 @@ struct Tail {
 }
 
 impl Tail {
-    fn start(desk: &Desk, arguments: &[&str]) -> Tail {
-        let config = desk.config();
+    fn start(stage: &Stage, arguments: &[&str]) -> Tail {
+        let config = stage.config();
         let mut child = mailbell(&[&[config.as_str(), "tail"], arguments].concat())
             .stdout(Stdio::piped())
             .spawn()
@@ -204,19 +155,19 @@ impl Drop for Tail {
 
 #[test]
 fn tail_tells_each_outcome_as_it_comes_also_over_a_restart() {
-    let desk = Desk::new();
-    let gateway = desk.start();
-    desk.settle(&gateway, "kix/01-new-en-default-template.eml");
-    let mut tail = Tail::start(&desk, &[]);
+    let stage = stage();
+    let gateway = stage.start();
+    settle(&gateway, "kix/01-new-en-default-template.eml");
+    let mut tail = Tail::start(&stage, &[]);
     assert!(tail.line().contains("alerted"), "the last ones first");
-    desk.settle(&gateway, "misc/01-out-of-office-en.eml");
+    settle(&gateway, "misc/01-out-of-office-en.eml");
     let line = tail.line();
     assert!(line.contains("suppressed"), "{line}");
     gateway.stop();
-    let gateway = desk.start();
+    let gateway = stage.start();
     // It waits for a while: told once when it was tried, once when it has ended.
-    desk.standin.fail_next([Fault::Status(503)]);
-    desk.settle(&gateway, "topdesk/01-new-en-html-table.eml");
+    stage.standin.fail_next([Fault::Status(503)]);
+    settle(&gateway, "topdesk/01-new-en-html-table.eml");
     let mut line = tail.line();
     if line.contains("tried") {
         line = tail.line();
@@ -225,12 +176,11 @@ fn tail_tells_each_outcome_as_it_comes_also_over_a_restart() {
         line.contains("alerted") && line.contains("topdesk/"),
         "{line}"
     );
-    let mut only = Tail::start(&desk, &["-n0", "--source", "halopsa", "--json"]);
-    desk.settle(&gateway, "freshservice/01-new-en-alternative.eml");
-    desk.settle(&gateway, "halopsa/01-new-en-html-th.eml");
+    let mut only = Tail::start(&stage, &["-n0", "--source", "halopsa", "--json"]);
+    settle(&gateway, "freshservice/01-new-en-alternative.eml");
+    settle(&gateway, "halopsa/01-new-en-html-th.eml");
     let object: serde_json::Value = serde_json::from_str(&only.line()).unwrap();
     assert_eq!(object["source"], "halopsa", "{object}");
-    drop(desk.runtime);
 }
 
 fn init(folder: &Path, arguments: &[&str], secret: &str) -> (String, Option<i32>) {

@@ -13,34 +13,40 @@ use prost::Message;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::alarms::Stage;
 use crate::program::{Gateway, corpus, mailbell, send};
+use crate::receiver::Receiver;
+use crate::stage::{Stage, TEAM, TO};
 
 /// One team by webhook, the other by relay.
-const TEAMS: &str = "[[team]]\nname = \"desk\"\naddresses = [\"ops@alerts.example.com\"]\nwebhook_secret = \"good\"\n\
-    [[team]]\nname = \"field\"\naddresses = [\"field@alerts.example.com\"]\n\
-    relay_to = \"abcdef@mail.signl4.example\"\ntransports = [\"relay\"]\n";
+fn stage(more: &str) -> (Stage, Receiver) {
+    let stage = Stage::new("");
+    let receiver = stage.runtime.block_on(Receiver::start());
+    stage.configure(&format!(
+        "{more}[relay]\nurl = \"smtp://{}\"\n{TEAM}\
+         [[team]]\nname = \"field\"\naddresses = [\"field@alerts.example.com\"]\n\
+         relay_to = \"abcdef@mail.signl4.example\"\ntransports = [\"relay\"]\n",
+        receiver.address()
+    ));
+    (stage, receiver)
+}
 
 /// A mail to both teams: the id in its 250, when it has reached both.
-fn offer(stage: &Stage, gateway: &Gateway) -> String {
+fn offer(stage: &Stage, receiver: &Receiver, gateway: &Gateway) -> String {
     let mail = std::fs::read(corpus("kix/01-new-en-default-template.eml")).unwrap();
-    let to = ["ops@alerts.example.com", "field@alerts.example.com"];
+    let to = [TO, "field@alerts.example.com"];
     let reply = send(gateway.smtp, &to, &mail);
     assert!(reply.starts_with("250"), "{reply}");
     stage.alert("KIX-2024062110000127", "new");
-    let relayed =
-        async { tokio::time::timeout(Duration::from_secs(30), stage.receiver.until(1)).await };
+    let relayed = async { tokio::time::timeout(Duration::from_secs(30), receiver.until(1)).await };
     stage.runtime.block_on(relayed).unwrap();
     reply.split_whitespace().next_back().unwrap().to_owned()
 }
 
 #[test]
 fn a_mail_has_one_id_in_reply_log_metrics_alert_relayed_mail_and_dashboard() {
-    let stage = Stage::new(&format!(
-        "[log]\nformat = \"json\"\nlevel = \"debug\"\n{TEAMS}"
-    ));
+    let (stage, receiver) = stage("[log]\nformat = \"json\"\nlevel = \"debug\"\n");
     let gateway = stage.start();
-    let id = offer(&stage, &gateway);
+    let id = offer(&stage, &receiver, &gateway);
 
     let exemplar = format!("# {{mail=\"{id}\"}}");
     loop {
@@ -57,7 +63,7 @@ fn a_mail_has_one_id_in_reply_log_metrics_alert_relayed_mail_and_dashboard() {
     }
     let key = stage.standin.requests()[0].idempotency_key.clone().unwrap();
     assert!(key.starts_with(&id), "{key}");
-    let relayed = stage.receiver.mails().remove(0);
+    let relayed = receiver.mails().remove(0);
     assert!(
         relayed.contains(&format!("X-Mailbell-Id: {id}\r\n")),
         "{relayed}"
@@ -86,9 +92,9 @@ fn a_mail_has_one_id_in_reply_log_metrics_alert_relayed_mail_and_dashboard() {
 
 #[test]
 fn the_log_says_no_more_than_its_level() {
-    let stage = Stage::new(&format!("[log]\nlevel = \"error\"\n{TEAMS}"));
+    let (stage, receiver) = stage("[log]\nlevel = \"error\"\n");
     let gateway = stage.start();
-    offer(&stage, &gateway);
+    offer(&stage, &receiver, &gateway);
     let (_, log) = gateway.stop();
     assert_eq!(log, "");
 }
@@ -104,11 +110,11 @@ fn a_mail_is_one_trace_that_a_collector_can_read() {
     runtime.spawn(async move { axum::serve(listener, router).await });
 
     let otlp = format!("[otlp]\nendpoint = \"http://{address}/\"\nheaders_file = \"token\"\n");
-    let stage = Stage::new(&format!("{otlp}{TEAMS}"));
-    std::fs::write(stage.folder.path().join("token"), "x-token=s3cret\n").unwrap();
+    let (stage, receiver) = stage(&otlp);
+    std::fs::write(stage.path().join("token"), "x-token=s3cret\n").unwrap();
     stage.standin.fail_next([Fault::Status(500)]);
     let gateway = stage.start();
-    let id = offer(&stage, &gateway);
+    let id = offer(&stage, &receiver, &gateway);
     let mut spans = Vec::new();
     let outcomes = |spans: &[Span]| spans.iter().filter(|span| span.name == "outcome").count();
     while outcomes(&spans) < 2 {
@@ -154,19 +160,15 @@ fn a_mail_is_one_trace_that_a_collector_can_read() {
 
 #[test]
 fn a_collector_that_is_away_costs_no_mail_and_the_standard_variable_names_it() {
-    let stage = Stage::new(TEAMS);
-    let config = format!(
-        "--config={}",
-        stage.folder.path().join("mailbell.toml").display()
-    );
-    let mut command = mailbell(&[&config, "serve"]);
+    let (stage, receiver) = stage("");
+    let mut command = mailbell(&[&stage.config(), "serve"]);
     // Bound and not listened on: nobody else gets the port, and it refuses.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let collector = format!("http://{}", socket.local_addr().unwrap());
     command.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector);
     let gateway = Gateway::run(command);
-    offer(&stage, &gateway);
+    offer(&stage, &receiver, &gateway);
     let (code, log) = gateway.stop();
     assert_eq!(code, Some(0), "{log}");
     assert_eq!(log.matches("traces cannot be sent").count(), 1, "{log}");

@@ -8,8 +8,9 @@ use axum::routing::get;
 use mailbell::standin::Fault;
 use tokio::sync::watch;
 
-use crate::alarms::{Stage, TO, ticket};
-use crate::program::{Gateway, corpus, mailbell, send};
+use crate::alarms::ticket;
+use crate::program::{Gateway, corpus, send};
+use crate::stage::{Stage, TEAM, TO};
 
 const PATH: &str = "/ping/s3cret";
 
@@ -49,17 +50,11 @@ impl Beats {
 }
 
 fn stage(more: &str) -> (Stage, Beats) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let beats = runtime.block_on(Beats::start());
-    let heartbeat = format!(
-        "[heartbeat]\nurl_file = \"beat\"\nevery = \"50ms\"\n{more}\n\
-         [[team]]\nname = \"desk\"\naddresses = [\"{TO}\"]\nwebhook_secret = \"good\"\n"
-    );
-    let mut stage = Stage::new(&heartbeat);
+    let heartbeat = "[heartbeat]\nurl_file = \"beat\"\nevery = \"50ms\"\n";
+    let stage = Stage::new(&format!("{heartbeat}{more}{TEAM}"));
+    let beats = stage.runtime.block_on(Beats::start());
     let url = format!("http://{}{PATH}", beats.address);
-    std::fs::write(stage.folder.path().join("beat"), url).unwrap();
-    // The server lives as long as the stage.
-    stage.others.push(runtime);
+    std::fs::write(stage.path().join("beat"), url).unwrap();
     (stage, beats)
 }
 
@@ -71,11 +66,7 @@ fn the_heart_beats_for_as_long_as_alerts_get_out() {
 
     stage.standin.fail_always(Some(Fault::Status(503)));
     ticket(&gateway);
-    let until = |many: usize| {
-        let arrived = stage.standin.until(move |requests| requests.len() >= many);
-        let arrived = async { tokio::time::timeout(Duration::from_secs(60), arrived).await };
-        stage.runtime.block_on(arrived).unwrap();
-    };
+    let until = |many| stage.until(|requests| requests.len() >= many);
     // Three failures in a row open the circuit.
     until(4);
     let before = beats.count();
@@ -126,8 +117,7 @@ fn an_alarm_that_reached_nobody_stops_the_heart_until_a_person_has_looked_after_
 #[test]
 fn a_source_that_falls_silent_is_told_once_and_over_when_it_sends_also_after_a_restart() {
     let stage = Stage::new(&format!(
-        "[[silence]]\nsource = \"kix\"\nafter = \"2s\"\ntimezone = \"Europe/Berlin\"\n\
-         [[team]]\nname = \"desk\"\naddresses = [\"{TO}\"]\nwebhook_secret = \"good\"\n"
+        "[[silence]]\nsource = \"kix\"\nafter = \"2s\"\ntimezone = \"Europe/Berlin\"\n{TEAM}"
     ));
     let gateway = stage.start();
     let alert = stage.alert("mailbell-silence-kix", "new");
@@ -143,7 +133,7 @@ fn a_source_that_falls_silent_is_told_once_and_over_when_it_sends_also_after_a_r
 #[test]
 fn the_heart_also_knocks_at_a_door_that_expects_load_balancers() {
     let (stage, beats) = stage("");
-    let file = stage.folder.path().join("mailbell.toml");
+    let file = stage.path().join("mailbell.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let text = text.replace("[smtp]\n", "[smtp]\nproxy_from = [\"127.0.0.0/8\"]\n");
     std::fs::write(&file, text).unwrap();
@@ -187,7 +177,7 @@ fn the_canary_arrives_and_pages_nobody_and_takes_no_mail_with_it() {
 #[test]
 fn a_door_that_refuses_the_canary_is_an_alarm_and_stops_the_heart_until_it_arrives() {
     let (stage, beats) = stage("[canary]\nevery = \"50ms\"\n");
-    let file = stage.folder.path().join("mailbell.toml");
+    let file = stage.path().join("mailbell.toml");
     let sound = std::fs::read_to_string(&file).unwrap();
     let closed = sound.replace("[smtp]\n", "[smtp]\nallow = [\"192.0.2.0/24\"]\n");
     std::fs::write(&file, closed).unwrap();
@@ -215,13 +205,10 @@ fn a_door_that_refuses_the_canary_is_an_alarm_and_stops_the_heart_until_it_arriv
 #[test]
 fn the_silence_of_a_source_that_no_rule_file_has_is_a_problem() {
     let stage = Stage::new(&format!(
-        "[[silence]]\nsource = \"kixx\"\nafter = \"2h\"\n\
-         [[team]]\nname = \"desk\"\naddresses = [\"{TO}\"]\nwebhook_secret = \"good\"\n"
+        "[[silence]]\nsource = \"kixx\"\nafter = \"2h\"\n{TEAM}"
     ));
-    let config = stage.folder.path().join("mailbell.toml");
     for command in ["check", "serve"] {
-        let output = mailbell(&["--config", &config.to_string_lossy(), command]).output();
-        let output = output.unwrap();
+        let output = stage.output(&[command]);
         assert!(!output.status.success(), "{command}");
         let told = [output.stdout, output.stderr].concat();
         let told = String::from_utf8_lossy(&told);
@@ -237,7 +224,7 @@ fn the_silence_of_a_source_that_no_rule_file_has_is_a_problem() {
 fn the_canary_goes_through_a_door_that_requires_tls_and_expects_load_balancers() {
     let (stage, _beats) = stage("[canary]\nevery = \"50ms\"\n");
     stage.command(&["certs", "self-signed"]);
-    let file = stage.folder.path().join("mailbell.toml");
+    let file = stage.path().join("mailbell.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let smtp = "[smtp]\nproxy_from = [\"127.0.0.0/8\"]\nrequire_tls = true\n";
     std::fs::write(&file, text.replace("[smtp]\n", smtp)).unwrap();
@@ -247,7 +234,7 @@ fn the_canary_goes_through_a_door_that_requires_tls_and_expects_load_balancers()
 #[test]
 fn rules_that_would_swallow_an_unknown_mail_fail_the_canary() {
     let (stage, _beats) = stage("[canary]\nevery = \"50ms\"\n");
-    let rules = stage.folder.path().join("rules");
+    let rules = stage.path().join("rules");
     std::fs::create_dir(&rules).unwrap();
     let swallow = "schema = 1\n[source]\nname = \"swallow\"\n[[source.match]]\nsubject = ['canary']\n\
          [fields.ticket_number]\ntake = [{ in = \"subject\", regex = '(canary)' }]\n\

@@ -12,6 +12,7 @@ mod known;
 mod lease;
 mod look;
 mod marks;
+mod readers;
 mod rows;
 mod search;
 mod settle;
@@ -21,7 +22,7 @@ mod write;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -29,7 +30,6 @@ use rusqlite::Connection;
 
 use crate::alert::ExternalId;
 use crate::clock::{Clock, SystemClock, Time};
-use crate::limits::{LOOK_ELSEWHERE, SPOOL_READERS_MAX};
 use crate::smtp::{ReceivedMail, Rest, RestId};
 use crate::spool::{
     Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
@@ -37,6 +37,7 @@ use crate::spool::{
     TicketCursor, ToDecide, Totals,
 };
 use fresh::Fresh;
+use readers::Readers;
 use writer::{Durability, Writer};
 
 /// The store in one file.
@@ -383,95 +384,6 @@ impl Spool for Sqlite {
 
     async fn shrink(&self) -> Result<bool, SpoolError> {
         self.write(Durability::Written, 0, tend::shrink).await
-    }
-}
-
-/// Idle connections for reading; more are opened when they are all in use.
-#[derive(Debug, Clone)]
-struct Readers {
-    path: PathBuf,
-    idle: Arc<Mutex<Vec<Connection>>>,
-    watch: Arc<Mutex<Watch>>,
-}
-
-/// SQLite's own count of the changes that other connections have made, the writer's among them.
-/// It means something on one and the same connection only.
-#[derive(Debug, Default)]
-struct Watch {
-    connection: Option<Connection>,
-    version: Option<i64>,
-}
-
-impl Watch {
-    /// A store that cannot be asked may have changed, too.
-    fn has_changed(&mut self, path: &Path) -> bool {
-        let version = self.look(path).ok();
-        let before = std::mem::replace(&mut self.version, version);
-        version.is_none() || version != before
-    }
-
-    fn look(&mut self, path: &Path) -> Result<i64, SpoolError> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => file::open_reader(path)?,
-        };
-        let version = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
-        self.connection = Some(connection);
-        Ok(version)
-    }
-}
-
-impl Readers {
-    fn new(path: &Path) -> Readers {
-        Readers {
-            path: path.to_owned(),
-            idle: Arc::default(),
-            watch: Arc::default(),
-        }
-    }
-
-    async fn changed_elsewhere(&self) {
-        loop {
-            tokio::time::sleep(LOOK_ELSEWHERE).await;
-            let readers = self.clone();
-            let look = tokio::task::spawn_blocking(move || {
-                let mut watch = readers.watch.lock().unwrap_or_else(PoisonError::into_inner);
-                watch.has_changed(&readers.path)
-            });
-            if look.await.unwrap_or(true) {
-                return;
-            }
-        }
-    }
-
-    async fn read<T, F>(&self, work: F) -> Result<T, SpoolError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, SpoolError> + Send + 'static,
-    {
-        let readers = self.clone();
-        tokio::task::spawn_blocking(move || {
-            let idle = readers.lock().pop();
-            let connection = match idle {
-                Some(connection) => connection,
-                None => file::open_reader(&readers.path)?,
-            };
-            let transaction = connection.unchecked_transaction()?;
-            let result = work(&transaction)?;
-            transaction.finish()?;
-            // A connection that had an error is closed instead.
-            let mut idle = readers.lock();
-            if idle.len() < SPOOL_READERS_MAX {
-                idle.push(connection);
-            }
-            Ok(result)
-        })
-        .await
-        .map_err(|error| SpoolError::Unavailable(error.to_string()))?
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

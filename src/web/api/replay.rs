@@ -166,9 +166,8 @@ async fn accept_with(
         let piece = shown.spool.piece(old, mail.bytes()).await?;
         let piece = piece.ok_or_else(Problem::no_mail)?.bytes;
         let rest = mail.rest.unwrap_or(Rest { id, bytes: 0 });
-        let bytes = rest.bytes + piece.len() as u64;
-        shown.pipeline.keep(rest, piece).await.map_err(failed)?;
-        mail.rest = Some(Rest { id, bytes });
+        let kept = shown.pipeline.keep(rest, piece).await;
+        mail.rest = Some(kept.map_err(failed)?);
     }
     shown.pipeline.accept(mail).await.map_err(failed)
 }
@@ -188,8 +187,9 @@ pub struct Test {
 
 /// The mail as a `[[test]]` that wants what today's rules decide.
 ///
-/// With `web.edit_rules` the mail is put beside the rule files, and the test at the end of its rule file;
-/// the files are checked as for a reload, and the former version is kept.
+/// With `web.edit_rules` the mail, a large one without the content of its attachments, is put beside the
+/// rule files, and the test at the end of its rule file; the files are checked as for a reload, and the
+/// former version is kept.
 #[utoipa::path(post, path = "/api/v1/mails/{id}/test", tag = "mails",
     params(("id" = Uuid, Path, description = "The mail's id")), responses((status = 200, body = Test)))]
 pub(super) async fn test(
@@ -203,7 +203,8 @@ pub async fn as_test(shown: &Shown, id: MailId) -> Result<Test, Problem> {
     let stored = Stored::load(shown, id).await?;
     let envelope = stored.envelope();
     let rules = shown.rulebook.current();
-    let decided = reading::decide(Arc::clone(&rules), stored.to_read, vec![envelope.clone()]);
+    let raw = stored.to_read;
+    let decided = reading::decide(rules, raw.clone(), vec![envelope.clone()]);
     let decisions = decided.await?.pop().unwrap_or_default();
     let source = decisions
         .iter()
@@ -221,7 +222,6 @@ pub async fn as_test(shown: &Shown, id: MailId) -> Result<Test, Problem> {
         saved: false,
     };
     if shown.may_edit_rules() {
-        let raw = shown.spool.raw(id).await?.ok_or_else(Problem::no_mail)?;
         let rulebook = Arc::clone(&shown.rulebook);
         let (source, toml, file) = (
             test.source.clone(),

@@ -146,3 +146,24 @@ async fn a_mail_becomes_a_test_of_its_rule_file() {
     let (status, _) = stage.post(&format!("mails/{robot}/test")).await;
     assert_eq!(status, 409, "it belongs to no rule file");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_mail_becomes_a_test_without_its_attachments() {
+    let stage = Stage::new("edit_rules = true").await;
+    let attached = format!("{}\r\n", "QUJD".repeat(19)).repeat(10_000);
+    let large = format!(
+        "Subject: [Desk#18] new: Disk full\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/mixed; boundary=b\r\n\r\n\
+         --b\r\n\r\nTitle: Disk full\r\n\
+         --b\r\nContent-Type: application/zip; name=logs.zip\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\n{attached}--b--\r\n"
+    );
+    let id = stage.take(large.as_bytes()).await;
+    let (status, test) = stage.post(&format!("mails/{id}/test")).await;
+    // The rule file would not be taken if the mail in the file were read in another way.
+    assert_eq!((status, &test["saved"]), (200, &json!(true)), "{test}");
+    let eml = stage.rules().join(test["mail_file"].as_str().unwrap());
+    let written = std::fs::read_to_string(eml).unwrap();
+    assert!(written.len() < 1000, "{} bytes", written.len());
+    assert!(written.contains("logs.zip"), "{written}");
+}

@@ -104,7 +104,7 @@ async fn no_answer_has_a_secret() {
     };
     let smtp = stage.gateway.smtp;
     let raw = mail(1, "new", "Disk full");
-    let send = move || crate::program::send(smtp, &[super::stage::TO], &raw);
+    let send = move || crate::program::send(smtp, &[crate::stage::TO], &raw);
     let reply = tokio::task::spawn_blocking(send).await.unwrap();
     let id = reply.split_whitespace().next_back().unwrap();
     for path in [

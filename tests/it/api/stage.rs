@@ -1,18 +1,15 @@
 //! A running gateway with rule files of its own, SIGNL4's stand-in behind it, and an HTTP client.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use mailbell::standin::{Options, Standin};
+use mailbell::standin::Standin;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::program::{Gateway, corpus, send};
-
-const SECRET: &str = "team-secret-never-shown";
-pub const TO: &str = "ops@alerts.example.com";
+use crate::stage::{TEAM, TO, configure, standin};
 
 pub struct Stage {
     pub standin: Standin,
@@ -25,25 +22,13 @@ impl Stage {
     /// `web` are further keys of `[web]`.
     pub async fn new(web: &str) -> Stage {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let options = Options {
-            secrets: vec![SECRET.to_owned()],
-            limits: Vec::new(),
-        };
-        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let standin = Standin::start(anywhere, options).await.unwrap();
+        let standin = standin().await;
         let folder = tempfile::tempdir().unwrap();
         let rules = folder.path().join("rules");
         std::fs::create_dir(&rules).unwrap();
         std::fs::write(rules.join("desk.toml"), DESK).unwrap();
-        let text = format!(
-            "hostname = \"alerts.example.com\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n\
-             [web]\nlisten = \"127.0.0.1:0\"\n{web}\n\
-             [signl4]\nurl = \"{}\"\npace = \"off\"\n[retry]\nfirst = \"50ms\"\nmax = \"200ms\"\n\
-             [alarms]\nenabled = false\n\
-             [[team]]\nname = \"desk\"\naddresses = [\"{TO}\"]\nwebhook_secret = \"{SECRET}\"\n",
-            standin.url()
-        );
-        std::fs::write(folder.path().join("mailbell.toml"), text).unwrap();
+        let more = format!("{web}\n[alarms]\nenabled = false\n{TEAM}");
+        configure(folder.path(), &standin, &more);
         let path = folder.path().to_owned();
         let gateway = tokio::task::spawn_blocking(move || Gateway::start(&path));
         Stage {

@@ -19,14 +19,14 @@ use mailbell::observe::Log;
 use mailbell::pipeline::{Parts, Pipeline};
 use mailbell::smtp::MailSink;
 use mailbell::spool::{self, Filter, MailId, Spool};
-use mailbell::standin::{Fault, Options, Standin};
+use mailbell::standin::{Fault, Standin};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio_util::sync::CancellationToken;
 
 use crate::database::Database;
 use crate::scripted::{Scripted, event, mail};
+use crate::stage::{SECRET, standin};
 
-const SECRET: &str = "crash";
 const STORE: &str = "MAILBELL_CRASH_STORE";
 const URL: &str = "MAILBELL_CRASH_URL";
 const ROUND: &str = "MAILBELL_CRASH_ROUND";
@@ -173,15 +173,6 @@ async fn round(
     }
     child.wait().await.unwrap();
     accepted
-}
-
-async fn standin() -> Standin {
-    let options = Options {
-        secrets: vec![SECRET.to_owned()],
-        limits: Vec::new(),
-    };
-    let listen = "127.0.0.1:0".parse().unwrap();
-    Standin::start(listen, options).await.unwrap()
 }
 
 /// Lets the gateway deliver all that is left, and holds the promise against what was accepted.

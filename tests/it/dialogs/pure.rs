@@ -76,9 +76,8 @@ impl Pure {
                         let id = RestId(uuid::Uuid::from_u128(self.rests));
                         Rest { id, bytes: 0 }
                     });
-                    let bytes = rest.bytes + piece.bytes.len() as u64;
                     let result = self.sink.keep_piece(rest, &piece.bytes);
-                    self.session.kept(result.map(|()| Rest { bytes, ..rest }));
+                    self.session.kept(result);
                 }
                 Next::Store(mail) => {
                     let result = self.sink.keep(*mail);

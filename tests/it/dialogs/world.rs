@@ -150,7 +150,7 @@ impl Sink {
         self.rests.lock().unwrap().len()
     }
 
-    pub fn keep_piece(&self, rest: Rest, piece: &[u8]) -> Result<(), AcceptError> {
+    pub fn keep_piece(&self, rest: Rest, piece: &[u8]) -> Result<Rest, AcceptError> {
         match *self.state.lock().unwrap() {
             SinkState::Ok => {}
             SinkState::Full => return Err(AcceptError::Full),
@@ -160,7 +160,8 @@ impl Sink {
         let kept = rests.entry(rest.id).or_default();
         assert_eq!(kept.len() as u64, rest.bytes);
         kept.extend_from_slice(piece);
-        Ok(())
+        let bytes = kept.len() as u64;
+        Ok(Rest { bytes, ..rest })
     }
 
     pub fn discard_rest(&self, rest: RestId) {
@@ -200,7 +201,7 @@ impl MailSink for Sink {
         self.keep(mail)
     }
 
-    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), AcceptError> {
+    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<Rest, AcceptError> {
         self.keep_piece(rest, &piece)
     }
 

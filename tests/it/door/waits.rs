@@ -37,7 +37,7 @@ impl MailSink for Stuck {
         std::future::pending().await
     }
 
-    async fn keep(&self, _: Rest, _: Vec<u8>) -> Result<(), AcceptError> {
+    async fn keep(&self, _: Rest, _: Vec<u8>) -> Result<Rest, AcceptError> {
         std::future::pending().await
     }
 

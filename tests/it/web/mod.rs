@@ -4,26 +4,20 @@ mod browser;
 mod playground;
 mod tasks;
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use mailbell::standin::{Fault, Options, Standin};
-use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use mailbell::standin::Fault;
 
 use self::browser::{Browser, Settings};
 use crate::program::{Gateway, corpus, send};
+use crate::stage::{SECRET, Stage, TO};
 
-const SECRET: &str = "team-secret-never-shown";
-const TO: &str = "ops@alerts.example.com";
 /// Of another team.
 const NIGHT: &str = "night@alerts.example.com";
 
 /// A gateway with a history, and a way to look at it.
 struct Desk {
-    runtime: Runtime,
-    standin: Standin,
-    folder: TempDir,
+    stage: Stage,
     gateway: Option<Gateway>,
 }
 
@@ -35,35 +29,22 @@ impl Desk {
 
     /// With rule files of its own; without, those in the program.
     fn with_rules(web: &str, rules: &[(&str, &str)]) -> Desk {
-        let runtime = Runtime::new().unwrap();
-        let options = Options {
-            secrets: vec![SECRET.to_owned()],
-            limits: Vec::new(),
-        };
-        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let standin = runtime.block_on(Standin::start(anywhere, options)).unwrap();
-        let folder = tempfile::tempdir().unwrap();
+        let stage = Stage::new("");
         let mut directory = String::new();
         for (name, text) in rules {
-            let place = folder.path().join("rules");
+            let place = stage.path().join("rules");
             std::fs::create_dir_all(&place).unwrap();
             std::fs::write(place.join(name), text).unwrap();
             directory = "[rules]\ndirectory = \"rules\"".to_owned();
         }
-        let text = format!(
-            "hostname = \"alerts.example.com\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\n[alarms]\nenabled = false\n\
-             [signl4]\nurl = \"{}\"\npace = \"off\"\n[retry]\nfirst = \"50ms\"\nmax = \"200ms\"\n\
-             [web]\nlisten = \"127.0.0.1:0\"\n{web}\n{directory}\n\
+        stage.configure(&format!(
+            "{web}\n[alarms]\nenabled = false\n{directory}\n\
              [[team]]\nname = \"service-desk\"\naddresses = [\"{TO}\"]\nwebhook_secret_file = \"secret\"\n\
              [[team]]\nname = \"night\"\naddresses = [\"{NIGHT}\"]\nwebhook_secret_file = \"secret\"\n",
-            standin.url()
-        );
-        std::fs::write(folder.path().join("mailbell.toml"), text).unwrap();
-        std::fs::write(folder.path().join("secret"), format!("{SECRET}\n")).unwrap();
+        ));
+        std::fs::write(stage.path().join("secret"), format!("{SECRET}\n")).unwrap();
         let mut desk = Desk {
-            runtime,
-            standin,
-            folder,
+            stage,
             gateway: None,
         };
         desk.start();
@@ -71,7 +52,7 @@ impl Desk {
     }
 
     fn start(&mut self) {
-        self.gateway = Some(Gateway::start(self.folder.path()));
+        self.gateway = Some(self.stage.start());
     }
 
     fn gateway(&self) -> &Gateway {
@@ -95,15 +76,12 @@ impl Desk {
 
     /// Waits until the stand-in was asked so often.
     fn until_asked(&self, times: usize) {
-        let asked = self.standin.until(|requests| requests.len() >= times);
-        self.runtime
-            .block_on(async { tokio::time::timeout(Duration::from_secs(30), asked).await })
-            .expect("SIGNL4 is asked");
+        self.stage.until(|requests| requests.len() >= times);
     }
 
     /// Titles of the alerts that were taken.
     fn alerted(&self) -> Vec<String> {
-        let alerts = self.standin.alerts();
+        let alerts = self.stage.standin.alerts();
         let titles = alerts
             .iter()
             .map(|alert| alert["Title"].as_str().unwrap().to_owned());
@@ -125,10 +103,10 @@ impl Desk {
             b"From: UPS <ups@example.com>\r\nSubject: <b>UPS on battery</b>\r\n\r\nInput power lost.\r\n<script>document.title='taken over'</script>\r\n<img src=\"https://tracker.example/x.png\">\r\n",
         );
         self.until_asked(5);
-        self.standin.fail_always(Some(Fault::Status(400)));
+        self.stage.standin.fail_always(Some(Fault::Status(400)));
         let dead = self.send("halopsa/01-new-en-html-th.eml");
         self.until_asked(6);
-        self.standin.fail_always(None);
+        self.stage.standin.fail_always(None);
         self.until_page_says("/dead-letters", &dead);
         Morning {
             ticket,
@@ -155,7 +133,7 @@ impl Desk {
 
     fn browse<T>(&self, settings: Settings, tasks: impl AsyncFnOnce(&Browser) -> T) -> T {
         let base = format!("http://{}", self.gateway().http);
-        self.runtime.block_on(async {
+        self.stage.runtime.block_on(async {
             let browser = Browser::start(base, settings).await;
             let result = tasks(&browser).await;
             browser.close().await;

@@ -113,7 +113,7 @@ fn a_mail_is_found_and_tells_why_it_was_decided_so() {
 #[test]
 fn a_mail_to_two_teams_shows_what_became_of_it_for_each() {
     let desk = Desk::new("");
-    desk.standin.fail_next([Fault::Status(400)]);
+    desk.stage.standin.fail_next([Fault::Status(400)]);
     let id = desk.send_to(
         &[super::TO, super::NIGHT],
         b"From: a@desk.example\r\nSubject: two\r\n\r\nrun\r\n",
@@ -166,7 +166,7 @@ fn dead_letters_are_retried_dropped_and_mails_replayed() {
         assert_ne!(browser.path().await, format!("/mails/{}", morning.ticket));
         assert_eq!(desk.alerted().len(), 6, "{:?}", desk.alerted());
 
-        desk.standin.fail_always(Some(Fault::Status(400)));
+        desk.stage.standin.fail_always(Some(Fault::Status(400)));
         let refused = desk.send("kix/03-new-keyvalue-plain-with-x-s4.eml");
         browser.open(&format!("/mails/{refused}")).await;
         browser.until("#mail", "dead letter").await;
@@ -217,7 +217,7 @@ fn a_mail_becomes_a_test_of_its_rule_file() {
         browser.until("[role=status] .tone.good", "fire").await;
         assert!(browser.text("main").await.contains("is saved"));
     });
-    let file = std::fs::read_to_string(desk.folder.path().join("rules/fire.toml")).unwrap();
+    let file = std::fs::read_to_string(desk.stage.path().join("rules/fire.toml")).unwrap();
     assert!(
         file.starts_with(FIRE) && file.matches("[[test]]").count() == 2,
         "{file}"
@@ -358,7 +358,7 @@ fn what_is_broken_is_said_first_with_what_to_do() {
         browser.open("/").await;
         browser.until(".verdict", "All is well").await;
         std::fs::write(
-            desk.folder.path().join("rules/fire.toml"),
+            desk.stage.path().join("rules/fire.toml"),
             "schema = 1\n[source\n",
         )
         .unwrap();
@@ -366,7 +366,7 @@ fn what_is_broken_is_said_first_with_what_to_do() {
         browser.until("#verdict", "somebody should look").await;
         browser.until(".problems", "fire.toml:2").await;
         assert!(browser.text(".problems").await.contains("mailbell check"));
-        desk.standin.fail_always(Some(Fault::Status(503)));
+        desk.stage.standin.fail_always(Some(Fault::Status(503)));
         for number in 0..4 {
             desk.send_raw(format!("Subject: fire #{number}\r\n\r\nrun\r\n").as_bytes());
         }
@@ -382,7 +382,7 @@ fn what_is_broken_is_said_first_with_what_to_do() {
             let found = browser.violations().await;
             assert!(found.is_empty(), "{found:?}");
         }
-        desk.standin.fail_always(None);
+        desk.stage.standin.fail_always(None);
         browser.until(".verdict", "somebody should look").await;
     });
 }
