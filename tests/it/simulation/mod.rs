@@ -69,6 +69,8 @@ impl Transport for Flaky {
     }
 
     async fn answers(&self) -> bool {
+        let panics = self.chance.lock().unwrap().u32(..10) == 0;
+        assert!(!panics, "told to panic");
         self.kind == TransportKind::Relay || !self.world.lock().unwrap().down
     }
 
@@ -97,9 +99,10 @@ impl Transport for Flaky {
                 detail: "429".to_owned(),
                 retry_after: Some(Duration::from_secs(15)),
             },
-            14..15 => {
+            14..16 => {
                 let ticket = dispatch.alert.external_id.as_ref().unwrap().to_string();
                 self.world.lock().unwrap().rejected.push(ticket);
+                assert_eq!(fate, 14, "told to panic");
                 Outcome::rejected(Rejection::Body, "400")
             }
             _ => {
