@@ -247,6 +247,9 @@ pub const UNPROVEN_IN_FLIGHT: usize = 4;
 pub const DECIDE_BATCH: usize = 64;
 /// Settlements stored in one go.
 pub const SETTLE_BATCH: usize = 64;
+/// How long a settlement waits for others that share its sync. Short beside the time that an answer
+/// takes from SIGNL4: a death in either repeats the delivery.
+pub const SETTLE_PATIENCE: std::time::Duration = std::time::Duration::from_millis(5);
 /// How long reading and deciding one mail may take. Sound ones take milliseconds, hostile ones some
 /// hundreds. The mails behind it wait for as long.
 pub const READING_MAX: std::time::Duration = std::time::Duration::from_secs(10);

@@ -33,6 +33,7 @@ use crate::deliver::lanes::{Lanes, Transports};
 use crate::deliver::pace::Pace;
 use crate::limits::{
     DECIDE_BATCH, DRAIN_MAX, LOOK_AGAIN, ORIGINALS_BYTES_MAX, READING_BATCH_MAX, READING_MAX,
+    SETTLE_PATIENCE,
 };
 use crate::message::Envelope;
 use crate::observe::{Happening, Observer, age};
@@ -203,8 +204,8 @@ impl Carried {
     }
 }
 
-/// Settlements on their way to the store. Those that come while others are being stored are stored
-/// together.
+/// Settlements on their way to the store. Those that come soon after one another, or while others are
+/// being stored, are stored together.
 #[derive(Debug, Default)]
 struct Returned {
     settlements: Mutex<Vec<Settlement>>,
@@ -218,13 +219,11 @@ impl Returned {
     }
 
     async fn take(&self) -> Vec<Settlement> {
-        loop {
-            let settlements = std::mem::take(&mut *self.lock());
-            if !settlements.is_empty() {
-                return settlements;
-            }
+        while self.lock().is_empty() {
             self.any.notified().await;
         }
+        sleep(SETTLE_PATIENCE).await;
+        std::mem::take(&mut *self.lock())
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Settlement>> {
