@@ -357,6 +357,7 @@ impl Grams {
         let bits = (text.len() * BITS_PER_BYTE).next_power_of_two();
         let mut table = vec![0_u64; bits.clamp(BITS_MIN, BITS_MAX) / 64];
         let last = table.len() - 1;
+        // A fifth less work than a loop over the same, which asks at each byte whether two were skipped.
         grams(text).for_each(|gram| {
             let gram = usize::from(gram);
             table[(gram / 64) & last] |= 1 << (gram % 64);

@@ -7,18 +7,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::golden;
-use crate::program::{corpus, mailbell, output};
+use crate::program::{corpus, mailbell, output, transcript};
 
 fn check(name: &str, arguments: &[&str]) -> Option<String> {
-    let output = output(arguments);
-    let text = format!(
-        "$ mailbell {}\n{}{}[exit {}]",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-        output.status.code().unwrap_or(-1),
-    );
-    let text = text.replace(
+    let text = transcript(arguments, &output(arguments)).replace(
         concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")),
         "mailbell VERSION",
     );

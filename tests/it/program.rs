@@ -22,6 +22,17 @@ pub fn output(arguments: &[&str]) -> Output {
     mailbell(arguments).output().unwrap()
 }
 
+/// A command as somebody at a terminal sees it.
+pub fn transcript(arguments: &[&str], output: &Output) -> String {
+    format!(
+        "$ mailbell {}\n{}{}[exit {}]",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+        output.status.code().unwrap_or(-1),
+    )
+}
+
 pub fn corpus(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/corpus")

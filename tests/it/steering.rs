@@ -9,7 +9,7 @@ use mailbell::standin::Fault;
 use regex::Regex;
 
 use crate::golden;
-use crate::program::{Gateway, corpus, mailbell, send};
+use crate::program::{Gateway, corpus, mailbell, send, transcript};
 use crate::stage::{Stage, TEAM, TO};
 
 fn stage() -> Stage {
@@ -18,14 +18,7 @@ fn stage() -> Stage {
 
 /// What a command prints, with everything that differs from run to run replaced.
 fn text(stage: &Stage, arguments: &[&str]) -> String {
-    let output = stage.output(arguments);
-    let text = format!(
-        "$ mailbell {}\n{}{}[exit {}]",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-        output.status.code().unwrap_or(-1),
-    );
+    let text = transcript(arguments, &stage.output(arguments));
     masked(&text).replace(&stage.path().display().to_string(), "FOLDER")
 }
 
@@ -198,13 +191,7 @@ fn init(folder: &Path, arguments: &[&str], secret: &str) -> (String, Option<i32>
         .write_all(secret.as_bytes())
         .unwrap();
     let output = child.wait_with_output().unwrap();
-    let text = format!(
-        "$ mailbell init {}\n{}{}[exit {}]",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-        output.status.code().unwrap_or(-1),
-    );
+    let text = transcript(&["init", &arguments.join(" ")], &output);
     (text.replace(&*out, "FOLDER"), output.status.code())
 }
 
