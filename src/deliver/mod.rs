@@ -13,6 +13,7 @@ pub mod schedule;
 pub mod signl4;
 pub mod trail;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -24,27 +25,28 @@ use crate::spool::{Leased, MailId};
 
 /// One delivery as a transport sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dispatch {
+pub struct Dispatch<'a> {
     pub mail: MailId,
     /// The same for each attempt of one delivery, so that a repeat can be known as one. ASCII.
     pub idempotency_key: String,
     /// Has an external id, always: see [`Dispatch::new`].
-    pub alert: Alert,
+    pub alert: Cow<'a, Alert>,
     /// The mail as it was accepted; only for transports that ask for it.
     pub original: Option<Vec<u8>>,
 }
 
-impl Dispatch {
+impl<'a> Dispatch<'a> {
     /// An alert without an external id gets one made of the mail's id, so that a repeat after a
     /// lost answer is folded into the alert that it repeats.
-    pub fn new(leased: &Leased, original: Option<Vec<u8>>) -> Dispatch {
-        let mut alert = leased.alert.clone();
+    pub fn new(leased: &'a Leased, original: Option<Vec<u8>>) -> Dispatch<'a> {
+        let mut alert = Cow::Borrowed(&leased.alert);
         if alert.external_id.is_none() {
             let part = match leased.part {
                 0 => String::new(),
                 part => format!("-{part}"),
             };
-            alert.external_id = ExternalId::new(&format!("mailbell-{}{part}", leased.mail));
+            alert.to_mut().external_id =
+                ExternalId::new(&format!("mailbell-{}{part}", leased.mail));
         }
         Dispatch {
             mail: leased.mail,
@@ -210,7 +212,7 @@ pub trait Transport: Send + Sync + fmt::Debug {
     }
 
     /// Bounded in time. Never fails otherwise than by its verdict.
-    async fn deliver(&self, dispatch: &Dispatch) -> Outcome;
+    async fn deliver(&self, dispatch: &Dispatch<'_>) -> Outcome;
 
     /// Whether the other side answers at all, asked without an alert: for a transport that has failed,
     /// while nothing waits for it. Bounded in time.

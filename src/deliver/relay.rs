@@ -141,7 +141,7 @@ impl Transport for Relay {
         self.form == RelayForm::Original
     }
 
-    async fn deliver(&self, dispatch: &Dispatch) -> Outcome {
+    async fn deliver(&self, dispatch: &Dispatch<'_>) -> Outcome {
         let written = match self.form {
             RelayForm::Alert => self.as_alert(dispatch),
             RelayForm::Original => as_it_came(dispatch),
@@ -180,7 +180,7 @@ impl Transport for Relay {
 
 impl Relay {
     /// Plain text in UTF-8, in an encoding that passes any server.
-    fn as_alert(&self, dispatch: &Dispatch) -> Result<Vec<u8>, String> {
+    fn as_alert(&self, dispatch: &Dispatch<'_>) -> Result<Vec<u8>, String> {
         let written = dialect::write(&dispatch.alert);
         let domain = self.client.from.email.domain();
         let mut message = Message::builder()
@@ -206,7 +206,7 @@ impl Relay {
 }
 
 /// The bytes of the mail, attachments and all, with the trace that makes a loop known.
-fn as_it_came(dispatch: &Dispatch) -> Result<Vec<u8>, String> {
+fn as_it_came(dispatch: &Dispatch<'_>) -> Result<Vec<u8>, String> {
     let Some(original) = &dispatch.original else {
         return Err("the mail's bytes are not there".to_owned());
     };

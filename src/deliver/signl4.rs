@@ -117,7 +117,7 @@ impl Transport for Webhook {
         true
     }
 
-    async fn deliver(&self, dispatch: &Dispatch) -> Outcome {
+    async fn deliver(&self, dispatch: &Dispatch<'_>) -> Outcome {
         let body = match serde_json::to_vec(&dispatch.alert.payload()) {
             Ok(body) => body,
             Err(error) => return Outcome::rejected(Rejection::Unwritable, error.to_string()),

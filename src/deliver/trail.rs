@@ -1,7 +1,9 @@
 //! The traces that a mail's way has left in its header: its Message-ID, and whether it was here
 //! before. Pure.
 
-use mail_parser::MessageParser;
+use std::sync::LazyLock;
+
+use mail_parser::{HeaderName, MessageParser};
 
 use crate::limits::{MESSAGE_ID_BYTES_MAX, RELAYED_IDS_MAX};
 use crate::spool::MailId;
@@ -17,9 +19,13 @@ pub struct Trail {
     pub relayed_as: Vec<MailId>,
 }
 
+/// Takes nothing else apart.
+static MESSAGE_ID: LazyLock<MessageParser> =
+    LazyLock::new(|| MessageParser::new().header_id(HeaderName::MessageId));
+
 impl Trail {
     pub fn of(raw: &[u8]) -> Trail {
-        let Some(message) = MessageParser::default().parse_headers(raw) else {
+        let Some(message) = MESSAGE_ID.parse_headers(raw) else {
             return Trail::default();
         };
         let mut trail = Trail {

@@ -3,6 +3,7 @@
 //! Owns its form. What the peer said of itself is written as a comment would be: no byte of it
 //! can end the field.
 
+use std::fmt::{self, Write};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -27,50 +28,48 @@ pub struct Trace<'a> {
 impl Trace<'_> {
     /// The whole field with its CRLF.
     pub fn field(&self) -> String {
-        let mut text = format!(
-            "Received: from {} ({})\r\n",
-            domain_text(self.helo),
-            literal(self.peer)
-        );
-        if let Some(tls) = self.tls {
-            text.push_str(&format!("\t(using {tls})\r\n"));
-        }
-        text.push_str(&format!("\tby {} with {}", self.hostname, self.protocol()));
-        if let Some(recipient) = self.recipient {
-            text.push_str(&format!("\r\n\tfor <{recipient}>"));
-        }
-        text.push_str(&format!(";\r\n\t{}\r\n", date(self.date)));
+        let mut text = String::with_capacity(256);
+        self.write(&mut text).expect("a String takes all");
         text
     }
 
-    /// RFC 3848 and RFC 6531 4.3.
-    fn protocol(&self) -> String {
-        let base = match (self.smtputf8, self.extended) {
+    fn write(&self, out: &mut String) -> fmt::Result {
+        out.push_str("Received: from ");
+        out.extend(self.helo.chars().map(domain_character));
+        match self.peer.to_canonical() {
+            IpAddr::V4(address) => write!(out, " ([{address}])\r\n")?,
+            IpAddr::V6(address) => write!(out, " ([IPv6:{address}])\r\n")?,
+        }
+        if let Some(tls) = self.tls {
+            write!(out, "\t(using {tls})\r\n")?;
+        }
+        write!(out, "\tby {} with {}", self.hostname, self.protocol())?;
+        if self.smtputf8 || self.extended {
+            out.push_str(if self.tls.is_some() { "S" } else { "" });
+            out.push_str(if self.authenticated { "A" } else { "" });
+        }
+        if let Some(recipient) = self.recipient {
+            write!(out, "\r\n\tfor <{recipient}>")?;
+        }
+        write!(out, ";\r\n\t{}\r\n", date(self.date))
+    }
+
+    /// RFC 3848 and RFC 6531 4.3, before the letters for TLS and authentication.
+    fn protocol(&self) -> &'static str {
+        match (self.smtputf8, self.extended) {
             (true, _) => "UTF8SMTP",
             (false, true) => "ESMTP",
-            (false, false) => return "SMTP".to_owned(),
-        };
-        let tls = if self.tls.is_some() { "S" } else { "" };
-        let auth = if self.authenticated { "A" } else { "" };
-        format!("{base}{tls}{auth}")
-    }
-}
-
-fn literal(peer: IpAddr) -> String {
-    match peer.to_canonical() {
-        IpAddr::V4(address) => format!("[{address}]"),
-        IpAddr::V6(address) => format!("[IPv6:{address}]"),
+            (false, false) => "SMTP",
+        }
     }
 }
 
 /// Anything but the characters of domains and address literals becomes a question mark.
-fn domain_text(helo: &str) -> String {
-    helo.chars()
-        .map(|c| match c {
-            c if c.is_ascii_alphanumeric() || ".-_:[]".contains(c) => c,
-            _ => '?',
-        })
-        .collect()
+fn domain_character(c: char) -> char {
+    match c {
+        c if c.is_ascii_alphanumeric() || ".-_:[]".contains(c) => c,
+        _ => '?',
+    }
 }
 
 /// RFC 5322 3.3, in UTC.

@@ -1,6 +1,7 @@
 //! Decisions and progress as JSON, the form in which stores keep them. The engine's types carry no
 //! serde: what is written here has to be read by later versions, so it has types of its own.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -10,6 +11,7 @@ use crate::alert::{Alert, Event, ExternalId, Scenario, Status};
 use crate::clock::Time;
 use crate::config::TransportKind;
 use crate::deliver::schedule::{Progress, Tries};
+use crate::message::squeeze;
 use crate::rules::Decision;
 use crate::spool::{Ending, Reading, Stage};
 
@@ -37,23 +39,25 @@ pub enum RecordError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct DecisionRecord {
+struct DecisionRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    source: Option<String>,
+    source: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    rule: Option<String>,
-    event: String,
+    rule: Option<Cow<'a, str>>,
+    event: Cow<'a, str>,
     #[serde(default)]
     degraded: bool,
-    reason: String,
+    reason: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    external_id: Option<String>,
+    external_id: Option<Cow<'a, str>>,
+    /// Nothing stands for the alert's message on one line: a ticket's description, mostly, and most
+    /// of what there is to write.
     #[serde(default)]
-    fields: IndexMap<String, String>,
+    fields: IndexMap<Cow<'a, str>, Option<Cow<'a, str>>>,
     #[serde(default)]
-    attachments: Vec<String>,
+    attachments: Cow<'a, [String]>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    alert: Option<AlertRecord>,
+    alert: Option<AlertRecord<'a>>,
     #[serde(default)]
     dead_letter: bool,
     #[serde(default)]
@@ -61,28 +65,28 @@ struct DecisionRecord {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     hold_ms: Option<u64>,
     #[serde(default)]
-    problems: Vec<String>,
+    problems: Cow<'a, [String]>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct AlertRecord {
-    title: String,
-    message: String,
-    status: String,
+struct AlertRecord<'a> {
+    title: Cow<'a, str>,
+    message: Cow<'a, str>,
+    status: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    external_id: Option<String>,
+    external_id: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    source_system: Option<String>,
+    source_system: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    service: Option<String>,
+    service: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    location: Option<String>,
+    location: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    scenario: Option<String>,
+    scenario: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     filtering: Option<bool>,
     #[serde(default)]
-    parameters: Vec<(String, String)>,
+    parameters: Cow<'a, [(String, String)]>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,9 +102,9 @@ struct TriesRecord {
 /// What reading a mail came to, while it waits for its turn to be decided.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum ReadingRecord {
-    Decisions(Vec<DecisionRecord>),
-    DeadLetter(String),
+enum ReadingRecord<'a> {
+    Decisions(Vec<DecisionRecord<'a>>),
+    DeadLetter(Cow<'a, str>),
 }
 
 pub(crate) fn write_reading(reading: &Reading) -> Result<String, RecordError> {
@@ -108,7 +112,7 @@ pub(crate) fn write_reading(reading: &Reading) -> Result<String, RecordError> {
         Reading::Decisions(decisions) => {
             ReadingRecord::Decisions(decisions.iter().map(decision_record).collect())
         }
-        Reading::DeadLetter(reason) => ReadingRecord::DeadLetter(reason.clone()),
+        Reading::DeadLetter(reason) => ReadingRecord::DeadLetter(reason.into()),
     };
     Ok(serde_json::to_string(&record)?)
 }
@@ -121,7 +125,7 @@ pub(crate) fn read_reading(json: &str) -> Result<Reading, RecordError> {
                 .map(decision_of)
                 .collect::<Result<_, _>>()?,
         ),
-        ReadingRecord::DeadLetter(reason) => Reading::DeadLetter(reason),
+        ReadingRecord::DeadLetter(reason) => Reading::DeadLetter(reason.into_owned()),
     })
 }
 
@@ -129,23 +133,29 @@ pub(crate) fn write_decision(decision: &Decision) -> Result<String, RecordError>
     Ok(serde_json::to_string(&decision_record(decision))?)
 }
 
-fn decision_record(decision: &Decision) -> DecisionRecord {
+fn decision_record(decision: &Decision) -> DecisionRecord<'_> {
+    let message = decision.alert.as_ref().map(on_one_line);
+    let fields = decision.fields.iter().map(|(name, value)| {
+        let is_message = message.as_deref() == Some(value);
+        let value = (!is_message).then(|| Cow::from(value.as_str()));
+        (Cow::from(name.as_str()), value)
+    });
     DecisionRecord {
-        source: decision.source.clone(),
-        rule: decision.rule.clone(),
-        event: decision.event.as_str().to_owned(),
+        source: decision.source.as_deref().map(Cow::from),
+        rule: decision.rule.as_deref().map(Cow::from),
+        event: decision.event.as_str().into(),
         degraded: decision.degraded,
-        reason: decision.reason.clone(),
-        external_id: decision.external_id.as_ref().map(ExternalId::to_string),
-        fields: decision.fields.clone(),
-        attachments: decision.attachments.clone(),
+        reason: decision.reason.as_str().into(),
+        external_id: decision.external_id.as_ref().map(|id| id.as_str().into()),
+        fields: fields.collect(),
+        attachments: decision.attachments.as_slice().into(),
         alert: decision.alert.as_ref().map(alert_record),
         dead_letter: decision.dead_letter,
         escalate: decision.escalate,
         hold_ms: decision
             .hold
             .map(|hold| u64::try_from(hold.as_millis()).unwrap_or(u64::MAX)),
-        problems: decision.problems.clone(),
+        problems: decision.problems.as_slice().into(),
     }
 }
 
@@ -153,55 +163,75 @@ pub(crate) fn read_decision(json: &str) -> Result<Decision, RecordError> {
     decision_of(serde_json::from_str(json)?)
 }
 
-fn decision_of(record: DecisionRecord) -> Result<Decision, RecordError> {
+fn on_one_line(alert: &Alert) -> Cow<'_, str> {
+    squeeze(&alert.message)
+}
+
+fn decision_of(record: DecisionRecord<'_>) -> Result<Decision, RecordError> {
+    let alert = record.alert.map(alert_of).transpose()?;
+    let message = || {
+        alert
+            .as_ref()
+            .map(on_one_line)
+            .unwrap_or_default()
+            .into_owned()
+    };
+    let fields = record.fields.into_iter().map(|(name, value)| {
+        (
+            name.into_owned(),
+            value.map_or_else(message, Cow::into_owned),
+        )
+    });
     Ok(Decision {
-        event: Event::parse(&record.event).ok_or(RecordError::Word(record.event))?,
-        source: record.source,
-        rule: record.rule,
+        event: Event::parse(&record.event)
+            .ok_or_else(|| RecordError::Word(record.event.into_owned()))?,
+        source: record.source.map(Cow::into_owned),
+        rule: record.rule.map(Cow::into_owned),
         degraded: record.degraded,
-        reason: record.reason,
+        reason: record.reason.into_owned(),
         external_id: record.external_id.as_deref().and_then(ExternalId::new),
-        fields: record.fields,
-        attachments: record.attachments,
-        alert: record.alert.map(alert_of).transpose()?,
+        fields: fields.collect(),
+        attachments: record.attachments.into_owned(),
+        alert,
         dead_letter: record.dead_letter,
         escalate: record.escalate,
         hold: record.hold_ms.map(Duration::from_millis),
-        problems: record.problems,
+        problems: record.problems.into_owned(),
     })
 }
 
-fn alert_record(alert: &Alert) -> AlertRecord {
+fn alert_record(alert: &Alert) -> AlertRecord<'_> {
     AlertRecord {
-        title: alert.title.clone(),
-        message: alert.message.clone(),
-        status: alert.status.as_str().to_owned(),
-        external_id: alert.external_id.as_ref().map(ExternalId::to_string),
-        source_system: alert.source_system.clone(),
-        service: alert.service.clone(),
-        location: alert.location.clone(),
-        scenario: alert.scenario.map(|scenario| scenario.as_str().to_owned()),
+        title: alert.title.as_str().into(),
+        message: alert.message.as_str().into(),
+        status: alert.status.as_str().into(),
+        external_id: alert.external_id.as_ref().map(|id| id.as_str().into()),
+        source_system: alert.source_system.as_deref().map(Cow::from),
+        service: alert.service.as_deref().map(Cow::from),
+        location: alert.location.as_deref().map(Cow::from),
+        scenario: alert.scenario.map(|scenario| scenario.as_str().into()),
         filtering: alert.filtering,
-        parameters: alert.parameters.clone(),
+        parameters: alert.parameters.as_slice().into(),
     }
 }
 
-fn alert_of(record: AlertRecord) -> Result<Alert, RecordError> {
+fn alert_of(record: AlertRecord<'_>) -> Result<Alert, RecordError> {
+    let unknown = |word: Cow<'_, str>| RecordError::Word(word.into_owned());
     let scenario = match record.scenario {
         None => None,
-        Some(word) => Some(Scenario::parse(&word).ok_or(RecordError::Word(word))?),
+        Some(word) => Some(Scenario::parse(&word).ok_or_else(|| unknown(word))?),
     };
     Ok(Alert {
-        status: Status::parse(&record.status).ok_or(RecordError::Word(record.status))?,
-        title: record.title,
-        message: record.message,
+        status: Status::parse(&record.status).ok_or_else(|| unknown(record.status))?,
+        title: record.title.into_owned(),
+        message: record.message.into_owned(),
         external_id: record.external_id.as_deref().and_then(ExternalId::new),
-        source_system: record.source_system,
-        service: record.service,
-        location: record.location,
+        source_system: record.source_system.map(Cow::into_owned),
+        service: record.service.map(Cow::into_owned),
+        location: record.location.map(Cow::into_owned),
         scenario,
         filtering: record.filtering,
-        parameters: record.parameters,
+        parameters: record.parameters.into_owned(),
     })
 }
 
@@ -295,7 +325,8 @@ mod tests {
             degraded: true,
             reason: "because".to_owned(),
             external_id: ExternalId::new("KIX-1"),
-            fields: [("title".to_owned(), "Störung".to_owned())]
+            fields: [("title", "Störung"), ("description", "a b")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into_iter()
                 .collect(),
             attachments: vec!["a.pdf".to_owned()],

@@ -48,7 +48,7 @@ struct Flaky {
 }
 
 impl Flaky {
-    fn arrive(&self, dispatch: &Dispatch) {
+    fn arrive(&self, dispatch: &Dispatch<'_>) {
         let alert = &dispatch.alert;
         self.world.lock().unwrap().arrived.push((
             dispatch.idempotency_key.clone(),
@@ -74,7 +74,7 @@ impl Transport for Flaky {
         self.kind == TransportKind::Relay || !self.world.lock().unwrap().down
     }
 
-    async fn deliver(&self, dispatch: &Dispatch) -> Outcome {
+    async fn deliver(&self, dispatch: &Dispatch<'_>) -> Outcome {
         let (fate, took) = {
             let mut chance = self.chance.lock().unwrap();
             (chance.u32(..100), chance.u64(1..3000))
