@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use memchr::memmem;
+
 use super::charset;
 use super::html;
 use super::lines::{Line, label, truncate};
@@ -155,8 +157,9 @@ fn better(kept: Body, next: Body) -> Body {
 fn weigh(lines: &[Line]) -> (usize, usize) {
     let mut letters = 0;
     let mut labels = 0;
+    let links = memmem::Finder::new("://");
     for line in lines {
-        letters += match line.text.contains("://") {
+        letters += match links.find(line.text.as_bytes()).is_some() {
             true => line
                 .text
                 .split(' ')
@@ -227,8 +230,11 @@ fn is_machinery(part: &Entity) -> bool {
 
 /// What the code shows by `cid:` (RFC 2392).
 fn content_ids(html: &str) -> HashSet<&str> {
-    html.split("cid:")
-        .skip(1)
-        .filter_map(|rest| rest.split(['"', '\'', ')', ' ', '>', '&']).next())
+    memmem::find_iter(html.as_bytes(), "cid:")
+        .filter_map(|at| {
+            html.get(at + 4..)?
+                .split(['"', '\'', ')', ' ', '>', '&'])
+                .next()
+        })
         .collect()
 }

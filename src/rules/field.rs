@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use indexmap::IndexMap;
-use regex::Captures;
 
 use super::customer::Marks;
 use super::explain::{Recorder, quoted};
@@ -11,7 +10,7 @@ use super::haystack::Haystack;
 use super::label::Labels;
 use super::mail::Mail;
 use super::part::Part;
-use super::pattern::Pattern;
+use super::pattern::{Matched, Pattern};
 use super::spans::Taken;
 use super::values::Values;
 use crate::message::squeeze;
@@ -261,20 +260,17 @@ impl Seen<'_, '_> {
     ) -> Option<String> {
         let regex = take.regex.as_ref()?;
         let part = &take.part;
-        let able = texts.iter().filter(|haystack| regex.may_match(haystack));
-        let mut found = able.map(|haystack| (regex.on(haystack), &*haystack.text));
-        let captures = found.find_map(|(regex, text)| match take.last {
-            false => regex.captures(text),
-            true => regex.captures_iter(text).last(),
-        });
-        let Some(captures) = captures else {
+        let mut found = texts
+            .iter()
+            .filter_map(|haystack| regex.matched_in(haystack, take.last));
+        let Some(matched) = found.next() else {
             record.say(|| format!("- {part}: {regex} does not match"));
             return None;
         };
-        let value = self.groups(field, regex, &captures);
-        let group = match captures.len() {
-            2 => captures.get(1),
-            _ => captures.name(&field.name),
+        let value = self.groups(field, regex, &matched);
+        let group = match matched.count() {
+            2 => matched.group(1),
+            _ => matched.named(&field.name),
         };
         if let Some(group) = group
             && take.labels.is_empty()
@@ -289,18 +285,13 @@ impl Seen<'_, '_> {
     }
 
     /// The field's own value; those of other fields are put aside.
-    fn groups(
-        &mut self,
-        field: &Field,
-        regex: &Pattern,
-        captures: &Captures<'_>,
-    ) -> Option<String> {
+    fn groups(&mut self, field: &Field, regex: &Pattern, matched: &Matched<'_>) -> Option<String> {
         let text = |index| {
-            captures
-                .get(index)
+            matched
+                .group(index)
                 .map(|group| group.as_str().trim().to_owned())
         };
-        if captures.len() == 2 {
+        if matched.count() == 2 {
             return text(1).filter(|value| !value.is_empty());
         }
         let mut own = None;

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
-use regex::{Match, Regex, RegexBuilder};
+use regex::{Captures, Match, Regex, RegexBuilder};
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{self, Ast, ErrorKind};
 
@@ -36,11 +36,61 @@ pub struct Pattern {
 #[derive(Debug)]
 struct Shared {
     expanded: String,
-    /// The name of each group that takes a value, if it has one.
-    groups: OnceLock<Vec<Option<String>>>,
+    groups: OnceLock<Groups>,
     need: OnceLock<Need>,
     everyday: OnceLock<Regex>,
     whole: OnceLock<Regex>,
+}
+
+/// What takes a value.
+#[derive(Debug)]
+struct Groups {
+    /// The name of each group, if it has one.
+    names: Vec<Option<String>>,
+    /// The only group is all that the regex matches.
+    is_one: bool,
+}
+
+impl From<Survey> for Groups {
+    fn from(survey: Survey) -> Groups {
+        Groups {
+            names: survey.groups,
+            is_one: survey.is_one_group,
+        }
+    }
+}
+
+/// What the groups of a regex have taken.
+#[derive(Debug)]
+pub enum Matched<'t> {
+    /// Where it has one group, and that is all of it: to find it takes a tenth of the time.
+    Whole(Match<'t>),
+    Groups(Captures<'t>),
+}
+
+impl<'t> Matched<'t> {
+    /// The groups, that of the whole regex included.
+    pub fn count(&self) -> usize {
+        match self {
+            Matched::Whole(_) => 2,
+            Matched::Groups(captures) => captures.len(),
+        }
+    }
+
+    pub fn group(&self, index: usize) -> Option<Match<'t>> {
+        match self {
+            Matched::Whole(found) => (index < 2).then_some(*found),
+            Matched::Groups(captures) => captures.get(index),
+        }
+    }
+
+    /// Of several groups, the one of that name.
+    pub fn named(&self, name: &str) -> Option<Match<'t>> {
+        match self {
+            Matched::Whole(_) => None,
+            Matched::Groups(captures) => captures.name(name),
+        }
+    }
 }
 
 fn parsed(regex: &str) -> Ast {
@@ -54,12 +104,16 @@ impl Pattern {
         &self.shared.expanded
     }
 
-    /// The groups that take a value, in their order.
+    /// The names of the groups that take a value, in their order.
     pub fn groups(&self) -> &[Option<String>] {
+        &self.surveyed().names
+    }
+
+    fn surveyed(&self) -> &Groups {
         let shared = &*self.shared;
         shared.groups.get_or_init(|| {
             let tree = parsed(&shared.expanded);
-            Survey::of(&tree, &shared.expanded).groups
+            Survey::of(&tree, &shared.expanded).into()
         })
     }
 
@@ -86,6 +140,20 @@ impl Pattern {
         self.may_match(haystack)
             .then(|| self.on(haystack).find(&haystack.text))
             .flatten()
+    }
+
+    /// The first match, or the last one.
+    pub fn matched_in<'t>(&self, haystack: &'t Haystack<'_>, last: bool) -> Option<Matched<'t>> {
+        if !self.may_match(haystack) {
+            return None;
+        }
+        let (regex, text) = (self.on(haystack), &*haystack.text);
+        match (self.surveyed().is_one, last) {
+            (true, false) => regex.find(text).map(Matched::Whole),
+            (true, true) => regex.find_iter(text).last().map(Matched::Whole),
+            (false, false) => regex.captures(text).map(Matched::Groups),
+            (false, true) => regex.captures_iter(text).last().map(Matched::Groups),
+        }
     }
 
     /// The regex, compiled for that text: one for everyday texts, one for all others.
@@ -159,7 +227,7 @@ pub fn compile(
             fits(&expanded.regex)
                 .map_err(|message| Diagnostic::at(source, text.span(), message))?;
         }
-        groups = OnceLock::from(survey.groups);
+        groups = OnceLock::from(Groups::from(survey));
     }
     let shared = Arc::new(Shared {
         expanded: expanded.regex.clone(),
@@ -438,6 +506,46 @@ mod tests {
         ];
         for (raw, want) in cases {
             assert_eq!(raw_offsets(raw), want, "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_group_that_is_all_of_a_regex_is_found_as_it_is_captured() {
+        let cases = [
+            ("(b+)", true),
+            (r"\b(?:(b+))\b", true),
+            ("(?s)^(?P<x>.+)$", true),
+            ("((?i)b+$)", true),
+            ("(b)+", false),
+            ("(b+)?", false),
+            ("a(b+)", false),
+            ("(a)(b+)", false),
+            ("((b)+)", false),
+            ("(b)|(a)", false),
+            ("(?:(b)|a)", false),
+            ("b+", false),
+        ];
+        for (regex, is_one) in cases {
+            let source = SourceText::new("x.toml", "");
+            let written = Spanned::new(0..0, regex.to_owned());
+            let defines = Defines::default();
+            let pattern = compile(&source, &written, &defines, &mut Known::default()).unwrap();
+            assert_eq!(pattern.surveyed().is_one, is_one, "{regex}");
+            for text in ["", "a\nbb b", "ab B", "bbb"] {
+                let captures: Vec<_> = Regex::new(regex).unwrap().captures_iter(text).collect();
+                for (last, want) in [(false, captures.first()), (true, captures.last())] {
+                    let haystack = Haystack::from(text);
+                    let got = pattern.matched_in(&haystack, last);
+                    let of = |group: Option<Match<'_>>| group.map(|group| group.range());
+                    for group in 0..4 {
+                        assert_eq!(
+                            of(got.as_ref().and_then(|got| got.group(group))),
+                            of(want.and_then(|want| want.get(group))),
+                            "{regex} in {text:?}"
+                        );
+                    }
+                }
+            }
         }
     }
 

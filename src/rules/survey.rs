@@ -22,6 +22,8 @@ const ASCII_BYTES: usize = 256;
 pub struct Survey {
     /// The name of each group that takes a value, if it has one.
     pub groups: Vec<Option<String>>,
+    /// The only group is all that the regex matches.
+    pub is_one_group: bool,
     /// `\p{…}` and its like, as spelled: only a look into Unicode's tables tells whether there is
     /// such a class.
     pub classes: Vec<String>,
@@ -35,10 +37,28 @@ impl Survey {
             survey: Survey::default(),
             regex,
         };
-        match ast::visit(tree, walk) {
+        let survey = match ast::visit(tree, walk) {
             Ok(survey) => survey,
             Err(never) => match never {},
+        };
+        Survey {
+            is_one_group: survey.groups.len() == 1 && is_group(tree),
+            ..survey
         }
+    }
+}
+
+/// A group that takes a value, beside it at most what takes no room in the text.
+fn is_group(tree: &Ast) -> bool {
+    match tree {
+        Ast::Group(group) => group.is_capturing() || is_group(&group.ast),
+        Ast::Concat(concat) => {
+            let takes_room =
+                |tree: &&Ast| !matches!(tree, Ast::Assertion(_) | Ast::Flags(_) | Ast::Empty(_));
+            let mut with_room = concat.asts.iter().filter(takes_room);
+            with_room.next().is_some_and(is_group) && with_room.next().is_none()
+        }
+        _ => false,
     }
 }
 

@@ -44,23 +44,34 @@ impl Out {
             }
             return;
         }
-        // As the words one by one; they never cling where none ends so.
-        if is_squeezed(&text) && !text.contains('>') && !(self.gap || self.current.ends_with('>')) {
-            return self.push(&text, context.bold);
+        let words = text.trim();
+        // As one by one, since none of them can cling to another.
+        if is_squeezed(words) && !words.contains('>') {
+            self.gap |= text.starts_with(char::is_whitespace);
+            if !words.is_empty() {
+                self.word(words, context.bold);
+                self.gap = text.ends_with(char::is_whitespace);
+            }
+            return;
         }
         let mut pieces = text.split(char::is_whitespace).peekable();
         while let Some(word) = pieces.next() {
             if !word.is_empty() {
-                let clings = self.current.ends_with('>')
-                    && word.starts_with(['.', ',', ';', ':', ')', '!', '?']);
-                if self.gap && !self.current.is_empty() && !clings {
-                    self.push(" ", context.bold);
-                }
-                self.gap = false;
-                self.push(word, context.bold);
+                self.word(word, context.bold);
             }
             self.gap |= pieces.peek().is_some();
         }
+    }
+
+    /// Apart from what stands before it, if there was a gap and it is no mark behind a link.
+    fn word(&mut self, word: &str, bold: bool) {
+        let clings =
+            self.current.ends_with('>') && word.starts_with(['.', ',', ';', ':', ')', '!', '?']);
+        if self.gap && !self.current.is_empty() && !clings {
+            self.push(" ", bold);
+        }
+        self.gap = false;
+        self.push(word, bold);
     }
 
     pub fn push(&mut self, piece: &str, bold: bool) {
