@@ -96,7 +96,7 @@ pub async fn serve(listener: TcpListener, shown: Arc<Shown>, stop: CancellationT
 }
 
 fn router(shown: Arc<Shown>) -> Router {
-    let (api, _) = api::router();
+    let api = api::router();
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .merge(api)

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use utoipa::OpenApi;
@@ -38,9 +38,25 @@ use crate::limits::API_BODY_BYTES_MAX;
 )]
 struct Document;
 
-/// The routes, and the document that describes all of them.
-pub(super) fn router() -> (Router<Arc<Shown>>, utoipa::openapi::OpenApi) {
-    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
+pub(super) fn router() -> Router<Arc<Shown>> {
+    described()
+        .0
+        .route("/api/v1/openapi.json", get(async || Json(document())))
+        .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX))
+        .layer(middleware::map_response(careful))
+}
+
+/// Describes all routes. Made when it is asked for: it takes more room than all the rest of the
+/// dashboard.
+fn document() -> utoipa::openapi::OpenApi {
+    let (_, mut document) = described();
+    document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    refusals(&mut document);
+    document
+}
+
+fn described() -> (Router<Arc<Shown>>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(mails::search))
         .routes(routes!(mails::show))
         .routes(routes!(mails::original))
@@ -56,18 +72,7 @@ pub(super) fn router() -> (Router<Arc<Shown>>, utoipa::openapi::OpenApi) {
         .routes(routes!(rules::show, rules::save))
         .routes(routes!(rules::attempt))
         .routes(routes!(events::follow))
-        .split_for_parts();
-    document.info.version = env!("CARGO_PKG_VERSION").to_owned();
-    refusals(&mut document);
-    let served = document.clone();
-    let router = router
-        .route(
-            "/api/v1/openapi.json",
-            get(async move || Json(served).into_response()),
-        )
-        .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX))
-        .layer(middleware::map_response(careful));
-    (router, document)
+        .split_for_parts()
 }
 
 /// Every operation may be refused.
