@@ -9,7 +9,7 @@ use crate::receiver::Receiver;
 fn every_measure_has_its_figures_and_nothing_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().to_str().unwrap();
-    let words = "bench --json --seconds 1 --messages 60 --connections 1,4 --idle 20 --rule-files 20 \
+    let words = "bench --json --under nice --seconds 1 --messages 60 --connections 1,4 --idle 20 --rule-files 20 \
                  --backlog 30 --soak 2s --folder";
     let words: Vec<&str> = words.split(' ').filter(|word| !word.is_empty()).collect();
     let output = output(&[&words[..], &[folder]].concat());

@@ -86,8 +86,12 @@ pub(super) struct Arguments {
     /// Gateways on that server; the load is split between them
     #[arg(long, value_name = "NUMBER", default_value_t = 1, requires_if("2", "spool"), value_parser = clap::value_parser!(u64).range(1..=16))]
     nodes: u64,
+    /// Start each gateway through this command, which has to `exec` it, for example
+    /// `taskset -c 0` or `benches/quota.sh 20`
+    #[arg(long, value_name = "COMMAND")]
+    under: Option<String>,
     /// Load this SMTP server instead: `accept`, and with --sink-listen `end-to-end` and `latency`
-    #[arg(long, value_name = "HOST:PORT", value_parser = address, conflicts_with_all = ["spool", "backlog", "soak"])]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, conflicts_with_all = ["spool", "backlog", "soak", "under"])]
     against: Option<SocketAddr>,
     /// Where that server posts to
     #[arg(long, value_name = "IP:PORT", requires = "against")]

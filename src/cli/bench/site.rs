@@ -1,6 +1,7 @@
 //! A place where gateways run as child processes: a folder or a database of its own, a
 //! configuration, a sink. Nothing of it is left when it is dropped.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,8 @@ pub(super) struct Options {
     /// A PostgreSQL server; else the embedded store.
     pub(super) server: Option<String>,
     pub(super) nodes: u64,
+    /// A command and its arguments, in front of each gateway's own.
+    pub(super) under: Vec<String>,
     pub(super) sink: SocketAddr,
     pub(super) envelope: Envelope,
     pub(super) reconnect: bool,
@@ -51,6 +54,11 @@ impl Options {
             folder: arguments.folder.clone().unwrap_or_else(std::env::temp_dir),
             server: arguments.spool.clone(),
             nodes: arguments.nodes,
+            under: arguments
+                .under
+                .iter()
+                .flat_map(|command| command.split_whitespace().map(str::to_owned))
+                .collect(),
             sink: arguments.sink_listen.unwrap_or(loopback),
             envelope: Envelope {
                 from: arguments.from.clone(),
@@ -154,12 +162,32 @@ impl Site {
         if self.options.against.is_none() {
             for number in 0..self.options.nodes {
                 let log = self.folder.path().join(format!("gateway-{number}.log"));
-                let (gateway, ready) = Gateway::start(&self.config(), &log).await?;
+                let (gateway, ready) = self.gateway(&log).await?;
                 self.gateways.push(gateway);
                 slowest = slowest.max(ready);
             }
         }
         Ok(slowest)
+    }
+
+    /// Ready to take mails, and how long that took.
+    async fn gateway(&self, log: &Path) -> anyhow::Result<(Gateway, Duration)> {
+        let program = std::env::current_exe().context("the path of this program")?;
+        let mut words = self.options.under.iter().map(OsStr::new);
+        let mut command = match words.next() {
+            None => Command::new(program),
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(program);
+                command
+            }
+        };
+        command
+            .arg("--config")
+            .arg(self.config())
+            .arg("serve")
+            .stderr(std::fs::File::create(log)?);
+        Gateway::start(command, log).await
     }
 
     /// The processes of the gateways; none when another server is measured.
@@ -234,15 +262,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Ready to take mails, and how long that took.
-    async fn start(config: &Path, log: &Path) -> anyhow::Result<(Gateway, Duration)> {
-        let program = std::env::current_exe().context("the path of this program")?;
-        let mut command = Command::new(program);
-        command
-            .arg("--config")
-            .arg(config)
-            .arg("serve")
-            .stderr(std::fs::File::create(log)?);
+    async fn start(mut command: Command, log: &Path) -> anyhow::Result<(Gateway, Duration)> {
         // What the user has set is meant for the user's gateway.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("MAILBELL") {
