@@ -230,11 +230,8 @@ fn is_machinery(part: &Entity) -> bool {
 
 /// What the code shows by `cid:` (RFC 2392).
 fn content_ids(html: &str) -> HashSet<&str> {
-    memmem::find_iter(html.as_bytes(), "cid:")
-        .filter_map(|at| {
-            html.get(at + 4..)?
-                .split(['"', '\'', ')', ' ', '>', '&'])
-                .next()
-        })
+    html.split("cid:")
+        .skip(1)
+        .filter_map(|rest| rest.split(['"', '\'', ')', ' ', '>', '&']).next())
         .collect()
 }

@@ -172,8 +172,9 @@ pub fn is_squeezed(text: &str) -> bool {
     let bytes = text.as_bytes();
     // White space beyond ASCII begins with these bytes in UTF-8. Without a branch, it is many bytes at
     // a time.
-    let single =
-        |byte: u8| (byte >= b' ') & (byte != 0x7f) & (byte != 0xc2) & (byte.wrapping_sub(0xe1) > 2);
+    let single = |byte: u8| {
+        (byte >= b' ') & (byte != 0x7f) & (byte != 0xc2) & !(0xe1..=0xe3).contains(&byte)
+    };
     let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
     !text.starts_with(' ')
         && !text.ends_with(' ')

@@ -267,11 +267,14 @@ impl Seen<'_, '_> {
             record.say(|| format!("- {part}: {regex} does not match"));
             return None;
         };
-        let value = self.groups(field, regex, &matched);
-        let group = match matched.count() {
-            2 => matched.group(1),
-            _ => matched.named(&field.name),
+        let is_own = |name: &Option<String>| name.as_ref() == Some(&field.name);
+        let own = match regex.groups() {
+            [_] => Some(0),
+            names => names.iter().position(is_own),
         };
+        let group = own.and_then(|at| matched.group(at + 1));
+        let value = group.and_then(|group| trimmed(group.as_str()));
+        self.put_aside(field, regex, &matched);
         if let Some(group) = group
             && take.labels.is_empty()
         {
@@ -284,32 +287,27 @@ impl Seen<'_, '_> {
         value
     }
 
-    /// The field's own value; those of other fields are put aside.
-    fn groups(&mut self, field: &Field, regex: &Pattern, matched: &Matched<'_>) -> Option<String> {
-        let text = |index| {
-            matched
-                .group(index)
-                .map(|group| group.as_str().trim().to_owned())
-        };
-        if matched.count() == 2 {
-            return text(1).filter(|value| !value.is_empty());
+    /// What the groups took that are called like other fields.
+    fn put_aside(&mut self, field: &Field, regex: &Pattern, matched: &Matched<'_>) {
+        let names = regex.groups();
+        if names.len() == 1 {
+            return;
         }
-        let mut own = None;
-        for (name, index) in regex.groups().iter().zip(1..) {
-            let (Some(name), Some(value)) = (name, text(index)) else {
-                continue;
-            };
-            if value.is_empty() {
-                continue;
-            }
-            if *name == field.name {
-                own = Some(value);
-            } else {
+        for (name, index) in names.iter().zip(1..) {
+            if let Some(name) = name.as_ref().filter(|name| **name != field.name)
+                && let Some(value) = matched
+                    .group(index)
+                    .and_then(|group| trimmed(group.as_str()))
+            {
                 self.named.entry(name.to_owned()).or_insert(value);
             }
         }
-        own
     }
+}
+
+fn trimmed(text: &str) -> Option<String> {
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 impl Field {

@@ -17,7 +17,7 @@ use regex_syntax::ast::{self, Ast, ErrorKind};
 
 use super::everyday::for_everyday;
 use super::haystack::Haystack;
-use super::survey::{self, Survey};
+use super::survey::{self, Groups, Survey};
 use super::written::Text;
 use crate::diagnostic::{Diagnostic, SourceText, suggestion};
 use crate::limits;
@@ -42,53 +42,20 @@ struct Shared {
     whole: OnceLock<Regex>,
 }
 
-/// What takes a value.
-#[derive(Debug)]
-struct Groups {
-    /// The name of each group, if it has one.
-    names: Vec<Option<String>>,
-    /// The only group is all that the regex matches.
-    is_one: bool,
-}
-
-impl From<Survey> for Groups {
-    fn from(survey: Survey) -> Groups {
-        Groups {
-            names: survey.groups,
-            is_one: survey.is_one_group,
-        }
-    }
-}
-
 /// What the groups of a regex have taken.
 #[derive(Debug)]
 pub enum Matched<'t> {
-    /// Where it has one group, and that is all of it: to find it takes a tenth of the time.
-    Whole(Match<'t>),
+    /// Of a regex that is one group: to find it takes a tenth of the time.
+    One(Match<'t>),
     Groups(Captures<'t>),
 }
 
 impl<'t> Matched<'t> {
-    /// The groups, that of the whole regex included.
-    pub fn count(&self) -> usize {
-        match self {
-            Matched::Whole(_) => 2,
-            Matched::Groups(captures) => captures.len(),
-        }
-    }
-
+    /// The whole regex has index 0.
     pub fn group(&self, index: usize) -> Option<Match<'t>> {
         match self {
-            Matched::Whole(found) => (index < 2).then_some(*found),
+            Matched::One(found) => (index < 2).then_some(*found),
             Matched::Groups(captures) => captures.get(index),
-        }
-    }
-
-    /// Of several groups, the one of that name.
-    pub fn named(&self, name: &str) -> Option<Match<'t>> {
-        match self {
-            Matched::Whole(_) => None,
-            Matched::Groups(captures) => captures.name(name),
         }
     }
 }
@@ -113,7 +80,7 @@ impl Pattern {
         let shared = &*self.shared;
         shared.groups.get_or_init(|| {
             let tree = parsed(&shared.expanded);
-            Survey::of(&tree, &shared.expanded).into()
+            Survey::of(&tree, &shared.expanded).groups
         })
     }
 
@@ -149,8 +116,8 @@ impl Pattern {
         }
         let (regex, text) = (self.on(haystack), &*haystack.text);
         match (self.surveyed().is_one, last) {
-            (true, false) => regex.find(text).map(Matched::Whole),
-            (true, true) => regex.find_iter(text).last().map(Matched::Whole),
+            (true, false) => regex.find(text).map(Matched::One),
+            (true, true) => regex.find_iter(text).last().map(Matched::One),
             (false, false) => regex.captures(text).map(Matched::Groups),
             (false, true) => regex.captures_iter(text).last().map(Matched::Groups),
         }
@@ -227,7 +194,7 @@ pub fn compile(
             fits(&expanded.regex)
                 .map_err(|message| Diagnostic::at(source, text.span(), message))?;
         }
-        groups = OnceLock::from(Groups::from(survey));
+        groups = OnceLock::from(survey.groups);
     }
     let shared = Arc::new(Shared {
         expanded: expanded.regex.clone(),
@@ -513,6 +480,10 @@ mod tests {
     fn a_group_that_is_all_of_a_regex_is_found_as_it_is_captured() {
         let cases = [
             ("(b+)", true),
+            ("(b*)", true),
+            ("(b*?)$", true),
+            ("(?x) ( b+ ) # b", true),
+            ("(?:(?P<x>b+?))", true),
             (r"\b(?:(b+))\b", true),
             ("(?s)^(?P<x>.+)$", true),
             ("((?i)b+$)", true),

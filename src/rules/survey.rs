@@ -20,15 +20,21 @@ const ASCII_BYTES: usize = 256;
 
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// The name of each group that takes a value, if it has one.
-    pub groups: Vec<Option<String>>,
-    /// The only group is all that the regex matches.
-    pub is_one_group: bool,
+    pub groups: Groups,
     /// `\p{…}` and its like, as spelled: only a look into Unicode's tables tells whether there is
     /// such a class.
     pub classes: Vec<String>,
     /// It turns Unicode off somewhere.
     pub bytes_mode: bool,
+}
+
+/// The groups that take a value.
+#[derive(Debug, Default)]
+pub struct Groups {
+    /// The name of each, if it has one.
+    pub names: Vec<Option<String>>,
+    /// There is one, and it is all that the regex matches.
+    pub is_one: bool,
 }
 
 impl Survey {
@@ -37,26 +43,24 @@ impl Survey {
             survey: Survey::default(),
             regex,
         };
-        let survey = match ast::visit(tree, walk) {
+        let mut survey = match ast::visit(tree, walk) {
             Ok(survey) => survey,
             Err(never) => match never {},
         };
-        Survey {
-            is_one_group: survey.groups.len() == 1 && is_group(tree),
-            ..survey
-        }
+        survey.groups.is_one = survey.groups.names.len() == 1 && is_nothing_but_a_group(tree);
+        survey
     }
 }
 
 /// A group that takes a value, beside it at most what takes no room in the text.
-fn is_group(tree: &Ast) -> bool {
+fn is_nothing_but_a_group(tree: &Ast) -> bool {
     match tree {
-        Ast::Group(group) => group.is_capturing() || is_group(&group.ast),
+        Ast::Group(group) => group.is_capturing() || is_nothing_but_a_group(&group.ast),
         Ast::Concat(concat) => {
             let takes_room =
                 |tree: &&Ast| !matches!(tree, Ast::Assertion(_) | Ast::Flags(_) | Ast::Empty(_));
             let mut with_room = concat.asts.iter().filter(takes_room);
-            with_room.next().is_some_and(is_group) && with_room.next().is_none()
+            with_room.next().is_some_and(is_nothing_but_a_group) && with_room.next().is_none()
         }
         _ => false,
     }
@@ -95,9 +99,9 @@ impl Visitor for Walk<'_> {
             Ast::Flags(set) => self.flags(&set.flags),
             Ast::ClassUnicode(class) => self.class(class),
             Ast::Group(group) => match &group.kind {
-                GroupKind::CaptureIndex(_) => self.survey.groups.push(None),
+                GroupKind::CaptureIndex(_) => self.survey.groups.names.push(None),
                 GroupKind::CaptureName { name, .. } => {
-                    self.survey.groups.push(Some(name.name.clone()));
+                    self.survey.groups.names.push(Some(name.name.clone()));
                 }
                 GroupKind::NonCapturing(flags) => self.flags(flags),
             },

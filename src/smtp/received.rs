@@ -43,24 +43,24 @@ impl Trace<'_> {
         if let Some(tls) = self.tls {
             write!(out, "\t(using {tls})\r\n")?;
         }
-        write!(out, "\tby {} with {}", self.hostname, self.protocol())?;
-        if self.smtputf8 || self.extended {
-            out.push_str(if self.tls.is_some() { "S" } else { "" });
-            out.push_str(if self.authenticated { "A" } else { "" });
-        }
+        write!(out, "\tby {} with ", self.hostname)?;
+        self.protocol(out);
         if let Some(recipient) = self.recipient {
             write!(out, "\r\n\tfor <{recipient}>")?;
         }
         write!(out, ";\r\n\t{}\r\n", date(self.date))
     }
 
-    /// RFC 3848 and RFC 6531 4.3, before the letters for TLS and authentication.
-    fn protocol(&self) -> &'static str {
-        match (self.smtputf8, self.extended) {
+    /// RFC 3848 and RFC 6531 4.3.
+    fn protocol(&self, out: &mut String) {
+        let base = match (self.smtputf8, self.extended) {
             (true, _) => "UTF8SMTP",
             (false, true) => "ESMTP",
-            (false, false) => "SMTP",
-        }
+            (false, false) => return out.push_str("SMTP"),
+        };
+        let tls = if self.tls.is_some() { "S" } else { "" };
+        let auth = if self.authenticated { "A" } else { "" };
+        out.extend([base, tls, auth]);
     }
 }
 

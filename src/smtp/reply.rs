@@ -38,9 +38,7 @@ impl Reply {
 
     /// Appends the reply with its CRLF.
     pub fn write(&self, out: &mut Vec<u8>) {
-        out.reserve(self.text.len() + 16);
-        let digits = [self.code / 100, self.code / 10 % 10, self.code % 10];
-        out.extend(digits.map(|digit| b'0' + digit as u8));
+        out.extend_from_slice(self.code.to_string().as_bytes());
         if !self.enhanced.is_empty() {
             out.push(b' ');
             out.extend_from_slice(self.enhanced.as_bytes());

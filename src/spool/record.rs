@@ -36,6 +36,8 @@ pub enum RecordError {
     Json(#[from] serde_json::Error),
     #[error("stored record: `{0}` is not a known word")]
     Word(String),
+    #[error("stored record: field `{0}` has no value")]
+    NoValue(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,8 +52,8 @@ struct DecisionRecord<'a> {
     reason: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     external_id: Option<Cow<'a, str>>,
-    /// Nothing stands for the alert's message on one line: a ticket's description, mostly, and most
-    /// of what there is to write.
+    /// `null` is the alert's message on one line, which a ticket's description mostly is: written
+    /// twice, it would be most of the record. It is read back as [`squeeze`] makes it then.
     #[serde(default)]
     fields: IndexMap<Cow<'a, str>, Option<Cow<'a, str>>>,
     #[serde(default)]
@@ -134,7 +136,7 @@ pub(crate) fn write_decision(decision: &Decision) -> Result<String, RecordError>
 }
 
 fn decision_record(decision: &Decision) -> DecisionRecord<'_> {
-    let message = decision.alert.as_ref().map(on_one_line);
+    let message = decision.alert.as_ref().map(|alert| squeeze(&alert.message));
     let fields = decision.fields.iter().map(|(name, value)| {
         let is_message = message.as_deref() == Some(value);
         let value = (!is_message).then(|| Cow::from(value.as_str()));
@@ -163,25 +165,15 @@ pub(crate) fn read_decision(json: &str) -> Result<Decision, RecordError> {
     decision_of(serde_json::from_str(json)?)
 }
 
-fn on_one_line(alert: &Alert) -> Cow<'_, str> {
-    squeeze(&alert.message)
-}
-
 fn decision_of(record: DecisionRecord<'_>) -> Result<Decision, RecordError> {
     let alert = record.alert.map(alert_of).transpose()?;
-    let message = || {
-        alert
-            .as_ref()
-            .map(on_one_line)
-            .unwrap_or_default()
-            .into_owned()
-    };
+    let message = alert.as_ref().map(|alert| squeeze(&alert.message));
     let fields = record.fields.into_iter().map(|(name, value)| {
-        (
-            name.into_owned(),
-            value.map_or_else(message, Cow::into_owned),
-        )
+        let value = value.or_else(|| message.clone());
+        let value = value.ok_or_else(|| RecordError::NoValue(name.to_string()))?;
+        Ok((name.into_owned(), value.into_owned()))
     });
+    let fields = fields.collect::<Result<_, RecordError>>()?;
     Ok(Decision {
         event: Event::parse(&record.event)
             .ok_or_else(|| RecordError::Word(record.event.into_owned()))?,
@@ -190,7 +182,7 @@ fn decision_of(record: DecisionRecord<'_>) -> Result<Decision, RecordError> {
         degraded: record.degraded,
         reason: record.reason.into_owned(),
         external_id: record.external_id.as_deref().and_then(ExternalId::new),
-        fields: fields.collect(),
+        fields,
         attachments: record.attachments.into_owned(),
         alert,
         dead_letter: record.dead_letter,
@@ -370,6 +362,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_message_says_is_not_written_twice() {
+        let json = write_decision(&decision()).unwrap();
+        assert!(
+            json.contains(r#""title":"Störung","description":null"#),
+            "{json}"
+        );
+        let whole = json.replace("null", r#""a b""#);
+        assert_eq!(read_decision(&whole).unwrap(), decision());
+    }
+
+    #[test]
     fn a_reading_comes_back_as_it_went() {
         for reading in [
             Reading::Decisions(vec![decision(), decision()]),
@@ -393,7 +396,13 @@ mod tests {
 
     #[test]
     fn a_damaged_record_is_an_error_and_no_panic() {
-        for json in ["", "{}", "[1]", r#"{"event":"gone","reason":""}"#] {
+        for json in [
+            "",
+            "{}",
+            "[1]",
+            r#"{"event":"gone","reason":""}"#,
+            r#"{"event":"new","reason":"","fields":{"title":null}}"#,
+        ] {
             assert!(read_decision(json).is_err(), "{json}");
         }
     }

@@ -247,6 +247,7 @@ fn mails_made_to_exhaust_are_read() {
         "<pre>a\n",
         "<a href=https://a.example/>https://a.example/</a> ",
         "<img src=cid:a>",
+        "cid:",
         "<script></scrip",
         "From: a@b.example\r\n",
         "From: a@b.example\r\nSent: x\r\nTo: y\r\nSubject: FW: z\r\n\r\n",
@@ -289,4 +290,12 @@ fn mails_made_to_exhaust_are_read() {
         .unwrap()
         .join()
         .unwrap();
+}
+
+/// Were each compared with all that follows it, this would take hours.
+#[test]
+fn a_long_row_of_references_is_read() {
+    let head = "Content-Type: text/html; charset=utf-8\r\n\r\n";
+    let raw = format!("{head}<p>{}", "cid:".repeat(256 * 1024));
+    assert!(!message::read(raw.as_bytes()).text.is_empty());
 }

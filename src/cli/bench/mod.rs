@@ -88,8 +88,8 @@ pub(super) struct Arguments {
     nodes: u64,
     /// Start each gateway through this command, which has to `exec` it, for example
     /// `taskset -c 0` or `benches/quota.sh 20`
-    #[arg(long, value_name = "COMMAND")]
-    under: Option<String>,
+    #[arg(long, value_name = "COMMAND", value_delimiter = ' ')]
+    under: Vec<String>,
     /// Load this SMTP server instead: `accept`, and with --sink-listen `end-to-end` and `latency`
     #[arg(long, value_name = "HOST:PORT", value_parser = address, conflicts_with_all = ["spool", "backlog", "soak", "under"])]
     against: Option<SocketAddr>,

@@ -1,5 +1,6 @@
 //! A child process, and what the kernel counts of it. Killed when dropped.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -41,6 +42,11 @@ impl Process {
                 Err(error.context("/proc tells nothing of the child"))
             }
         }
+    }
+
+    /// The program that it runs now: a wrapper may have become another one.
+    pub(super) fn program(&self) -> anyhow::Result<PathBuf> {
+        Ok(self.counted.exe()?)
     }
 
     pub(super) fn stdout(&mut self) -> Option<std::process::ChildStdout> {

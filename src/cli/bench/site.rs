@@ -54,11 +54,7 @@ impl Options {
             folder: arguments.folder.clone().unwrap_or_else(std::env::temp_dir),
             server: arguments.spool.clone(),
             nodes: arguments.nodes,
-            under: arguments
-                .under
-                .iter()
-                .flat_map(|command| command.split_whitespace().map(str::to_owned))
-                .collect(),
+            under: arguments.under.clone(),
             sink: arguments.sink_listen.unwrap_or(loopback),
             envelope: Envelope {
                 from: arguments.from.clone(),
@@ -287,7 +283,13 @@ impl Gateway {
             }
         });
         match tokio::time::timeout(START_MAX, ready).await {
-            Ok(Ok(Some((smtp, took)))) => Ok((Gateway { process, smtp }, took)),
+            Ok(Ok(Some((smtp, took)))) => {
+                anyhow::ensure!(
+                    process.program()? == std::env::current_exe()?,
+                    "the command of --under does not exec the gateway: what it uses cannot be counted"
+                );
+                Ok((Gateway { process, smtp }, took))
+            }
             _ => {
                 let text = std::fs::read_to_string(log).unwrap_or_default();
                 anyhow::bail!("the gateway does not start:\n{}", text.trim_end());

@@ -45,11 +45,11 @@ impl Out {
             return;
         }
         let words = text.trim();
-        // As one by one, since none of them can cling to another.
+        // All at once: only behind a `>` can a word cling, and there is none between them.
         if is_squeezed(words) && !words.contains('>') {
             self.gap |= text.starts_with(char::is_whitespace);
             if !words.is_empty() {
-                self.word(words, context.bold);
+                self.words(words, context.bold);
                 self.gap = text.ends_with(char::is_whitespace);
             }
             return;
@@ -57,21 +57,21 @@ impl Out {
         let mut pieces = text.split(char::is_whitespace).peekable();
         while let Some(word) = pieces.next() {
             if !word.is_empty() {
-                self.word(word, context.bold);
+                self.words(word, context.bold);
             }
             self.gap |= pieces.peek().is_some();
         }
     }
 
-    /// Apart from what stands before it, if there was a gap and it is no mark behind a link.
-    fn word(&mut self, word: &str, bold: bool) {
+    /// Behind a blank if one is due, unless they begin with a mark behind a link.
+    fn words(&mut self, words: &str, bold: bool) {
         let clings =
-            self.current.ends_with('>') && word.starts_with(['.', ',', ';', ':', ')', '!', '?']);
+            self.current.ends_with('>') && words.starts_with(['.', ',', ';', ':', ')', '!', '?']);
         if self.gap && !self.current.is_empty() && !clings {
             self.push(" ", bold);
         }
         self.gap = false;
-        self.push(word, bold);
+        self.push(words, bold);
     }
 
     pub fn push(&mut self, piece: &str, bold: bool) {
