@@ -9,7 +9,8 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    // Where the system gives huge pages unasked, an idle gateway would hold twice the memory.
+    // The allocator asks for no huge pages; where the system gives them unasked, an idle gateway would
+    // hold half as much again.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     mailbell::cli::run()
 }
