@@ -4,12 +4,13 @@
 
 use divan::{AllocProfiler, Bencher, black_box};
 use mailbell::message;
+use mimalloc::MiMalloc;
 
 #[path = "mails/mod.rs"]
 mod mails;
 
 #[global_allocator]
-static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+static ALLOCATOR: AllocProfiler<MiMalloc> = AllocProfiler::new(MiMalloc);
 
 fn main() {
     divan::main();

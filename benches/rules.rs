@@ -7,12 +7,13 @@ use std::path::Path;
 use divan::{AllocProfiler, Bencher, black_box};
 use mailbell::message::{self, Envelope, Message};
 use mailbell::rules::{RuleSet, rulebook};
+use mimalloc::MiMalloc;
 
 #[path = "mails/mod.rs"]
 mod mails;
 
 #[global_allocator]
-static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+static ALLOCATOR: AllocProfiler<MiMalloc> = AllocProfiler::new(MiMalloc);
 
 fn main() {
     divan::main();

@@ -13,12 +13,13 @@ use mailbell::config;
 use mailbell::smtp::data::{DataDecoder, Memory};
 use mailbell::smtp::policy::Policy;
 use mailbell::smtp::session::{Next, Peer, Session};
+use mimalloc::MiMalloc;
 
 #[path = "mails/mod.rs"]
 mod mails;
 
 #[global_allocator]
-static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+static ALLOCATOR: AllocProfiler<MiMalloc> = AllocProfiler::new(MiMalloc);
 
 fn main() {
     divan::main();
