@@ -205,7 +205,7 @@ pub const GROUP_BYTES_MAX: usize = 8 << 20;
 /// Writes that wait for the store's thread; the next one waits outside, and its peer with it.
 pub const WRITES_WAITING_MAX: usize = 1024;
 /// Bytes of undecided mail in memory at a time (one mail may be larger).
-pub const UNDECIDED_BYTES_MAX: usize = 16 << 20;
+pub const UNDECIDED_BYTES_MAX: usize = 8 << 20;
 /// A mail with the same Message-ID is a duplicate for this long: RFC 5321 4.5.4.1 has senders
 /// try for 4 to 5 days.
 pub const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_hours(5 * 24);
