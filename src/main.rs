@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Arguments in, exit code out.
+//! Arguments in, exit code out; the allocator.
 
 use std::process::ExitCode;
 
