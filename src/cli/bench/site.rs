@@ -1,7 +1,6 @@
 //! A place where gateways run as child processes: a folder or a database of its own, a
 //! configuration, a sink. Nothing of it is left when it is dropped.
 
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -158,32 +157,13 @@ impl Site {
         if self.options.against.is_none() {
             for number in 0..self.options.nodes {
                 let log = self.folder.path().join(format!("gateway-{number}.log"));
-                let (gateway, ready) = self.gateway(&log).await?;
+                let under = &self.options.under;
+                let (gateway, ready) = Gateway::start(under, &self.config(), &log).await?;
                 self.gateways.push(gateway);
                 slowest = slowest.max(ready);
             }
         }
         Ok(slowest)
-    }
-
-    /// Ready to take mails, and how long that took.
-    async fn gateway(&self, log: &Path) -> anyhow::Result<(Gateway, Duration)> {
-        let program = std::env::current_exe().context("the path of this program")?;
-        let mut words = self.options.under.iter().map(OsStr::new);
-        let mut command = match words.next() {
-            None => Command::new(program),
-            Some(first) => {
-                let mut command = Command::new(first);
-                command.args(words).arg(program);
-                command
-            }
-        };
-        command
-            .arg("--config")
-            .arg(self.config())
-            .arg("serve")
-            .stderr(std::fs::File::create(log)?);
-        Gateway::start(command, log).await
     }
 
     /// The processes of the gateways; none when another server is measured.
@@ -258,7 +238,26 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn start(mut command: Command, log: &Path) -> anyhow::Result<(Gateway, Duration)> {
+    /// Ready to take mails, and how long that took.
+    async fn start(
+        under: &[String],
+        config: &Path,
+        log: &Path,
+    ) -> anyhow::Result<(Gateway, Duration)> {
+        let program = std::env::current_exe().context("the path of this program")?;
+        let mut command = match under {
+            [] => Command::new(&program),
+            [first, words @ ..] => {
+                let mut command = Command::new(first);
+                command.args(words).arg(&program);
+                command
+            }
+        };
+        command
+            .arg("--config")
+            .arg(config)
+            .arg("serve")
+            .stderr(std::fs::File::create(log)?);
         // What the user has set is meant for the user's gateway.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("MAILBELL") {
@@ -285,7 +284,7 @@ impl Gateway {
         match tokio::time::timeout(START_MAX, ready).await {
             Ok(Ok(Some((smtp, took)))) => {
                 anyhow::ensure!(
-                    process.program()? == std::env::current_exe()?,
+                    process.program()? == program,
                     "the command of --under does not exec the gateway: what it uses cannot be counted"
                 );
                 Ok((Gateway { process, smtp }, took))
