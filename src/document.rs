@@ -3,6 +3,8 @@
 //! Owns the recovery: an entry that does not fit is reported, taken out, and reading goes on,
 //! so that an administrator sees all mistakes at once. Must not know what the keys mean.
 
+pub mod quoted;
+
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;

@@ -8,23 +8,24 @@
 //! how a store works, or what a transport says on the wire.
 
 mod accepting;
+mod carriers;
 pub mod large;
 mod reader;
 mod reading;
 mod sending;
 mod trouble;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use self::carriers::Carriers;
 use self::reader::Reader;
 use self::trouble::Trouble;
 use crate::clock::{Clock, Time};
@@ -33,14 +34,12 @@ use crate::deliver::lanes::{Lanes, Transports};
 use crate::deliver::pace::Pace;
 use crate::limits::{
     DECIDE_BATCH, DRAIN_MAX, LOOK_AGAIN, ORIGINALS_BYTES_MAX, READING_BATCH_MAX, READING_MAX,
-    SETTLE_PATIENCE,
 };
 use crate::message::Envelope;
 use crate::observe::{Happening, Observer, age};
 use crate::rules::Decision;
 use crate::spool::{
-    Decided, Deciding, DeliveryId, Effects, Leased, Reading, Settled, Settlement, Spool,
-    SpoolError, ToDecide,
+    Decided, Deciding, Effects, Leased, Reading, Settled, Spool, SpoolError, ToDecide,
 };
 
 /// Reading and deciding, as the pipeline sees it.
@@ -146,90 +145,6 @@ impl Pipeline {
         tasks.abort_all();
         let unfinished = carriers.carried.lock().len();
         self.shared.tell(Happening::Drained { unfinished });
-    }
-}
-
-/// The tasks that carry leased deliveries; cut off when dropped.
-#[derive(Debug, Default)]
-struct Carriers {
-    tasks: Mutex<JoinSet<()>>,
-    /// Shared with the tasks, as the next one is.
-    carried: Arc<Carried>,
-    returned: Arc<Returned>,
-    /// A step of the store failed, or its answer was lost: it may have leased what nobody carries.
-    in_doubt: AtomicBool,
-}
-
-impl Carriers {
-    fn lock(&self) -> MutexGuard<'_, JoinSet<()>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps in mind whether a step may have been done although it failed.
-    fn note<T>(&self, step: Result<T, SpoolError>) -> Result<T, SpoolError> {
-        if step.is_err() {
-            self.in_doubt.store(true, Ordering::Relaxed);
-        }
-        step
-    }
-}
-
-/// What is leased and not settled, each with the number of its lease.
-#[derive(Debug, Default)]
-struct Carried {
-    leases: Mutex<HashSet<(DeliveryId, u32)>>,
-    none_left: Notify,
-}
-
-impl Carried {
-    fn lock(&self) -> MutexGuard<'_, HashSet<(DeliveryId, u32)>> {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn settled(&self, settlements: &[Settlement]) {
-        let mut leases = self.lock();
-        for one in settlements {
-            leases.remove(&(one.delivery, one.lease));
-        }
-        if leases.is_empty() {
-            self.none_left.notify_one();
-        }
-    }
-
-    /// Until all is settled.
-    async fn end(&self) {
-        while !self.lock().is_empty() {
-            self.none_left.notified().await;
-        }
-    }
-}
-
-/// Settlements on their way to the store. Those that come soon after one another, or while others are
-/// being stored, are stored together.
-#[derive(Debug, Default)]
-struct Returned {
-    settlements: Mutex<Vec<Settlement>>,
-    any: Notify,
-}
-
-impl Returned {
-    fn put(&self, settlement: Settlement) {
-        self.lock().push(settlement);
-        self.any.notify_one();
-    }
-
-    async fn take(&self) -> Vec<Settlement> {
-        while self.lock().is_empty() {
-            self.any.notified().await;
-        }
-        sleep(SETTLE_PATIENCE).await;
-        std::mem::take(&mut *self.lock())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Settlement>> {
-        self.settlements
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,9 +9,10 @@ use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
+use super::Shared;
+use super::carriers::Carriers;
 use super::reader::panic_text;
 use super::trouble::Trouble;
-use super::{Carriers, Shared};
 use crate::alert::Status;
 use crate::clock::Time;
 use crate::config::TransportKind;
@@ -37,10 +38,13 @@ impl Shared {
         };
         let mut order = Some(order);
         while let Some(present) = order {
-            // Should it panic, the delivery is not left hanging.
+            // Should it panic, the delivery is not left hanging; what has left is not a dead letter.
             let following = AssertUnwindSafe(self.follow(&leased, present, &mut settlement));
             let next = following.catch_unwind().await;
-            order = next.unwrap_or_else(|panic| Some(Order::Bury(said(&*panic))));
+            order = next.unwrap_or_else(|panic| match settlement.step {
+                Step::Wait { .. } => Some(Order::Bury(said(&*panic))),
+                Step::End(..) => None,
+            });
         }
         // The transport is free while this is being stored: a slow sync does not slow sending.
         if self.lanes().returned(&leased.team) {
@@ -85,14 +89,14 @@ impl Shared {
             result: outcome.as_str().to_owned(),
             answer: outcome.detail().to_owned(),
         });
+        if let Outcome::Delivered { detail, .. } = &outcome {
+            settlement.step = Step::End(ending(kind, leased.alert.status), detail.clone());
+        }
         self.answered(leased, kind, &outcome, (now, took)).await;
         let team = leased.team.as_str();
         let progress = &mut settlement.progress;
         match outcome {
-            Outcome::Delivered { detail, .. } => {
-                settlement.step = Step::End(ending(kind, leased.alert.status), detail);
-                None
-            }
+            Outcome::Delivered { .. } => None,
             Outcome::Deferred {
                 reason,
                 retry_after,

@@ -3,7 +3,7 @@
 use super::Compiler;
 use crate::alert::{Scenario, TEXT_NAMES, TITLE_NAMES};
 use crate::diagnostic::{Diagnostic, suggestion};
-use crate::rules::pattern;
+use crate::document::quoted;
 use crate::rules::ruleset::AlertTemplates;
 use crate::rules::template::Template;
 use crate::rules::written::{self, Text};
@@ -68,7 +68,7 @@ impl Compiler<'_> {
         let (template, places) = match Template::parse(text.get_ref()) {
             Ok(parsed) => parsed,
             Err((range, message)) => {
-                let span = pattern::raw_span(self.file, text.span(), range);
+                let span = quoted::span_of(self.file, text.span(), range);
                 let problem = Diagnostic::at(self.file, span, message).key(key);
                 self.problems.push(problem);
                 return None;
@@ -77,7 +77,7 @@ impl Compiler<'_> {
         for (range, name) in places {
             let known = self.names.contains(&name) || BUILT_IN.contains(&name.as_str());
             if self.complete && !known {
-                let span = pattern::raw_span(self.file, text.span(), range);
+                let span = quoted::span_of(self.file, text.span(), range);
                 let message =
                     format!("`{{{name}}}` is used here, but no field `{name}` is defined");
                 let problem = Diagnostic::at(self.file, span, message).key(key);

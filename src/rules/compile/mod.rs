@@ -3,18 +3,20 @@
 mod alert;
 mod conditions;
 mod fields;
+mod regexes;
 
 use std::collections::HashSet;
 
 use indexmap::IndexMap;
 use toml::Spanned;
 
+use self::regexes::{Defines, Known};
 use super::customer::Marks;
 use super::field::{Field, S4_LINES};
 use super::index::Index;
 use super::label;
 use super::matcher::Gates;
-use super::pattern::{self, Defines, Known, Pattern};
+use super::pattern::Pattern;
 use super::ruleset::{AlertTemplates, RuleSet, Source, Test};
 use super::selftest;
 use super::shipped::is_shipped;
@@ -163,7 +165,7 @@ impl Compiler<'_> {
 
     fn define(&mut self, written: &IndexMap<Text, Text>) {
         for (name, piece) in written {
-            let piece = pattern::piece(self.file, piece, &self.defines, self.known);
+            let piece = regexes::piece(self.file, piece, &self.defines, self.known);
             let piece = piece.unwrap_or_else(|problem| {
                 let key = format!("define.{}", name.get_ref());
                 self.problems.push(problem.key(key));
@@ -175,7 +177,7 @@ impl Compiler<'_> {
     }
 
     fn regex(&mut self, text: &Text, key: &str) -> Option<Pattern> {
-        match pattern::compile(self.file, text, &self.defines, self.known) {
+        match regexes::compile(self.file, text, &self.defines, self.known) {
             Ok(regex) => Some(regex),
             Err(problem) => {
                 self.problems.push(problem.key(key));
