@@ -50,6 +50,15 @@ fn outcome(gateway: &Gateway, reply: &str) -> Vec<Value> {
     }
 }
 
+/// Waits until `/readyz` has this text, or no longer has it.
+fn until_ready_says(gateway: &Gateway, text: &str, wanted: bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while gateway.get("/readyz").1.contains(text) != wanted {
+        assert!(Instant::now() < deadline, "waited for {wanted}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 fn text(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -188,6 +197,29 @@ fn what_waits_when_signl4_is_down_is_delivered_when_it_is_back() {
 }
 
 #[test]
+fn a_spool_whose_files_are_gone_takes_nothing_and_says_so() {
+    let stage = stage();
+    let gateway = stage.start();
+    let (data, away) = (
+        stage.path().join("mailbell-data"),
+        stage.path().join("away"),
+    );
+    std::fs::rename(&data, &away).unwrap();
+    // Before any mail comes.
+    until_ready_says(&gateway, "is gone", true);
+    assert_eq!(gateway.get("/readyz").0, 503);
+    let fire = b"Subject: fire\r\n\r\nrun\r\n";
+    let reply = send(gateway.smtp, &[TO], fire);
+    assert!(reply.starts_with("451 4.3.0"), "{reply}");
+    std::fs::rename(&away, &data).unwrap();
+    let reply = send(gateway.smtp, &[TO], fire);
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(outcome(&gateway, &reply)[0]["stage"], "alerted");
+    until_ready_says(&gateway, "is gone", false);
+    assert_eq!(gateway.get("/readyz").0, 200);
+}
+
+#[test]
 fn a_refused_secret_is_a_dead_letter_that_health_and_queue_show() {
     let stage = stage();
     std::fs::write(stage.path().join("secret"), "a-wrong-one").unwrap();
@@ -286,13 +318,8 @@ fn a_rule_file_is_taken_up_when_it_is_right_and_changes_nothing_when_it_is_not()
     let reply = send(gateway.smtp, &[TO], &fire(1));
     assert_eq!(outcome(&gateway, &reply)[0]["stage"], "alerted");
 
-    let until_ready_says = |wanted: bool| {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while gateway.get("/readyz").1.contains("old rules are in force") != wanted {
-            assert!(Instant::now() < deadline, "waited for {wanted}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    };
+    let until_ready_says =
+        |wanted: bool| until_ready_says(&gateway, "old rules are in force", wanted);
     std::fs::write(&file, "schema = 1\n[source\n").unwrap();
     until_ready_says(true);
     let reply = send(gateway.smtp, &[TO], &fire(2));

@@ -164,7 +164,7 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-fn at(path: &Path, error: &io::Error) -> SpoolError {
+pub(super) fn at(path: &Path, error: &io::Error) -> SpoolError {
     let text = format!("{}: {error}", path.display());
     if error.kind() == io::ErrorKind::StorageFull {
         SpoolError::Full(text)

@@ -6,6 +6,7 @@
 
 mod decide;
 mod file;
+mod files;
 mod fresh;
 mod intake;
 mod known;
@@ -36,6 +37,7 @@ use crate::spool::{
     KnownTicket, MailId, Page, Piece, Pruned, Query, Settlement, Shown, Spool, SpoolError, Summary,
     TicketCursor, ToDecide, Totals,
 };
+use files::Files;
 use fresh::Fresh;
 use readers::Readers;
 use writer::{Durability, Writer};
@@ -101,10 +103,11 @@ impl Sqlite {
         connection: Connection,
         lock: Option<file::Lock>,
     ) -> Result<Sqlite, SpoolError> {
+        let files = Arc::new(Files::opened(path)?);
         Ok(Sqlite {
             access: Access::Threads {
-                writer: Writer::start(path.to_owned(), connection)?,
-                readers: Readers::new(path),
+                writer: Writer::start(Arc::clone(&files), connection)?,
+                readers: Readers::new(files),
             },
             fresh: Arc::default(),
             _lock: lock,

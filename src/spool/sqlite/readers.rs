@@ -1,26 +1,26 @@
 //! The connections that read, and the one that sees when other processes have written.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
 use super::file;
+use super::files::Files;
 use crate::limits::{LOOK_ELSEWHERE, SPOOL_READERS_MAX};
 use crate::spool::SpoolError;
 
 /// Idle connections for reading; more are opened when they are all in use.
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
-    path: PathBuf,
+    files: Arc<Files>,
     idle: Arc<Mutex<Vec<Connection>>>,
     watch: Arc<Mutex<Watch>>,
 }
 
 impl Readers {
-    pub(super) fn new(path: &Path) -> Readers {
+    pub(super) fn new(files: Arc<Files>) -> Readers {
         Readers {
-            path: path.to_owned(),
+            files,
             idle: Arc::default(),
             watch: Arc::default(),
         }
@@ -32,7 +32,7 @@ impl Readers {
             let readers = self.clone();
             let look = tokio::task::spawn_blocking(move || {
                 let mut watch = readers.watch.lock().unwrap_or_else(PoisonError::into_inner);
-                watch.has_changed(&readers.path)
+                watch.has_changed(&readers.files)
             });
             if look.await.unwrap_or(true) {
                 return;
@@ -47,10 +47,11 @@ impl Readers {
     {
         let readers = self.clone();
         tokio::task::spawn_blocking(move || {
+            readers.files.check()?;
             let idle = readers.lock().pop();
             let connection = match idle {
                 Some(connection) => connection,
-                None => file::open_reader(&readers.path)?,
+                None => file::open_reader(readers.files.path())?,
             };
             let transaction = connection.unchecked_transaction()?;
             let result = work(&transaction)?;
@@ -81,16 +82,17 @@ struct Watch {
 
 impl Watch {
     /// A store that cannot be asked may have changed, too.
-    fn has_changed(&mut self, path: &Path) -> bool {
-        let version = self.look(path).ok();
+    fn has_changed(&mut self, files: &Files) -> bool {
+        let version = self.look(files).ok();
         let before = std::mem::replace(&mut self.version, version);
         version.is_none() || version != before
     }
 
-    fn look(&mut self, path: &Path) -> Result<i64, SpoolError> {
+    fn look(&mut self, files: &Files) -> Result<i64, SpoolError> {
+        files.check()?;
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => file::open_reader(path)?,
+            None => file::open_reader(files.path())?,
         };
         let version = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
         self.connection = Some(connection);

@@ -1,13 +1,14 @@
 //! The one thread that writes. Writes that wait at the same moment share one transaction, and so
 //! one sync.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::file::open_writer;
+use super::files::Files;
 use crate::limits::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, WRITES_WAITING_MAX};
 use crate::spool::SpoolError;
 
@@ -29,13 +30,13 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Takes the connection, and keeps it until dropped.
-    pub(super) fn start(path: PathBuf, connection: Connection) -> Result<Writer, SpoolError> {
+    pub(super) fn start(files: Arc<Files>, connection: Connection) -> Result<Writer, SpoolError> {
         let (sender, receiver) = mpsc::channel(WRITES_WAITING_MAX);
         let thread = thread::Builder::new()
             .name("spool-writer".to_owned())
             .spawn(move || {
                 let store = Store {
-                    path,
+                    files,
                     connection: Some(connection),
                     synced: true,
                 };
@@ -146,7 +147,7 @@ where
 }
 
 struct Store {
-    path: PathBuf,
+    files: Arc<Files>,
     /// `None` after an error that may have left the connection unusable.
     connection: Option<Connection>,
     /// Present setting of `PRAGMA synchronous`.
@@ -186,6 +187,9 @@ impl Store {
     }
 
     fn transaction(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), SpoolError> {
+        // A new file would forget what was promised in the old one. The connection is kept: files that
+        // were moved away may come back.
+        self.files.check()?;
         let synced = group
             .iter()
             .any(|job| job.durability() == Durability::Synced);
@@ -196,6 +200,7 @@ impl Store {
         if let Err(SpoolError::Unavailable(_)) = result {
             // Opened anew for the next group: the store comes back without a restart.
             self.connection = None;
+            self.files.forget_beside();
         }
         result
     }
@@ -205,7 +210,9 @@ impl Store {
             Some(connection) => connection,
             None => {
                 self.synced = true;
-                reopen(&self.path)?
+                let connection = open_writer(self.files.path())?;
+                self.files.note_beside()?;
+                connection
             }
         };
         if self.synced != synced {
@@ -218,17 +225,6 @@ impl Store {
         }
         Ok(self.connection.insert(connection))
     }
-}
-
-/// The file must still be there: making a new one would forget what was promised in the old one.
-fn reopen(path: &Path) -> Result<Connection, SpoolError> {
-    if !path.exists() {
-        return Err(SpoolError::Unavailable(format!(
-            "{} is gone",
-            path.display()
-        )));
-    }
-    open_writer(path)
 }
 
 /// The promise behind 250 (DESIGN.md invariant 1). With `synchronous=FULL`, COMMIT returns after

@@ -3,8 +3,8 @@
 use mailbell::spool::SpoolError;
 use mailbell::spool::sqlite::Sqlite;
 
-use super::bench::{Bench, Home, Store};
-use crate::scripted::new;
+use super::bench::{Bench, Home, Store, at};
+use crate::scripted::{mail, new};
 
 #[test]
 fn a_second_gateway_on_the_same_file_does_not_start() {
@@ -52,4 +52,40 @@ async fn nobody_else_may_read_the_spool() {
     files.sort();
     let expected = ["spool.db", "spool.db-shm", "spool.db-wal", "spool.db.lock"];
     assert_eq!(files, expected);
+}
+
+/// An open file that was removed takes what is written to it, and is gone with the process.
+#[tokio::test]
+async fn nothing_is_promised_in_files_that_are_gone_or_were_replaced() {
+    let bench = Bench::new(Store::Sqlite).await;
+    let Home::Folder(folder) = &bench.home else {
+        unreachable!("SQLite is in a folder")
+    };
+    let data = folder.path().join("data");
+    let first = bench.accept(&new("T"), 0).await;
+    let refused = async |wanted: &str| {
+        let written = bench.spool.accept(mail("ops", &new("lost")), at(1)).await;
+        let read = bench.spool.knows(first).await;
+        for result in [written.map(|_| ()), read.map(|_| ())] {
+            let Err(SpoolError::Unavailable(reason)) = result else {
+                panic!("{result:?}, but a file {wanted}");
+            };
+            assert!(reason.contains(wanted), "{reason}");
+        }
+    };
+    let files = ["spool.db", "spool.db-wal", "spool.db-shm"];
+    for (number, file) in files.iter().enumerate() {
+        let (path, away) = (data.join(file), data.join("away"));
+        std::fs::rename(&path, &away).unwrap();
+        refused(&format!("{file} is gone")).await;
+        std::fs::copy(&away, &path).unwrap();
+        refused(&format!("{file} was replaced")).await;
+        // It is back: nothing was lost.
+        std::fs::rename(&away, &path).unwrap();
+        bench.accept(&new(&format!("T-{number}")), 2).await;
+        assert!(bench.spool.knows(first).await.unwrap());
+    }
+    let audit = bench.spool.audit().await.unwrap();
+    assert!(audit.balances());
+    assert_eq!(audit.teams["ops"].accepted, 4);
 }
