@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 use listenfd::ListenFd;
+use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::Config;
@@ -93,8 +94,8 @@ async fn take_or_bind(
     }
     let mut listeners = Vec::new();
     for address in configured {
-        let listener =
-            bind(*address).with_context(|| format!("{key}: cannot listen on {address}"))?;
+        let listener = bind(*address, configured)
+            .with_context(|| format!("{key}: cannot listen on {address}"))?;
         listeners.push(listener);
     }
     Ok(listeners)
@@ -102,11 +103,16 @@ async fn take_or_bind(
 
 /// As [`TcpListener::bind`], which lets only 128 clients wait: a burst of more than these would hang
 /// until its own time-out.
-fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+fn bind(address: SocketAddr, configured: &[SocketAddr]) -> std::io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
+    // Linux gives `[::]` the IPv4 connections, too, and to nobody else then.
+    let has_ipv4 = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+    if address.is_ipv6() && configured.iter().any(has_ipv4) {
+        set_ipv6_v6only(&socket, true)?;
+    }
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(LISTEN_BACKLOG)
@@ -114,4 +120,29 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
     listeners.iter().map(TcpListener::local_addr).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn listen(configured: &[SocketAddr]) -> anyhow::Result<Vec<SocketAddr>> {
+        let listeners = take_or_bind(Vec::new(), configured, "smtp.listen").await?;
+        Ok(addresses(&listeners)?)
+    }
+
+    #[tokio::test]
+    async fn all_of_ipv4_and_all_of_ipv6_have_one_port_in_either_order() {
+        let any = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
+        // Alone, it takes both.
+        let both = bind(any("::", 0), &[]).unwrap();
+        let port = both.local_addr().unwrap().port();
+        let client = std::net::TcpStream::connect(("127.0.0.1", port));
+        assert!(client.is_ok(), "{client:?}");
+        drop((client, both));
+        let (four, six) = (any("0.0.0.0", port), any("::", port));
+        for configured in [[four, six], [six, four]] {
+            assert_eq!(listen(&configured).await.unwrap(), configured);
+        }
+    }
 }
