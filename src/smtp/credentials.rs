@@ -1,8 +1,9 @@
 //! Passwords: checked on a thread of their own, and slower for a peer that was wrong.
 //!
-//! Owns the memory of failures. A name that does not exist costs what a wrong password costs.
+//! Owns the memory of failures. A name that does not exist costs what a wrong password costs, of whatever
+//! kind the passwords are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -78,14 +79,32 @@ impl Throttle {
 /// Takes milliseconds of a core for a hash: not for an async thread.
 pub fn is_right(users: &[User], credentials: &Credentials) -> bool {
     let given = credentials.password.expose_secret();
-    let named = users.iter().find(|user| user.name == credentials.name);
-    match (named, users.first()) {
-        (Some(user), _) => matches(&user.password, given),
-        (None, Some(any)) => {
-            matches(&any.password, given);
-            false
+    let (mine, others) = to_compare(users, &credentials.name);
+    let right = mine.is_some_and(|password| matches(password, given));
+    // Only who is wrong could learn something from the time.
+    if !right {
+        for password in others {
+            matches(password, given);
         }
-        (None, None) => false,
+    }
+    right
+}
+
+/// The password of this name, and one of each kind that it is not of.
+fn to_compare<'a>(users: &'a [User], name: &str) -> (Option<&'a Password>, Vec<&'a Password>) {
+    let named = users.iter().find(|user| user.name == name);
+    let mine = named.map(|user| &user.password);
+    let mut kinds: HashSet<&str> = mine.map(kind).into_iter().collect();
+    let passwords = users.iter().map(|user| &user.password);
+    let others = passwords.filter(|password| kinds.insert(kind(password)));
+    (mine, others.collect())
+}
+
+/// What the time depends on: a hash's algorithm and its parameters, which stand before salt and hash.
+fn kind(password: &Password) -> &str {
+    match password {
+        Password::Plain(_) => "",
+        Password::Hash(hash) => hash.expose_secret().rsplitn(3, '$').nth(2).unwrap_or(""),
     }
 }
 
@@ -195,6 +214,44 @@ mod tests {
             Password::Hash(SecretString::from("no hash")),
             "no hash"
         ));
+    }
+
+    #[test]
+    fn the_same_work_is_done_for_every_name() {
+        let argon = |cost: &str| format!("$argon2id$v=19${cost}$c2FsdHNhbHQ$aGFzaGhhc2g");
+        let hashes = [
+            SHA512.to_owned(),
+            SHA512.replace("$6$", "$6$rounds=9000$"),
+            argon("m=19456,t=2,p=1"),
+            argon("m=19456,t=2,p=1").replace("c2Fs", "cGVw"),
+            argon("m=65536,t=3,p=4"),
+        ];
+        let hashes = hashes.map(|hash| Password::Hash(SecretString::from(hash)));
+        let plain = ["x", "y"].map(|text| Password::Plain(SecretString::from(text)));
+        let users: Vec<User> = plain
+            .into_iter()
+            .chain(hashes)
+            .enumerate()
+            .map(|(number, password)| User {
+                name: number.to_string(),
+                password,
+            })
+            .collect();
+        let names = users.iter().map(|user| user.name.as_str());
+        for name in names.chain(["nobody"]) {
+            let (mine, others) = to_compare(&users, name);
+            assert_eq!(mine.is_some(), name != "nobody");
+            let mut work: Vec<&str> = mine.into_iter().chain(others).map(kind).collect();
+            work.sort_unstable();
+            let expected = [
+                "",
+                "$6",
+                "$6$rounds=9000",
+                "$argon2id$v=19$m=19456,t=2,p=1",
+                "$argon2id$v=19$m=65536,t=3,p=4",
+            ];
+            assert_eq!(work, expected, "{name}");
+        }
     }
 
     const SHA512: &str = "$6$saltsalt$e/5XKibXPLqVcfjpD.ouauaJrAOL5V0uo80Lt7n7EbRdRiCx3HbQ90yjOHr.G0T.mx79PEMRy8nmtr0qSYhQp1";
