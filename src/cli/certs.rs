@@ -10,6 +10,7 @@ use jiff::{ToSpan, Zoned};
 use rcgen::{CertificateParams, DnType, KeyPair};
 
 use super::{Answer, Surroundings};
+use crate::config;
 
 /// Anybody may read a certificate, nobody but the gateway its key.
 const CERTIFICATE_MODE: u32 = 0o644;
@@ -69,10 +70,15 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
 }
 
 /// A configuration that needs a certificate is not sound before there is one, so a refused
-/// configuration is no reason to stop: then it is the machine's name.
+/// configuration is no reason to stop: its name is taken as far as it can be read, else the machine's.
 fn own_name(surroundings: &Surroundings) -> anyhow::Result<String> {
-    if let Ok(loaded) = surroundings.load() {
-        return Ok(loaded.config.hostname);
+    let file = surroundings.config_file();
+    let configured = match config::load(file.as_deref(), &surroundings.environment) {
+        Ok(loaded) => Some(loaded.config.hostname),
+        Err(refused) => refused.hostname,
+    };
+    if let Some(name) = configured {
+        return Ok(name);
     }
     let name = hostname::get()?.into_string().ok();
     name.filter(|name| !name.is_empty())

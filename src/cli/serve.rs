@@ -83,6 +83,7 @@ fn open(surroundings: &Surroundings) -> anyhow::Result<(Config, Rulebook)> {
         Err(Refused {
             mut problems,
             rules,
+            ..
         }) => {
             if let Some(Err(found)) = rules.map(|directory| Rulebook::open(Some(&directory))) {
                 problems.extend(found);

@@ -29,6 +29,8 @@ pub struct Refused {
     pub problems: Vec<Diagnostic>,
     /// Where its rule files are, as far as that could be read, so that they can be checked too.
     pub rules: Option<PathBuf>,
+    /// As far as it could be read.
+    pub hostname: Option<String>,
 }
 
 /// The file to read: the one given, `$MAILBELL_CONFIG`, `./mailbell.toml`,
@@ -56,6 +58,7 @@ pub fn load(file: Option<&Path>, environment: &[(String, String)]) -> Result<Loa
         Some(path) => read(path).map_err(|problem| Refused {
             problems: vec![*problem],
             rules: None,
+            hostname: None,
         })?,
         None => SourceText::new("(defaults)", ""),
     };
@@ -107,6 +110,7 @@ fn resolve(
     let mut document = Document::parse(source).map_err(|problems| Refused {
         problems,
         rules: Some(folder.join("rules")).filter(|default| default.is_dir()),
+        hostname: None,
     })?;
     overrides.apply(&mut document);
     let (written, mut problems) = document.read::<Written>();
@@ -123,14 +127,17 @@ fn resolve(
         Some(config) if problems.is_empty() => Ok(config),
         config => {
             problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
-            let rules = config.and_then(|config| config.rules.directory);
+            let (hostname, rules) = config
+                .map(|config| (config.hostname, config.rules.directory))
+                .unzip();
             Err(Refused {
                 problems: problems
                     .into_iter()
                     .map(|problem| overrides.relocate(problem))
                     .collect(),
                 // One that is not there has been reported.
-                rules: rules.filter(|directory| directory.is_dir()),
+                rules: rules.flatten().filter(|directory| directory.is_dir()),
+                hostname,
             })
         }
     }
