@@ -150,8 +150,9 @@ pub fn parse_domain(text: &str, lenient: bool) -> Option<String> {
     Some(canonical_domain(text))
 }
 
-/// Lower case, and the ASCII form of an international domain.
+/// Lower case, the ASCII form of an international domain, and no dot at its end.
 pub fn canonical_domain(text: &str) -> String {
+    let text = text.strip_suffix('.').unwrap_or(text);
     match idna::domain_to_ascii(text) {
         Ok(ascii) if !text.is_ascii() => ascii,
         _ => text.to_lowercase(),

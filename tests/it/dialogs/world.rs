@@ -109,6 +109,7 @@ pub fn teams() -> Vec<Team> {
         "ops+urgent@alerts.example",
         "shared@alerts.example",
         "*@wild.example",
+        "ops@dotted.example.",
     ];
     let mut closed = team("closed", &["closed@alerts.example"]);
     closed.allow = vec!["203.0.113.0/24".parse().unwrap()];
