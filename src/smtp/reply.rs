@@ -163,6 +163,11 @@ pub const TIMEOUT_BARE_LF: Reply =
 pub const TOO_MANY_ERRORS: Reply = Reply::new(421, "4.7.0", "Too many errors");
 pub const TOO_MANY_TRANSACTIONS: Reply =
     Reply::new(421, "4.7.0", "Too many mails in one session, connect again");
+pub const OUT_OF_STEP: Reply = Reply::new(
+    421,
+    "4.5.2",
+    "What follows may be data or commands, connect again",
+);
 pub const NOT_HTTP: Reply = Reply::new(421, "4.7.0", "This is an SMTP server");
 pub const TLS_ON_PLAIN_PORT: Reply =
     Reply::new(421, "4.7.0", "This port starts in plain text; use STARTTLS");

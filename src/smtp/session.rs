@@ -332,13 +332,11 @@ impl Session {
         }
         match command::parse(line, self.policy.lenient) {
             Ok(command) => self.execute(command, now),
-            Err(reply) => {
-                let unknown_length = reply == reply::SYNTAX_BDAT;
-                self.refuse(reply, "");
-                if unknown_length {
-                    self.close(None, CloseReason::OutOfStep);
-                }
+            Err(reply) if reply == reply::SYNTAX_BDAT => {
+                self.answer_refusal(reply, "");
+                self.close(Some(reply::OUT_OF_STEP), CloseReason::OutOfStep);
             }
+            Err(reply) => self.refuse(reply, ""),
         }
     }
 
