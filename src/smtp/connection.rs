@@ -62,7 +62,8 @@ enum Io {
 struct Progress {
     commands: u64,
     last: Instant,
-    transaction_began: Option<Instant>,
+    /// Its number in the session, and when it began.
+    transaction: Option<(u32, Instant)>,
 }
 
 impl Connection {
@@ -108,7 +109,7 @@ impl Connection {
             progress: Progress {
                 commands: 0,
                 last: Instant::now(),
-                transaction_began: None,
+                transaction: None,
             },
         })
     }
@@ -350,17 +351,18 @@ impl Progress {
             self.commands = session.commands();
             self.last = now;
         }
-        if session.in_transaction() {
-            self.transaction_began.get_or_insert(now);
-        } else {
-            self.transaction_began = None;
-        }
+        // One may end and the next begin in one packet.
+        let number = session.transactions();
+        let same = self.transaction.filter(|(known, _)| *known == number);
+        self.transaction = session
+            .in_transaction()
+            .then(|| same.unwrap_or((number, now)));
     }
 
     fn deadline(&self, standing: &Standing) -> Instant {
         let idle = self.last + standing.smtp.idle_timeout;
-        match self.transaction_began {
-            Some(began) => idle.min(began + standing.smtp.transaction_timeout),
+        match self.transaction {
+            Some((_, began)) => idle.min(began + standing.smtp.transaction_timeout),
             None => idle,
         }
     }

@@ -220,6 +220,11 @@ impl Session {
         self.counters.commands
     }
 
+    /// Grows with every mail begun.
+    pub fn transactions(&self) -> u32 {
+        self.counters.transactions
+    }
+
     /// The peer is in the middle of a mail.
     pub fn in_transaction(&self) -> bool {
         self.transaction.is_some() || self.is_receiving_data()

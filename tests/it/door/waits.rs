@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use mailbell::limits;
 use mailbell::smtp::{AcceptError, MailSink, ReceivedMail, Rest, RestId};
@@ -60,6 +61,29 @@ async fn a_store_that_hangs_has_its_time() {
     // The session goes on behind the refusal.
     client.expect("451 4.3.0").await;
     client.say("NOOP\r\n", "250").await;
+}
+
+/// Also when one is given up and the next begun in one packet.
+#[tokio::test]
+async fn each_transaction_has_a_time_of_its_own() {
+    let whole = Duration::from_secs(20);
+    let mut world = World::default();
+    world.smtp.transaction_timeout = whole;
+    let gateway = Gateway::start(&world, no_certificates()).await;
+    let mut client = gateway.greeted().await;
+    client.say("MAIL FROM:<>\r\n", "250").await;
+    for _ in 0..3 {
+        tokio::time::pause();
+        tokio::time::advance(whole * 3 / 4).await;
+        tokio::time::resume();
+        client.send("RSET\r\nMAIL FROM:<>\r\n").await;
+        client.expect("250 2.0.0").await;
+        client.expect("250 2.1.0").await;
+    }
+    tokio::time::pause();
+    tokio::time::advance(whole).await;
+    tokio::time::resume();
+    client.expect("421 4.4.2").await;
 }
 
 #[tokio::test]
