@@ -31,8 +31,12 @@ pub const SMTP_ERRORS_MAX: u32 = 20;
 /// addresses are honest, a dictionary is not.
 pub const SMTP_RECIPIENTS_REFUSED_MAX: u32 = 100;
 
-/// NOOP, RSET, VRFY, HELP, EHLO and MAIL in one session without a mail in between; after that
-/// each counts as an error. The same number as Postfix's smtpd_junk_command_limit.
+/// 4xx replies in one session without a mail in between. A sender with more recipients than are taken
+/// goes on with those that were (RFC 5321 4.5.3.1.10), so this is far above any honest list.
+pub const SMTP_DEFERRALS_MAX: u32 = 1_000;
+
+/// NOOP, RSET, VRFY, HELP, EHLO, MAIL and an empty BDAT in one session without a mail in between; after
+/// that each counts as an error. The same number as Postfix's smtpd_junk_command_limit.
 pub const SMTP_JUNK_COMMANDS_MAX: u32 = 100;
 
 /// Transactions in one session. A sender with more to say connects again, so that no

@@ -333,6 +333,9 @@ impl Connection {
     fn log_refusals(&mut self) {
         for refusal in self.session.take_refusals() {
             self.door.stats.count_refused(&refusal.reply);
+            if refusal.is_repeated {
+                continue;
+            }
             info!(
                 peer = %self.peer,
                 code = refusal.reply.code,

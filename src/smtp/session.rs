@@ -88,6 +88,8 @@ impl CloseReason {
 pub struct Refusal {
     pub reply: Reply,
     pub about: String,
+    /// Not for good, and the same as the one before, with no MAIL taken between: not worth a line.
+    pub is_repeated: bool,
 }
 
 /// See the module.
@@ -107,6 +109,8 @@ pub struct Session {
     pub(super) line: Vec<u8>,
     pub(super) output: Vec<u8>,
     refusals: Vec<Refusal>,
+    /// The last refusal that is not for good, since MAIL was taken.
+    pub(super) deferral: Option<Reply>,
 }
 
 /// EHLO or HELO.
@@ -158,6 +162,7 @@ pub(super) struct Counters {
     /// Commands read, whatever became of them.
     pub(super) commands: u64,
     pub(super) errors: u32,
+    pub(super) deferrals: u32,
     pub(super) junk: u32,
     pub(super) recipients_refused: u32,
     pub(super) transactions: u32,
@@ -180,6 +185,7 @@ impl Session {
             line: Vec::new(),
             output: Vec::new(),
             refusals: Vec::new(),
+            deferral: None,
         };
         let greeting = format!("{} ESMTP mailbell", session.policy.hostname);
         session.write(&Reply::with_text(220, "", greeting));
@@ -246,6 +252,7 @@ impl Session {
         match result {
             Ok(id) => {
                 self.counters.errors = 0;
+                self.counters.deferrals = 0;
                 self.counters.junk = 0;
                 self.counters.recipients_refused = 0;
                 self.write(&Reply::with_text(
@@ -280,11 +287,15 @@ impl Session {
 
     /// Answers with a refusal, and ends the session when there were too many.
     pub(super) fn refuse(&mut self, reply: Reply, about: &str) {
-        if reply.is_permanent_failure() {
-            self.counters.errors += 1;
-        }
+        let is_permanent = reply.is_permanent_failure();
         self.answer_refusal(reply, about);
-        self.close_at(self.counters.errors, limits::SMTP_ERRORS_MAX);
+        if is_permanent {
+            self.counters.errors += 1;
+            self.close_at(self.counters.errors, limits::SMTP_ERRORS_MAX);
+        } else {
+            self.counters.deferrals += 1;
+            self.close_at(self.counters.deferrals, limits::SMTP_DEFERRALS_MAX);
+        }
     }
 
     /// A few dead addresses are no error of the session; a dictionary of them is.
@@ -299,9 +310,15 @@ impl Session {
 
     fn answer_refusal(&mut self, reply: Reply, about: &str) {
         self.write(&reply);
+        let mut is_repeated = false;
+        if !reply.is_permanent_failure() {
+            is_repeated = self.deferral.as_ref() == Some(&reply);
+            self.deferral = Some(reply.clone());
+        }
         self.refusals.push(Refusal {
             reply,
             about: about.to_owned(),
+            is_repeated,
         });
     }
 

@@ -52,6 +52,7 @@ impl Session {
             return;
         }
         self.counters.transactions += 1;
+        self.deferral = None;
         self.transaction = Some(Transaction {
             mail,
             recipients: Vec::new(),
@@ -249,6 +250,9 @@ impl Session {
             None => {
                 let text = format!("{} bytes taken", chunk.bytes);
                 self.write(&Reply::with_text(250, "2.0.0", text));
+                if chunk.bytes == 0 {
+                    self.count_junk();
+                }
             }
         }
     }

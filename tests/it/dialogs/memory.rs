@@ -125,3 +125,44 @@ fn a_session_has_so_many_mails() {
     ));
     assert!(said.ends_with("421 4.7.0 Too many mails in one session, connect again\r\n"));
 }
+
+#[test]
+fn refusals_for_now_are_bounded_and_a_run_of_them_is_told_once() {
+    const RCPT: &str = "RCPT TO:<ops@alerts.example>\r\n";
+    let mut world = World::default();
+    world.smtp.recipients_max = 1;
+    let mut session = session_in(&world, &Memory::new(10_000));
+    let most = limits::SMTP_DEFERRALS_MAX as usize - 1;
+    for _ in 0..2 {
+        say(&mut session, BEGIN);
+        let (_, said) = say(&mut session, &RCPT.repeat(most));
+        assert_eq!(said.matches("452 4.5.3").count(), most);
+        let told = session.take_refusals();
+        assert_eq!(told.len(), most);
+        assert_eq!(told.iter().filter(|one| !one.is_repeated).count(), 1);
+        // Those that were taken are served, and that sets the count back.
+        let (next, _) = say(&mut session, "DATA\r\n.\r\n");
+        assert!(matches!(next, Next::Store(_)));
+        session.stored(Ok("1".to_owned()));
+    }
+    // Another one is told of.
+    let big = "MAIL FROM:<> SIZE=60000\r\n";
+    say(&mut session, BEGIN);
+    say(&mut session, &format!("{RCPT}RSET\r\n{big}"));
+    assert!(session.take_refusals().iter().all(|one| !one.is_repeated));
+    let (next, said) = say(&mut session, &big.repeat(most - 1));
+    assert!(matches!(next, Next::Close(CloseReason::TooManyErrors)));
+    assert!(said.ends_with("421 4.7.0 Too many errors\r\n"));
+    assert_eq!(said.matches("452 4.3.1").count(), most - 1);
+}
+
+#[test]
+fn empty_chunks_are_bounded() {
+    let mut session = session(&Memory::new(1_000_000));
+    say(&mut session, BEGIN);
+    let (next, said) = say(&mut session, &"BDAT 0\r\n".repeat(1_000));
+    assert!(matches!(next, Next::Close(CloseReason::TooManyErrors)));
+    assert!(said.ends_with("421 4.7.0 Too many errors\r\n"));
+    let most = limits::SMTP_JUNK_COMMANDS_MAX + limits::SMTP_ERRORS_MAX;
+    assert!(said.lines().count() <= most as usize, "{said}");
+}
