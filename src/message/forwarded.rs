@@ -210,6 +210,13 @@ fn block_at(lines: &[Line], at: usize) -> Option<Block> {
                     break;
                 }
             }
+            // The mail's importance, and not the first field of what is below.
+            None if end == offset
+                && is_importance(&line.text)
+                && lines.get(offset + 1).is_none_or(Line::is_blank) =>
+            {
+                end = offset + 1;
+            }
             None => {
                 folded += 1;
                 let subject = fields.iter().any(|(key, _)| *key == "subject");
@@ -259,21 +266,41 @@ fn is_complete(fields: &[(&str, String)]) -> bool {
 fn header_line(text: &str) -> Option<(&'static str, &str)> {
     let (name, value) = label(text)?;
     let key = match name.to_lowercase().as_str() {
-        "from" | "von" | "van" | "de" | "da" | "från" | "fra" => "from",
+        "from" | "von" | "van" | "de" | "da" | "från" | "fra" | "od" => "from",
         "sent" | "date" | "gesendet" | "gesendet am" | "datum" | "verzonden" | "verzonden op"
-        | "envoyé" | "envoyé le" | "date d'envoi" | "skickat" | "enviado" | "fecha" | "data"
-        | "inviato" => "date",
-        "to" | "an" | "aan" | "à" | "a" | "pour" | "para" | "till" => "to",
+        | "envoyé" | "envoyé le" | "date d'envoi" | "skickat" | "enviado" | "enviado el"
+        | "enviada em" | "fecha" | "data" | "inviato" | "sendt" | "dato" | "wysłano" => "date",
+        "to" | "an" | "aan" | "à" | "a" | "pour" | "para" | "till" | "til" | "do" => "to",
         "cc" | "bcc" | "kopie" | "kopie an" | "copie" => "cc",
-        "subject" | "betreff" | "onderwerp" | "objet" | "sujet" | "asunto" | "oggetto" | "ämne" => {
-            "subject"
-        }
+        "subject" | "betreff" | "onderwerp" | "objet" | "sujet" | "asunto" | "oggetto" | "ämne"
+        | "assunto" | "emne" | "temat" => "subject",
         "reply-to" | "reply to" | "antwort an" | "antwoord aan" | "répondre à" | "importance"
         | "wichtigkeit" | "urgentie" | "sensitivity" | "vertraulichkeit" | "attachments"
         | "anlagen" | "bijlagen" | "pièces jointes" | "organization" | "organisation" => "other",
         _ => return None,
     };
     Some((key, value))
+}
+
+/// As Outlook names it in languages that call a ticket's priority the same.
+fn is_importance(text: &str) -> bool {
+    label(text).is_some_and(|(name, _)| {
+        matches!(
+            name.to_lowercase().as_str(),
+            "priority"
+                | "priorität"
+                | "prioriteit"
+                | "priorité"
+                | "importancia"
+                | "prioridad"
+                | "importanza"
+                | "prioridade"
+                | "prioritet"
+                | "priorytet"
+                | "ważność"
+                | "importância"
+        )
+    })
 }
 
 /// The separator above a block, and where it begins.

@@ -24,6 +24,11 @@ pub struct Field {
 }
 
 impl Field {
+    /// What servers put above a mail (RFC 5321 4.4), whether it has a header or not.
+    pub fn is_trace(&self) -> bool {
+        matches!(self.name.as_str(), "received" | "return-path")
+    }
+
     /// Encoded words and 8-bit bytes decoded, white space collapsed.
     pub fn text(&self) -> String {
         truncate(
@@ -33,41 +38,59 @@ impl Field {
     }
 }
 
-/// Splits `raw` into its header fields and its body. A mail without any field is all body.
+/// Splits `raw` into its header fields and its body. A mail without any field is all body, below the
+/// trace that servers put above what they are given. Where no empty line ends the header, its last
+/// lines that are no fields are the body's first.
 pub fn split(raw: &[u8]) -> (Vec<Field>, &[u8]) {
     let mut fields: Vec<Field> = Vec::new();
+    let mut has_own = false;
+    let mut trace_end = 0;
+    let mut text = None;
     let mut offset = 0;
     for line in transfer::lines(raw) {
+        let end = offset + line.len();
         let content = line.trim_ascii_end();
         if content.is_empty() {
             // RFC 5322 2.1: the empty line ends the header. Some senders begin with one.
-            if offset > 0 && !fields.is_empty() {
-                return (fields, raw.get(offset + line.len()..).unwrap_or_default());
+            if has_own {
+                return (fields, raw.get(text.unwrap_or(end)..).unwrap_or_default());
             }
         } else if line.starts_with(b" ") || line.starts_with(b"\t") {
-            if let Some(field) = fields.last_mut()
+            if text.is_none()
+                && let Some(field) = fields.last_mut()
                 && field.raw.len() < HEADER_VALUE_BYTES_MAX
             {
                 field.raw.push(b' ');
                 field.raw.extend_from_slice(content.trim_ascii_start());
             }
+            if !has_own && trace_end == offset {
+                trace_end = end;
+            }
         } else if let Some(field) = field(content) {
+            text = None;
+            if field.is_trace() && !has_own {
+                trace_end = end;
+            }
+            has_own |= !field.is_trace();
             if fields.len() < HEADERS_MAX {
                 fields.push(field);
             }
-        } else if fields.is_empty() && !line.starts_with(b"From ") {
+        } else if has_own {
+            text.get_or_insert(offset);
+        } else if !line.starts_with(b"From ") {
             // Neither a field nor the separator of an mbox: there is no header at all.
-            return (fields, raw);
+            break;
         }
-        offset += line.len();
+        offset = end;
         if offset > HEADER_BLOCK_BYTES_MAX {
             break;
         }
     }
-    if fields.is_empty() {
-        return (fields, raw);
-    }
-    (fields, raw.get(offset..).unwrap_or_default())
+    let body = match has_own {
+        true => text.unwrap_or(offset),
+        false => trace_end,
+    };
+    (fields, raw.get(body..).unwrap_or_default())
 }
 
 fn field(line: &[u8]) -> Option<Field> {
@@ -317,6 +340,49 @@ pub fn tidy_name(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_the_header_ends() {
+        let cases: &[(&str, &[&str], &str)] = &[
+            ("a: 1\n b\n\ntext", &["a"], "text"),
+            ("\na: 1\n\ntext", &["a"], "text"),
+            ("From x Mon\na: 1\n\ntext", &["a"], "text"),
+            ("text\n\nmore", &[], "text\n\nmore"),
+            ("From here\nit is text", &[], "From here\nit is text"),
+            ("a: 1\nno field\nb: 2\n\ntext", &["a", "b"], "text"),
+            ("a: 1\ntext\n  more", &["a"], "text\n  more"),
+            ("a: 1\ntext\n\nmore", &["a"], "text\n\nmore"),
+            ("a: 1\nb: 2", &["a", "b"], ""),
+            // As the door hands it on.
+            ("Received: x\n by y\n\ntext", &["received"], "\ntext"),
+            (
+                "Received: x\n by y\ntext\n\nmore",
+                &["received"],
+                "text\n\nmore",
+            ),
+            ("Received: x\n\na: 1\n\ntext", &["received", "a"], "text"),
+            (
+                "Received: x\nFrom x Mon\na: 1\n\ntext",
+                &["received", "a"],
+                "text",
+            ),
+            (
+                "Received: x\nFrom here\nit is text",
+                &["received"],
+                "From here\nit is text",
+            ),
+            (
+                "Received: x\na: 1\nReceived: y\ntext",
+                &["received", "a", "received"],
+                "text",
+            ),
+        ];
+        for (raw, names, body) in cases {
+            let (fields, rest) = split(raw.as_bytes());
+            let found: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
+            assert_eq!((&*found, rest), (*names, body.as_bytes()), "{raw:?}");
+        }
+    }
 
     #[test]
     fn encoded_words() {

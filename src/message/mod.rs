@@ -51,6 +51,8 @@ pub use thin::Thinner;
 
 use serde::Serialize;
 
+use subject::Prefix;
+
 /// How a mail came in: what the SMTP session was told, not what the mail says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Envelope {
@@ -108,6 +110,8 @@ pub struct Forwarding {
     pub subject: String,
     /// What that person wrote above the forwarded mail; never seen by field extractors.
     pub note: String,
+    /// Somebody had answered the mail before it was sent on, and may have contradicted it.
+    pub answered: bool,
 }
 
 /// One mail as rules see it. When a person forwarded a ticket system's mail, this is the ticket
@@ -144,5 +148,14 @@ impl Message {
             .iter()
             .find(|(header, _)| header == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// The subject without prefixes and marks, and the outermost of the prefixes.
+    pub fn stripped_subject(&self) -> (&str, Prefix) {
+        let subject = self.header("subject").unwrap_or_default();
+        match self.header("list-id") {
+            Some(_) => subject::strip_of_list(subject),
+            None => subject::strip(subject),
+        }
     }
 }

@@ -56,7 +56,7 @@ static FOOTER_LINE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(FOOTER).expect("a literal pattern"));
 
 /// A paragraph with one word of each list is a notice, not content.
-const NOTICE: [(&str, &str); 8] = [
+const NOTICE: [(&str, &str); 10] = [
     (r"confidential|privileged", r"intended|recipient|addressee"),
     (r"vertraulich", r"empfänger|adressat|bestimmt"),
     (r"vertrouwelijk", r"geadresseerde|bestemd|ontvanger"),
@@ -72,6 +72,15 @@ const NOTICE: [(&str, &str); 8] = [
     (
         r"von außerhalb|externe[rn]? absender",
         r"organisation|unternehmen|links|vorsicht|achtung",
+    ),
+    (
+        r"extern(?:al|en?|er)? (?:e-?mail|message|nachricht|address|adresse?)",
+        r"before you click|be careful|cautious|vorsichtig|voorzichtig",
+    ),
+    // Of Microsoft 365, about a sender whom one does not know.
+    (
+        r"(?:don['’]t|do not) (?:often )?get e-?mail from|erhalten nicht (?:oft|häufig) (?:eine )?e-?mails? von|ontvangt niet vaak e-?mail|(?:obtenez|recevez) pas souvent d['’]e-?mail",
+        r"important|wichtig|belangrijk",
     ),
     (
         r"externe afzender|buiten (?:de|uw|onze) organisatie",
@@ -113,6 +122,7 @@ pub fn split(mut lines: Vec<Line>, prefix: Prefix, block: Option<Block>) -> Spli
     mark_history(&lines, prefix, block, &mut apart);
     mark_quotations(&lines, prefix, &mut apart);
     mark_signature(&lines, &mut apart);
+    mark_banner(&lines, &mut apart);
     mark_footers(&lines, &mut apart);
     let says_something = |text: bool| {
         lines
@@ -295,6 +305,16 @@ fn mark_signature(lines: &[Line], apart: &mut [bool]) {
                 *apart = true;
             }
         }
+    }
+}
+
+/// What Proofpoint writes at the beginning stands between two lines that nobody is to see.
+fn mark_banner(lines: &[Line], apart: &mut [bool]) {
+    let find = |word: &str| lines.iter().position(|line| line.text.contains(word));
+    if let (Some(start), Some(end)) = (find("fptBannerStart"), find("fptBannerEnd"))
+        && let Some(banner) = apart.get_mut(start..=end)
+    {
+        banner.fill(true);
     }
 }
 

@@ -2,19 +2,20 @@
 
 use super::body::{self, Body};
 use super::forwarded::{self, Inline, Outer};
+use super::header::{self, Field};
 use super::lines::{self, Line};
 use super::mime::Entity;
 use super::quoted;
 use super::robots;
 use super::subject::{self, Prefix};
-use super::{Forwarding, Message, header};
+use super::{Forwarding, Message};
 use crate::limits::{ATTACHMENTS_MAX, FORWARDS_MAX, TEXT_BYTES_MAX};
 
 /// Reads one mail, whatever its bytes are.
 pub fn read(raw: &[u8]) -> Message {
     let mut problems = Vec::new();
     let entity = Entity::parse(raw, &mut problems);
-    if entity.fields.is_empty() {
+    if entity.fields.iter().all(Field::is_trace) {
         problems.push("no header field at all".into());
     }
     let mut message = open(&entity, 0, &mut problems);
@@ -33,7 +34,7 @@ fn open(entity: &Entity, depth: usize, problems: &mut Vec<String>) -> Message {
         0 => robots::recognise(entity, &message, &body.lines),
         _ => None,
     };
-    let prefix = subject::strip(&raw_subject).1;
+    let prefix = message.stripped_subject().1;
     if robot.is_none() && depth < FORWARDS_MAX {
         let outer = Outer {
             prefix,
@@ -74,8 +75,7 @@ fn envelope(entity: &Entity, body: &Body) -> Message {
         html: body.html.clone(),
         ..Message::default()
     };
-    let subject = message.header("subject").unwrap_or_default();
-    message.subject = subject::strip(subject).0.to_owned();
+    message.subject = message.stripped_subject().0.to_owned();
     message.message_id = message
         .header("message-id")
         .map(|id| id.trim_matches(['<', '>', ' ']).to_owned())
@@ -92,6 +92,7 @@ fn sent_on(outer: Message, subject: &str, note: &[Line], inner: Message) -> Mess
         by: outer.from,
         subject: subject.to_owned(),
         note: text_of(note),
+        answered: message.forwarding.is_some_and(|inner| inner.answered),
     });
     message.robot = None;
     message
@@ -118,9 +119,9 @@ fn finish(mut message: Message, mut lines: Vec<Line>, mut prefix: Prefix, depth:
         let Some(inner) = inner else {
             break;
         };
-        (message, lines) = enter(message, &raw_subject, inner);
+        (message, lines) = enter(message, &raw_subject, prefix == Prefix::Reply, inner);
         block = forwarded::header_block(&lines);
-        prefix = subject::strip(message.header("subject").unwrap_or_default()).1;
+        prefix = message.stripped_subject().1;
     }
     let split = quoted::split(lines, prefix, block);
     message.text = text_of(&split.text);
@@ -128,12 +129,14 @@ fn finish(mut message: Message, mut lines: Vec<Line>, mut prefix: Prefix, depth:
     message
 }
 
-fn enter(outer: Message, raw_subject: &str, inner: Inline) -> (Message, Vec<Line>) {
-    let forwarding = outer.forwarding.unwrap_or_else(|| Forwarding {
+fn enter(outer: Message, raw_subject: &str, answers: bool, inner: Inline) -> (Message, Vec<Line>) {
+    let mut forwarding = outer.forwarding.unwrap_or_else(|| Forwarding {
         by: outer.from.clone(),
         subject: raw_subject.to_owned(),
         note: text_of(&inner.note),
+        answered: false,
     });
+    forwarding.answered |= answers;
     let inner_subject = match inner.subject.as_str() {
         "" => raw_subject,
         subject => subject,

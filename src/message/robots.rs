@@ -11,7 +11,7 @@ use regex::Regex;
 use super::forwarded::notification_labels;
 use super::lines::Line;
 use super::mime::{Content, Entity};
-use super::subject::{self, Prefix};
+use super::subject::Prefix;
 use super::{Message, Robot};
 
 /// Labelled lines by which a ticket system's notification is known.
@@ -22,8 +22,12 @@ static AUTO_REPLY: LazyLock<Regex> = LazyLock::new(|| {
         r"(?ix)^(?:
           (?: automatic \s reply | auto-?reply | automatische \s (?: antwort | beantwortung ) | automatisch \s antwoord
             | réponse \s automatique | automatische \s abwesenheits\w* | abwesenheits(?: notiz | nachricht | assistent | meldung )
-            | afwezigheids(?: bericht | assistent ) | message \s d['’]absence | vacation \s (?: reply | response ) )
+            | afwezigheids(?: bericht | assistent ) | message \s d['’]absence | vacation \s (?: reply | response )
+            | (?: respuesta | risposta | resposta ) \s autom[aá]tica | odpowiedź \s automatyczna | autosvar | automatisk[at]? \s svar
+            | automaattinen \s vastaus | automatická \s odpověď | otomatik \s yanıt | автоматический \s ответ | автоответ
+            | 自动答复 | 自动回复 | 自動回覆 | 自動応答 )
             \s* (?: [:\u{ff1a}-] | $ | \s )
+        | auto \s* : .* (?: out \s of \s (?: the \s )? office | außer \s haus | abwesend | afwezig )
         | (?: out \s of \s (?: the \s )? office | abwesend | abwesenheit | afwezig | absence \s du \s bureau )
             (?: \s (?: auto-?reply | reply | notice | notification | message ) )? \s* (?: [:\u{ff1a}] | $ ) )",
     )
@@ -33,7 +37,7 @@ static AUTO_REPLY: LazyLock<Regex> = LazyLock::new(|| {
 /// Of these, the ones that nobody writes but a mail program. "Absent: the technician" is a sentence.
 static AUTO_REPLY_PHRASE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
-        r"(?ix)^(?: auto | réponse \s automatique | abwesenheits | afwezigheids | message \s d | vacation
+        r"(?ix)^(?: auto | respuesta | risposta | resposta | odpowiedź | otomatik | авто | 自 | réponse \s automatique | abwesenheits | afwezigheids | message \s d | vacation
           | out \s of \s (?: the \s )? office )",
     )
     .expect("a literal pattern")
@@ -74,7 +78,7 @@ static LIST_CONFIRMATION: LazyLock<Regex> = LazyLock::new(|| {
 
 /// A number as desks write it into subjects; a year alone is none.
 static NUMBERED: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)#\s?[a-z]{0,5}-?\d{2,}|\b[a-z]{1,5}-\d{2,}\b|\b[a-z]{0,5}\s?\d{5,}|\b[IMC] ?\d{4} \d{3,}|\bID:\s?\d+")
+    Regex::new(r"(?i)#\s?[a-z]{0,5}-?\d{2,}|\b[a-z]{1,5}-\d{2,}\b|\b[a-z]{0,5}\s?\d{5,}|\b(?-i:[A-Z]{1,3})[ -]?\d{4}[ -]?\d{3,5}\b|\bID:\s?\d+")
         .expect("a literal pattern")
 });
 
@@ -82,7 +86,7 @@ static NUMBERED: LazyLock<Regex> = LazyLock::new(|| {
 static ALARM: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
         r"(?ix)\b(?: incidents? | critical | crit | alerts? | alarme? | down | outage | emergency | urgent | warning | firing | is \s offline | unavailable | failed | sev-?\d | p[12]
-          | degraded | unreachable | failure \s rate | problem | störung\w* | ausfall\w* | kritisch\w* | notfall | dringend | nicht \s erreichbar
+          | degraded | unreachable | errors? | exceeded | threshold | failure \s rate | problem | fehler\w* | überschritten | overschreden | injoignable | panne | störung\w* | ausfall\w* | kritisch\w* | notfall | dringend | nicht \s erreichbar
           | storing\w* | uitval | kritiek | dringend | onbereikbaar )\b",
     )
     .expect("a literal pattern")
@@ -108,12 +112,12 @@ static CAMPAIGN: LazyLock<Regex> = LazyLock::new(|| {
 /// Why the mail was written by a machine that answers, if it was.
 pub fn recognise(entity: &Entity, message: &Message, lines: &[Line]) -> Option<Robot> {
     let header = |name: &str| message.header(name).unwrap_or_default().to_lowercase();
-    let (subject, prefix) = subject::strip(message.header("subject").unwrap_or_default());
+    let (subject, prefix) = message.stripped_subject();
     if is_ticket_system(&header) {
         return is_marked(&header).then_some(Robot::AutoReply);
     }
     report(entity)
-        .or_else(|| calendar(entity))
+        .or_else(|| calendar(entity, subject, lines))
         .or_else(|| daemon(&header, subject, lines, entity))
         .or_else(|| answer(&header, subject, prefix, lines))
         .or_else(|| confirmation(&header("from"), subject, lines))
@@ -168,8 +172,12 @@ fn only_delayed(status: &[u8]) -> bool {
 }
 
 /// An invitation or an answer to one: the mail itself, or another form of its text. A calendar file
-/// beside the text is just a file.
-fn calendar(top: &Entity) -> Option<Robot> {
+/// beside the text is just a file, and a ticket may bring the appointment of its technician.
+fn calendar(top: &Entity, subject: &str, lines: &[Line]) -> Option<Robot> {
+    if NUMBERED.is_match(subject) && notification_labels(lines) >= TICKET_LABELS_MIN {
+        return None;
+    }
+
     let is_form = |part: &Entity| {
         part.kind == "text/calendar" && !part.is_attachment() && part.file_name().is_none()
     };
@@ -223,11 +231,15 @@ fn answer(
     prefix: Prefix,
     lines: &[Line],
 ) -> Option<Robot> {
+    // The title of a ticket may be such a phrase.
+    let by_desk = || header("auto-submitted") == "auto-generated" && NUMBERED.is_match(subject);
+    let by_phrase = || AUTO_REPLY_PHRASE.is_match(subject) && !by_desk();
     let titled = prefix == Prefix::None
         && AUTO_REPLY.is_match(subject)
-        && (AUTO_REPLY_PHRASE.is_match(subject) || is_answer(header))
+        && (is_answer(header) || by_phrase())
         && notification_labels(lines) < TICKET_LABELS_MIN;
-    (is_marked(header) || titled).then_some(Robot::AutoReply)
+    let by_exchange = prefix == Prefix::None && is_answer_of_exchange(header);
+    (is_marked(header) || titled || by_exchange).then_some(Robot::AutoReply)
 }
 
 fn is_marked(header: &impl Fn(&str) -> String) -> bool {
@@ -255,9 +267,26 @@ fn is_answer(header: &impl Fn(&str) -> String) -> bool {
     .any(|name| !header(name).is_empty())
 }
 
+/// Exchange answers for the mailbox itself, in any language. What a rule of the mailbox forwards has a
+/// prefix, and what it redirects another sender.
+fn is_answer_of_exchange(header: &impl Fn(&str) -> String) -> bool {
+    let mailbox = header("x-ms-exchange-inbox-rules-loop");
+    !mailbox.is_empty() && !header("in-reply-to").is_empty() && header("from").contains(&mailbox)
+}
+
 fn confirmation(from: &str, subject: &str, lines: &[Line]) -> Option<Robot> {
+    // A person who asks for a forwarding sends neither a link nor a code.
+    let by_robot = || {
+        from.contains("reply@")
+            || lines.iter().any(|line| {
+                line.text.contains("://")
+                    || line.text.bytes().filter(u8::is_ascii_digit).count() > 5
+            })
+    };
     if from.contains("forwarding-noreply@")
-        || FORWARDING.is_match(subject) && notification_labels(lines) < TICKET_LABELS_MIN
+        || FORWARDING.is_match(subject)
+            && by_robot()
+            && notification_labels(lines) < TICKET_LABELS_MIN
     {
         return Some(Robot::ForwardingConfirmation);
     }
@@ -268,13 +297,16 @@ fn confirmation(from: &str, subject: &str, lines: &[Line]) -> Option<Robot> {
 
 /// Mail to many that says so itself, without anything by which a ticket system would name a ticket
 /// or a monitor an alarm. Desks and monitors have `List-Unsubscribe` in their notifications too:
-/// that header alone is no evidence.
+/// that header alone is no evidence. To a mailing list people write, and monitors: the footer of one is
+/// no evidence either.
 fn newsletter(header: &impl Fn(&str) -> String, subject: &str, lines: &[Line]) -> Option<Robot> {
     let has = |name: &str| !header(name).is_empty();
     if !(has("list-unsubscribe") || has("list-id")) {
         return None;
     }
-    let bulk = matches!(header("precedence").as_str(), "bulk" | "list" | "junk");
+    let precedence = header("precedence");
+    let bulk = matches!(precedence.as_str(), "bulk" | "junk");
+    let discusses = precedence == "list" || header("list-post").contains("mailto:");
     let campaign = || {
         [
             "x-campaign",
@@ -285,7 +317,7 @@ fn newsletter(header: &impl Fn(&str) -> String, subject: &str, lines: &[Line]) -
         .into_iter()
         .any(has)
             || CAMPAIGN.is_match(subject)
-            || lines.iter().any(|line| CAMPAIGN.is_match(&line.text))
+            || !discusses && lines.iter().any(|line| CAMPAIGN.is_match(&line.text))
     };
     let monitor = header("auto-submitted").starts_with("auto-generated")
         || has("x-powered-by")

@@ -65,6 +65,7 @@ struct Header {
     /// In what is kept.
     start: usize,
     line_start: usize,
+    /// One that is no trace.
     has_field: bool,
     default_kind: &'static str,
     depth: usize,
@@ -242,9 +243,10 @@ impl Thinner {
         if content.is_empty() {
             has_ended = header.has_field;
         } else if !line.starts_with(b" ") && !line.starts_with(b"\t") {
-            let is_field = !header::split(content).0.is_empty();
-            header.has_field |= is_field;
-            has_ended = !header.has_field && !line.starts_with(b"From ");
+            match header::split(content).0.first() {
+                Some(field) => header.has_field |= !field.is_trace(),
+                None => has_ended = !header.has_field && !line.starts_with(b"From "),
+            }
         }
         if has_ended || self.kept.len() - header.start > HEADER_BLOCK_BYTES_MAX {
             self.end_header();
@@ -259,8 +261,8 @@ impl Thinner {
         };
         let block = self.kept.get(header.start..).unwrap_or_default();
         let (fields, body) = header::split(block);
-        let (has_field, start) = (!fields.is_empty(), self.kept.len() - body.len());
-        let body_bytes = body.len();
+        let has_field = fields.iter().any(|field| !field.is_trace());
+        let (start, body_bytes) = (self.kept.len(), body.len());
         let mut entity = Entity::headed(fields, header.default_kind);
         let text = |bytes_max: usize| Text {
             start,
@@ -286,11 +288,11 @@ impl Thinner {
         }
         let is_encoded = entity.is_encoded();
         if is_mail(&entity) && header.depth < MIME_NESTING_MAX && self.parts_left > 0 {
-            if has_field && !is_encoded {
+            if has_field && body_bytes == 0 && !is_encoded {
                 self.begin_entity("text/plain", header.depth + 1);
                 return;
             }
-            // Without a header of its own, the mail in it has none either, and is all text.
+            // What has begun already, or stands under no header, has no header itself, and is all text.
             self.parts_left -= 1;
             self.place = Place::Text(text(ENCODED_BYTES_MAX));
         } else if entity.is_read() {

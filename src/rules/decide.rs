@@ -7,7 +7,9 @@
 //!    rule; then the first by file name.
 //! 3. The first rule that holds gives the event. An `X-S4-Status` line of the ticket system's own
 //!    text goes before it, unless the rule says `ignore`.
-//! 4. What was not understood alerts with its raw subject (or goes to the dead letters, where the
+//! 4. An end, or a taking, that somebody answered before it was forwarded is `new`: a person wants it
+//!    looked at.
+//! 5. What was not understood alerts with its raw subject (or goes to the dead letters, where the
 //!    file says so): no source, no rule, a required field or the external id missing.
 
 use super::Decision;
@@ -164,6 +166,17 @@ impl Source {
                 let reason = format!("no rule of {name} holds for this mail");
                 return self.not_understood(decision, mail, values, rule, reason);
             }
+        };
+        let answered = |mail: &Mail<'_>| {
+            let forwarding = mail.message.forwarding.as_ref();
+            forwarding.is_some_and(|forwarding| forwarding.answered)
+        };
+        let (event, reason) = match event {
+            Event::Acknowledged | Event::Resolved if answered(mail) => (
+                Event::New,
+                format!("{reason}, but somebody has answered that before it was forwarded"),
+            ),
+            event => (event, reason),
         };
         decision.event = event;
         decision.reason = reason;

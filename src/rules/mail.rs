@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::customer::{Divided, Marks};
 use super::haystack::Haystack;
 use super::part::Part;
-use crate::message::subject::{self, Prefix};
+use crate::message::subject::Prefix;
 use crate::message::{Envelope, Mailbox, Message};
 
 /// One mail, or one ticket of a digest.
@@ -80,7 +80,11 @@ impl<'a> Mail<'a> {
 
     /// Whether it answers another mail, so that its text is a person's.
     pub fn is_answer(&self) -> bool {
-        subject::strip(self.raw_subject()).1 == Prefix::Reply
+        self.prefix() == Prefix::Reply
+    }
+
+    fn prefix(&self) -> Prefix {
+        self.message.stripped_subject().1
     }
 
     /// The subject with its prefixes.
@@ -148,6 +152,7 @@ impl<'a> Mail<'a> {
             Part::ForwardPath => vec![self.envelope.forward_path.as_str().into()],
             Part::From => mailbox(&message.from),
             Part::Subject | Part::Heading => vec![self.subject.into()],
+            Part::Prefix => vec![self.prefix().as_str().into()],
             Part::Text => vec![self.text.into()],
             Part::OwnText => vec![self.own_text().into()],
             Part::CustomerText => vec![self.customer_text().into()],

@@ -9,6 +9,8 @@ pub enum Part {
     ForwardPath,
     From,
     Subject,
+    /// What the subject begins with: `reply`, `forward` or nothing.
+    Prefix,
     /// The subject without the ticket's title; known once the fields are taken.
     Heading,
     Text,
@@ -25,11 +27,12 @@ pub enum Part {
 
 impl Part {
     /// What may stand behind `in`, for hints.
-    pub const NAMES: [&str; 13] = [
+    pub const NAMES: [&str; 14] = [
         "reverse_path",
         "forward_path",
         "from",
         "subject",
+        "prefix",
         "heading",
         "text",
         "own_text",
@@ -47,6 +50,7 @@ impl Part {
             "forward_path" => Part::ForwardPath,
             "from" => Part::From,
             "subject" => Part::Subject,
+            "prefix" => Part::Prefix,
             "heading" => Part::Heading,
             "text" => Part::Text,
             "own_text" => Part::OwnText,
@@ -70,7 +74,7 @@ impl Part {
             Part::ForwardPath => 16,
             Part::Header(_) => 8,
             Part::From | Part::ReversePath | Part::OriginalFrom => 4,
-            Part::Subject | Part::Heading | Part::OriginalSubject => 2,
+            Part::Subject | Part::Prefix | Part::Heading | Part::OriginalSubject => 2,
             Part::Text | Part::OwnText | Part::CustomerText | Part::Html | Part::Attachments => 1,
         }
     }
@@ -83,6 +87,7 @@ impl fmt::Display for Part {
             Part::ForwardPath => "forward_path",
             Part::From => "from",
             Part::Subject => "subject",
+            Part::Prefix => "prefix",
             Part::Heading => "heading",
             Part::Text => "text",
             Part::OwnText => "own_text",

@@ -86,6 +86,8 @@ pub struct Matcher {
     pub from: Patterns,
     /// The subject without `RE:`, `FW:` and the like.
     pub subject: Patterns,
+    /// What the subject begins with: `reply`, `forward` or nothing.
+    pub prefix: Patterns,
     /// The subject without the ticket's title: the template's words; only in rules.
     pub heading: Patterns,
     /// The rendered text.

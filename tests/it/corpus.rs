@@ -175,7 +175,7 @@ fn description(decision: &Decision, expected: &Value) -> Vec<String> {
     out
 }
 
-fn field<'a>(decision: &'a Decision, name: &str) -> Option<&'a str> {
+pub fn field<'a>(decision: &'a Decision, name: &str) -> Option<&'a str> {
     decision.fields.get(name).map(String::as_str)
 }
 

@@ -26,11 +26,12 @@ impl Compiler<'_> {
     }
 
     fn matcher(&mut self, written: &written::Matcher, key: &str) -> Matcher {
-        let parts: [(Part, &Patterns); 12] = [
+        let parts: [(Part, &Patterns); 13] = [
             (Part::ReversePath, &written.reverse_path),
             (Part::ForwardPath, &written.forward_path),
             (Part::From, &written.from),
             (Part::Subject, &written.subject),
+            (Part::Prefix, &written.prefix),
             (Part::Heading, &written.heading),
             (Part::Text, &written.text),
             (Part::OwnText, &written.own_text),
