@@ -8,7 +8,7 @@
 //! or quoted-printable, only the first 12 MiB are there. And a mail of which more than
 //! [`THINNED_BYTES_MAX`] would be left is cut off there.
 
-use super::header;
+use super::header::{self, Field};
 use super::mime::{ENCODED_BYTES_MAX, Entity, is_mail};
 use crate::limits::{
     BODY_BYTES_MAX, HEADER_BLOCK_BYTES_MAX, MIME_NESTING_MAX, MIME_PARTS_MAX, THINNED_BYTES_MAX,
@@ -261,12 +261,26 @@ impl Thinner {
         };
         let block = self.kept.get(header.start..).unwrap_or_default();
         let (fields, body) = header::split(block);
+        // Its content has begun above the empty line that ends it. That stays where it is: without it, what
+        // comes below would be read as the header's.
+        let begun = body.to_vec();
+        self.kept.truncate(self.kept.len() - begun.len());
+        self.begin_content(&header, fields, !begun.is_empty());
+        for line in begun.split_inclusive(|&byte| byte == b'\n') {
+            self.take(line, true);
+        }
+    }
+
+    fn begin_content(&mut self, header: &Header, fields: Vec<Field>, has_begun: bool) {
         let has_field = fields.iter().any(|field| !field.is_trace());
-        let (start, body_bytes) = (self.kept.len(), body.len());
         let mut entity = Entity::headed(fields, header.default_kind);
+        let start = match has_begun {
+            true => usize::MAX,
+            false => self.kept.len(),
+        };
         let text = |bytes_max: usize| Text {
             start,
-            bytes_left: (bytes_max + LINE_BREAK).saturating_sub(body_bytes),
+            bytes_left: bytes_max + LINE_BREAK,
             is_cut: false,
         };
         if entity.kind.starts_with("multipart/") {
@@ -288,7 +302,7 @@ impl Thinner {
         }
         let is_encoded = entity.is_encoded();
         if is_mail(&entity) && header.depth < MIME_NESTING_MAX && self.parts_left > 0 {
-            if has_field && body_bytes == 0 && !is_encoded {
+            if has_field && !has_begun && !is_encoded {
                 self.begin_entity("text/plain", header.depth + 1);
                 return;
             }
