@@ -104,11 +104,7 @@ pub(super) async fn totals(
     Ok(teams.into_iter().map(totals).collect())
 }
 
-/// Counts every row: takes the time that it takes.
 pub(super) async fn audit(transaction: &Transaction<'_>) -> Result<Audit, SpoolError> {
-    transaction
-        .batch_execute("SET LOCAL enable_seqscan = on; SET LOCAL statement_timeout = 0")
-        .await?;
     let mut teams: BTreeMap<String, TeamLedger> = BTreeMap::new();
     let mut problems = Vec::new();
     read_totals(transaction, &mut teams, &mut problems).await?;
