@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -85,8 +86,8 @@ pub struct Postgres {
     pool: Pool,
     node: Arc<Node>,
     accepts: Group<(MailId, ReceivedMail, Time), MailId>,
-    /// End with it.
-    _tasks: JoinSet<()>,
+    /// End with it, and not before.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +111,7 @@ impl Postgres {
         let node = Arc::new(Node::new(hostname));
         let pool = connect::pool(config)?;
         let mut opened = Postgres::open(pool.clone(), Arc::clone(&node));
-        let tasks = &mut opened._tasks;
+        let tasks = opened.tasks.get_mut();
         tasks.spawn(Arc::clone(&node).listen(config.clone()));
         node.until_it_listens().await?;
         node.beat(&pool).await?;
@@ -141,7 +142,7 @@ impl Postgres {
             pool,
             node,
             accepts,
-            _tasks: tasks,
+            tasks: Mutex::new(tasks),
         }
     }
 
@@ -267,6 +268,13 @@ impl Spool for Postgres {
 
     fn nodes(&self) -> usize {
         self.node.living()
+    }
+
+    async fn broken(&self) -> String {
+        match self.tasks.lock().await.join_next().await {
+            Some(Err(error)) => format!("a task of the spool: {error}"),
+            Some(Ok(())) | None => "a task of the spool has ended".to_owned(),
+        }
     }
 
     async fn close(&self) -> Result<(), SpoolError> {
