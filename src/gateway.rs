@@ -3,6 +3,7 @@
 //! Owns the order of starting and draining: what could be wrong is found before a peer is
 //! greeted, and the door closes before the pipeline does.
 
+mod broken;
 mod sockets;
 mod watching;
 
@@ -37,6 +38,7 @@ use crate::web::access::Access;
 use crate::web::api::events::Events;
 use crate::{observe, spool, web};
 
+use self::broken::Broken;
 use self::sockets::Sockets;
 pub use self::sockets::{Addresses, Handed};
 
@@ -53,6 +55,7 @@ pub struct Gateway {
     stop_rest: CancellationToken,
     door: TaskTracker,
     rest: TaskTracker,
+    broken: Broken,
     _watch: Option<Watch>,
     _watch_certificates: Option<tls::Watch>,
 }
@@ -160,6 +163,7 @@ impl Gateway {
             stop_rest: CancellationToken::new(),
             door: TaskTracker::new(),
             rest: TaskTracker::new(),
+            broken: Broken::default(),
             _watch: watch,
             _watch_certificates: watch_certificates,
         };
@@ -182,18 +186,20 @@ impl Gateway {
         config: &Config,
     ) {
         let stop = self.stop_door.clone();
-        self.door.spawn(listener::serve(
-            door,
-            sockets.mail,
-            stop,
-            limits::DOOR_DRAIN,
-        ));
+        let serving = listener::serve(door, sockets.mail, stop.clone(), limits::DOOR_DRAIN);
+        self.part("the door", &self.door, stop, serving);
         let stop = self.stop_rest.clone();
-        self.rest.spawn(async move { pipeline.run(stop).await });
-        let stop = self.stop_rest.clone();
-        self.rest.spawn(async move {
-            web::serve(sockets.http, Arc::new(shown), stop).await;
+        let running = {
+            let stop = stop.clone();
+            async move { pipeline.run(stop).await }
+        };
+        self.part("the pipeline", &self.rest, stop.clone(), running);
+        let serving = web::serve(sockets.http, Arc::new(shown), stop.clone());
+        self.part("the web server", &self.rest, stop, async move {
+            serving.await;
         });
+        let (stored, broken) = (Arc::clone(&spool), self.broken.clone());
+        self.until_stopped(async move { broken.tell(stored.broken().await) });
         let (certificates, reports) = (Arc::clone(&self.certificates), self.reports.clone());
         self.until_stopped(async move { reports.follow_expiry(&certificates).await });
         let retention = config.spool.retention;
@@ -202,6 +208,23 @@ impl Gateway {
             retention,
             Arc::new(SystemClock),
         ));
+    }
+
+    /// Work that has no end until it is told to stop.
+    fn part(
+        &self,
+        what: &'static str,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let running = tasks.spawn(work);
+        tasks.spawn(self.broken.clone().watch(what, running, stop));
+    }
+
+    /// Returns, with the reason, when the gateway cannot go on: one of its parts has ended.
+    pub async fn broken(&self) -> String {
+        self.broken.told().await
     }
 
     /// Work that has no end of its own, and may be cut off anywhere.

@@ -219,8 +219,19 @@ pub const MESSAGE_ID_BYTES_MAX: usize = 998;
 /// Connections of one node to PostgreSQL: accepting, reading, leasing and settling go on at the same
 /// time, and some pages are looked at. Its default is 100 for all nodes together.
 pub const POSTGRES_CONNECTIONS: usize = 10;
-/// How long a connection to PostgreSQL may take to be made, or to become free.
+/// How long a connection to PostgreSQL may take to be made, or to become free; and how long what was sent
+/// on one may go without TCP's own acknowledgement.
 pub const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A silent connection to PostgreSQL is asked after so long whether anybody is there, and then so often and
+/// so many times.
+pub const POSTGRES_KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+pub const POSTGRES_KEEPALIVE_EVERY: Duration = Duration::from_secs(3);
+pub const POSTGRES_KEEPALIVES: u32 = 3;
+/// How long PostgreSQL may take for one transaction, which has some milliseconds of work. Two of them, and
+/// the way to a connection, fit into [`SMTP_STORE_TIMEOUT`].
+pub const POSTGRES_WORK_MAX: Duration = Duration::from_secs(20);
+/// The same for one heartbeat: another, on another connection, fits into [`NODE_EXPIRES`].
+pub const POSTGRES_BEAT_MAX: Duration = Duration::from_secs(4);
 /// The pause after the connection on which a node listens was lost; doubles up to the longest. A node
 /// that is not back within two heartbeats is taken for dead.
 pub const POSTGRES_PAUSE_FIRST: Duration = Duration::from_millis(200);

@@ -29,18 +29,23 @@ pub(super) fn run(_: &Arguments, surroundings: &Surroundings) -> anyhow::Result<
         // Only now: whoever reads "ready" may send a signal at once.
         announce(&gateway.addresses)?;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        loop {
+        let broken = loop {
             tokio::select! {
                 _ = hangup.recv() => gateway.reload(),
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break None,
+                _ = interrupt.recv() => break None,
+                reason = gateway.broken() => break Some(reason),
             }
-        }
+        };
         tracing::info!("stopping");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         gateway.drain().await;
         tracing::info!("stopped");
-        Ok(Answer::Yes)
+        match broken {
+            None => Ok(Answer::Yes),
+            // Whoever keeps it running starts it anew.
+            Some(reason) => Err(anyhow::anyhow!("the gateway could not go on: {reason}")),
+        }
     });
     // A mail whose reading does not end must not keep the gateway from ending.
     runtime.shutdown_background();

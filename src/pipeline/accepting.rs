@@ -1,11 +1,13 @@
 //! The door's way into the spool: mails that come in, large ones piece by piece.
 
 use async_trait::async_trait;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Pipeline;
+use crate::limits::SMTP_STORE_TIMEOUT;
 use crate::observe::Happening;
 use crate::smtp::{AcceptError, MailSink, ReceivedMail, Rest, RestId};
+use crate::spool::SpoolError;
 
 #[async_trait]
 impl MailSink for Pipeline {
@@ -16,7 +18,7 @@ impl MailSink for Pipeline {
         teams.sort();
         teams.dedup();
         let began = Instant::now();
-        match shared.spool.accept(mail, shared.clock.now()).await {
+        match in_time(shared.spool.accept(mail, shared.clock.now())).await {
             Ok(mail) => {
                 let took = began.elapsed();
                 shared.arrived.notify_one();
@@ -39,7 +41,7 @@ impl MailSink for Pipeline {
 
     async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<Rest, AcceptError> {
         let bytes = rest.bytes + piece.len() as u64;
-        match self.shared.spool.keep(rest, piece).await {
+        match in_time(self.shared.spool.keep(rest, piece)).await {
             Ok(()) => Ok(Rest { bytes, ..rest }),
             Err(error) => {
                 self.shared
@@ -50,7 +52,7 @@ impl MailSink for Pipeline {
     }
 
     async fn discard(&self, rest: RestId) {
-        if let Err(error) = self.shared.spool.discard(rest).await {
+        if let Err(error) = in_time(self.shared.spool.discard(rest)).await {
             // What is left of it goes when the gateway starts.
             self.shared.tell(Happening::SpoolFailedOnce {
                 doing: "discarding a mail that was not received whole",
@@ -58,4 +60,12 @@ impl MailSink for Pipeline {
             });
         }
     }
+}
+
+/// A peer waits for it.
+async fn in_time<T>(storing: impl Future<Output = Result<T, SpoolError>>) -> Result<T, SpoolError> {
+    let late = || SpoolError::Unavailable(format!("no answer within {SMTP_STORE_TIMEOUT:?}"));
+    timeout(SMTP_STORE_TIMEOUT, storing)
+        .await
+        .unwrap_or_else(|_| Err(late()))
 }

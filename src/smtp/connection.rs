@@ -279,10 +279,7 @@ impl Connection {
             bytes: 0,
         });
         self.kept = Some(rest.id);
-        let keep = self.door.sink.keep(rest, piece.bytes);
-        let result = timeout(limits::SMTP_STORE_TIMEOUT, keep)
-            .await
-            .unwrap_or(Err(AcceptError::Unavailable));
+        let result = self.door.sink.keep(rest, piece.bytes).await;
         if let Err(error) = &result {
             warn!(peer = %self.peer, ?error, "a piece of a mail not stored");
         }
@@ -302,10 +299,7 @@ impl Connection {
     async fn store(&mut self, mail: ReceivedMail) -> Result<String, AcceptError> {
         let (bytes, sender) = (mail.bytes(), mail.reverse_path.clone());
         let recipients = mail.recipients.len();
-        let accept = self.door.sink.accept(mail);
-        let result = timeout(limits::SMTP_STORE_TIMEOUT, accept)
-            .await
-            .unwrap_or(Err(AcceptError::Unavailable));
+        let result = self.door.sink.accept(mail).await;
         match &result {
             Ok(id) => {
                 self.kept = None;

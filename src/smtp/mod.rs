@@ -99,7 +99,8 @@ pub enum AcceptError {
     Unavailable,
 }
 
-/// Where accepted mails go. Returns only when the mail is durable (DESIGN.md invariant 1).
+/// Where accepted mails go. Returns only when the mail is durable (DESIGN.md invariant 1), and within
+/// [`SMTP_STORE_TIMEOUT`](crate::limits::SMTP_STORE_TIMEOUT) if it is not.
 #[async_trait]
 pub trait MailSink: Send + Sync {
     /// The mail's id, which the 250 reply names.

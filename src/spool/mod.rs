@@ -354,6 +354,12 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
         1
     }
 
+    /// Returns, with the reason, when a part of the store has ended without which nothing is stored any
+    /// more.
+    async fn broken(&self) -> String {
+        std::future::pending().await
+    }
+
     /// The gateway stops in good order: nothing is asked of the store afterwards, and what is still
     /// leased may be taken by another at once.
     async fn close(&self) -> Result<(), SpoolError>;

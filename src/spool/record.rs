@@ -13,21 +13,7 @@ use crate::config::TransportKind;
 use crate::deliver::schedule::{Progress, Tries};
 use crate::message::squeeze;
 use crate::rules::Decision;
-use crate::spool::{Ending, Reading, Stage};
-
-/// The columns of a [`Summary`](crate::spool::Summary), of `deliveries d` and `mails m`, in the order in
-/// which the stores read them.
-macro_rules! summary_columns {
-    () => {
-        "d.id, m.id, m.received_ms, m.reverse_path, d.forward_path, m.bytes, d.team, d.part, d.stage, \
-         d.source, d.rule, d.event, d.external_id, d.title, d.outcome, d.reason, d.not_before_ms, \
-         d.settled_ms, d.attempts"
-    };
-}
-pub(super) use summary_columns;
-
-/// How many [`summary_columns`] are.
-pub(super) const SUMMARY_COLUMNS: usize = 19;
+use crate::spool::{Ending, Reading, SpoolError, Stage};
 
 /// A record that cannot be read back: written by a later version, or damaged.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +24,12 @@ pub enum RecordError {
     Word(String),
     #[error("stored record: field `{0}` has no value")]
     NoValue(String),
+}
+
+impl From<RecordError> for SpoolError {
+    fn from(error: RecordError) -> SpoolError {
+        SpoolError::Refused(error.to_string())
+    }
 }
 
 #[derive(Serialize, Deserialize)]

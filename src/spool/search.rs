@@ -11,6 +11,20 @@ use crate::limits::SEARCH_MAX;
 use crate::spool::plan::DROPPED;
 use crate::spool::{DeliveryId, Ending, Filter, MailId, StageFilter, Summary, Totals};
 
+/// The columns of a [`Summary`], of `deliveries d` and `mails m`, in the order in
+/// which the stores read them.
+macro_rules! summary_columns {
+    () => {
+        "d.id, m.id, m.received_ms, m.reverse_path, d.forward_path, m.bytes, d.team, d.part, d.stage, \
+         d.source, d.rule, d.event, d.external_id, d.title, d.outcome, d.reason, d.not_before_ms, \
+         d.settled_ms, d.attempts"
+    };
+}
+pub(super) use summary_columns;
+
+/// How many [`summary_columns`] are.
+pub(super) const SUMMARY_COLUMNS: usize = 19;
+
 /// Which mails a person looks for; one of a mail's deliveries has to fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query {

@@ -2,14 +2,18 @@
 //! away and comes back.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mailbell::standin::Standin;
+use reqwest::Url;
 use tempfile::TempDir;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 use crate::database::{Cluster, Database};
 use crate::program::{Gateway, Smtp, mailbell};
@@ -190,7 +194,7 @@ impl Load {
         };
         for number in self.both.lock().unwrap().iter() {
             let statuses = of(number);
-            let cancelled = statuses.is_empty();
+            let cancelled = statuses.is_empty() && self.is_in_the_ledger(stage, *number);
             assert!(
                 cancelled || statuses == ["new", "resolved"],
                 "{number}: {statuses:?}"
@@ -267,6 +271,99 @@ fn a_node_that_stops_in_good_order_leaves_nothing_behind() {
     stage.until_settled();
     assert_eq!(stage.taken()["KIX-2024062100000001"], ["new"]);
     drop(second);
+}
+
+/// A way to a database that may lead nowhere: connections stay, and say nothing.
+struct Way {
+    address: SocketAddr,
+    /// What is connected now gets no further; this is how many times.
+    lost: watch::Sender<usize>,
+    /// Nor does what is connected from now on.
+    is_closed: Arc<AtomicBool>,
+}
+
+impl Way {
+    async fn to(server: SocketAddr) -> Way {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let way = Way {
+            address: listener.local_addr().unwrap(),
+            lost: watch::Sender::new(0),
+            is_closed: Arc::default(),
+        };
+        let (lost, is_closed) = (way.lost.subscribe(), Arc::clone(&way.is_closed));
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let (mut lost, is_closed) = (lost.clone(), is_closed.load(Ordering::Relaxed));
+                lost.mark_unchanged();
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(server).await.unwrap();
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut client, &mut server), if !is_closed => {}
+                        _ = lost.changed(), if !is_closed => std::future::pending().await,
+                        else => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        way
+    }
+
+    fn lose_present(&self) {
+        self.lost.send_modify(|times| *times += 1);
+    }
+
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        self.lose_present();
+    }
+
+    fn open(&self) {
+        self.is_closed.store(false, Ordering::Relaxed);
+    }
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while !done() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_database_that_vanishes_without_a_word_is_missed_and_found_again() {
+    let runtime = Runtime::new().unwrap();
+    let database = runtime.block_on(Database::create());
+    let url = Url::parse(&database.url()).unwrap();
+    let server = (url.host_str().unwrap(), url.port().unwrap());
+    let server = server.to_socket_addrs().unwrap().next().unwrap();
+    let way = runtime.block_on(Way::to(server));
+    let mut through = url.clone();
+    through.set_ip_host(way.address.ip()).unwrap();
+    through.set_port(Some(way.address.port())).unwrap();
+    let stage = Stage::new(through.as_str(), 1);
+    let node = stage.start(0);
+    let mut numbers = 1..;
+    let mut is_accepted = || offer(node.smtp, &new_ticket(numbers.next().unwrap()));
+    assert!(is_accepted());
+    stage.until_settled();
+    // Another machine has taken the database over: who connects anew finds it.
+    way.lose_present();
+    until("a mail is accepted", &mut is_accepted);
+    stage.until_settled();
+    // Nobody has.
+    way.close();
+    until("it is not ready", || node.get("/readyz").0 == 503);
+    way.open();
+    until("it is ready", || node.get("/readyz").0 == 200);
+    until("a mail is accepted", &mut is_accepted);
+    stage.until_settled();
+    let taken = stage.taken();
+    assert!(taken.len() >= 3, "{taken:?}");
+    assert!(
+        taken.values().all(|statuses| statuses == &["new"]),
+        "{taken:?}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::lease::Slots;
-use super::{Changes, Delivery, Known, Namesake, Planner, TicketId, Verdict};
+use super::{Changes, Delivery, Depth, Known, Namesake, Planner, TicketId, Verdict};
 use crate::alert::Status;
 use crate::clock::Time;
 use crate::config::Storm;
@@ -70,11 +70,11 @@ pub(crate) fn decide(
     Ok(planner.finish())
 }
 
-/// The tickets that decisions are about; true where a close has to see all that is unfinished.
+/// The tickets that decisions are about, and how much of what is behind each a store has to load.
 pub(crate) fn tickets_of(
     decided: &[Decided],
     team_of: impl Fn(&Decided) -> Option<String>,
-) -> BTreeMap<TicketId, bool> {
+) -> BTreeMap<TicketId, Depth> {
     let mut tickets = BTreeMap::new();
     for one in decided {
         let Reading::Decisions(decisions) = &one.reading else {
@@ -92,7 +92,12 @@ pub(crate) fn tickets_of(
                 team: team.clone(),
                 external_id: external_id.to_string(),
             };
-            *tickets.entry(ticket_id).or_default() |= sending.status == Status::Resolved;
+            let needed = match sending.status {
+                Status::Resolved => Depth::All,
+                Status::New | Status::Acknowledged => Depth::First,
+            };
+            let depth = tickets.entry(ticket_id).or_insert(needed);
+            *depth = needed.max(*depth);
         }
     }
     tickets

@@ -23,6 +23,7 @@ pub(crate) use self::storm::storms_of;
 pub(crate) use self::tend::{DROPPED, drop_mail, retry};
 use crate::alert::{ExternalId, Status};
 use crate::clock::Time;
+use crate::limits::BEHIND_MAX_FOR_CANCEL;
 use crate::rules::Decision;
 use crate::spool::lifecycle::{self, Ticket};
 use crate::spool::storm::{Gathering, Members};
@@ -80,6 +81,24 @@ pub(crate) struct KeptTicket {
     pub(crate) ticket: Ticket,
     /// The summary alert that tells of it, instead of one of its own.
     pub(crate) storm: Option<ExternalId>,
+}
+
+/// How much of what is behind a ticket is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Depth {
+    First,
+    /// As much as a close is compared with.
+    All,
+}
+
+impl Depth {
+    /// One more than a close is compared with tells that there are more.
+    pub(crate) fn limit(self) -> usize {
+        match self {
+            Depth::First => 1,
+            Depth::All => BEHIND_MAX_FOR_CANCEL + 1,
+        }
+    }
 }
 
 /// One ticket: what SIGNL4 knows of it, and its unfinished deliveries.

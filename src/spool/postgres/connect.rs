@@ -1,17 +1,20 @@
 //! The way to the database: address, TLS, pool, schema.
 
-use std::time::Duration;
-
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
 };
 use secrecy::ExposeSecret;
+use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::STATEMENTS;
+use super::transaction::unanswered;
 use crate::config;
-use crate::limits::{POSTGRES_CONNECT_TIMEOUT, POSTGRES_CONNECTIONS};
+use crate::limits::{
+    POSTGRES_CONNECT_TIMEOUT, POSTGRES_CONNECTIONS, POSTGRES_KEEPALIVE_EVERY,
+    POSTGRES_KEEPALIVE_IDLE, POSTGRES_KEEPALIVES, POSTGRES_WORK_MAX,
+};
 use crate::spool::SpoolError;
 use crate::trust;
 
@@ -23,10 +26,11 @@ const MIGRATION_LOCK: i64 = 0x6d61_696c_6265_6c6c; // "mailbell"
 
 /// For each connection. Every statement has an index to go by, and tables grow from nothing to
 /// millions of rows faster than their statistics: a plan made for a small table must not scan a
-/// large one. Commits are synced unless a transaction says otherwise.
+/// large one. Commits are synced unless a transaction says otherwise. What nobody waits for any more
+/// ([`POSTGRES_WORK_MAX`](crate::limits::POSTGRES_WORK_MAX)) gives its locks back.
 const SETTINGS: &str = "
-    SET enable_seqscan = off; SET jit = off; SET statement_timeout = '60s';
-    SET idle_in_transaction_session_timeout = '60s';
+    SET enable_seqscan = off; SET jit = off; SET statement_timeout = '20s';
+    SET idle_in_transaction_session_timeout = '20s';
     SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') = 'off'";
 
@@ -41,8 +45,24 @@ pub(super) fn config(from: &config::Postgres) -> Result<tokio_postgres::Config, 
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(POSTGRES_CONNECT_TIMEOUT);
     }
-    config.keepalives_idle(Duration::from_secs(30));
+    find_the_dead(&mut config);
     Ok(config)
+}
+
+/// A server that has vanished is found out by the socket, unless the address says otherwise.
+fn find_the_dead(config: &mut tokio_postgres::Config) {
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(POSTGRES_CONNECT_TIMEOUT);
+    }
+    if config.get_keepalives_idle() == tokio_postgres::Config::new().get_keepalives_idle() {
+        config.keepalives_idle(POSTGRES_KEEPALIVE_IDLE);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(POSTGRES_KEEPALIVE_EVERY);
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(POSTGRES_KEEPALIVES);
+    }
 }
 
 pub(super) fn tls(from: &config::Postgres) -> Result<MakeRustlsConnect, SpoolError> {
@@ -106,7 +126,9 @@ pub(super) type Connection = tokio_postgres::Connection<
 pub(super) async fn connect(
     from: &config::Postgres,
 ) -> Result<(tokio_postgres::Client, Connection), SpoolError> {
-    Ok(config(from)?.connect(tls(from)?).await?)
+    let (config, tls) = (config(from)?, tls(from)?);
+    let connecting = timeout(POSTGRES_WORK_MAX, config.connect(tls)).await;
+    Ok(connecting.map_err(|_| unanswered())??)
 }
 
 /// One statement on a connection of its own, outside every transaction.

@@ -45,7 +45,8 @@ pub(super) fn group<W, T>() -> (Group<W, T>, Jobs<W, T>) {
 }
 
 impl<W, T> Group<W, T> {
-    /// `bytes` is about how much it writes. Once taken, it is done even if the caller stops waiting.
+    /// `bytes` is about how much it writes. Once taken, it is done even if the caller stops waiting;
+    /// before, it is not.
     pub(super) async fn run(&self, work: W, bytes: usize) -> Result<T, SpoolError> {
         let gone = || SpoolError::Unavailable("the spool is closed".to_owned());
         let (reply, answer) = oneshot::channel();
@@ -61,8 +62,19 @@ impl<W, T> Group<W, T> {
 }
 
 impl<W, T> Jobs<W, T> {
-    /// All that waits, within bounds; waits for the first. `None` when nobody can put work any more.
+    /// All that somebody waits for, within bounds; waits for the first. `None` when nobody can put work
+    /// any more.
     pub(super) async fn next(&mut self) -> Option<Vec<Job<W, T>>> {
+        loop {
+            let mut jobs = self.all().await?;
+            jobs.retain(|job| !job.waiting.0.is_closed());
+            if !jobs.is_empty() {
+                return Some(jobs);
+            }
+        }
+    }
+
+    async fn all(&mut self) -> Option<Vec<Job<W, T>>> {
         let first = self.0.recv().await?;
         let mut bytes = first.bytes;
         let mut jobs = vec![first];

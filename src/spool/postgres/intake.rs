@@ -10,8 +10,9 @@ use uuid::Uuid;
 use super::group::Jobs;
 use super::node::Node;
 use super::rows::{self, query};
+use super::transaction::{self, on_connection};
 use crate::clock::Time;
-use crate::limits::{SMTP_PIECE_BYTES, UNDECIDED_BYTES_MAX};
+use crate::limits::{POSTGRES_WORK_MAX, SMTP_PIECE_BYTES, UNDECIDED_BYTES_MAX};
 use crate::smtp::{ReceivedMail, Rest, RestId};
 use crate::spool::{
     Addressed, DeliveryId, MailId, SpoolError, ToDecide, Undecided, one_for_each_team,
@@ -75,8 +76,8 @@ pub(super) const BODIES: &str = "SELECT seq, raw FROM bodies WHERE seq = ANY($1)
 
 type Accepting = Jobs<(MailId, ReceivedMail, Time), MailId>;
 
-/// Mails that wait together share one statement, and so one sync. When it fails, each is tried alone,
-/// so that one bad mail harms no other.
+/// Mails that wait together share one statement, and so one sync. When it is refused, each is tried
+/// alone, so that one bad mail harms no other.
 pub(super) async fn accept_groups(mut jobs: Accepting, pool: Pool, node: Arc<Node>) {
     while let Some(group) = jobs.next().await {
         let (mut mails, mut waiting) = (Vec::new(), Vec::new());
@@ -90,6 +91,8 @@ pub(super) async fn accept_groups(mut jobs: Accepting, pool: Pool, node: Arc<Nod
         for (mail, job) in mails.into_iter().zip(waiting) {
             let id = mail.0;
             let one = match &result {
+                // Nor would it answer them one by one, each after its own wait.
+                Err(SpoolError::Unavailable(_)) => result.clone(),
                 Err(_) if !is_alone => accept(&pool, &[mail], &node).await,
                 shared => shared.clone(),
             };
@@ -104,8 +107,9 @@ async fn accept(
     mails: &[(MailId, ReceivedMail, Time)],
     node: &Node,
 ) -> Result<(), SpoolError> {
-    let client = pool.get().await?;
-    accept_in_one(&client, mails, node.id).await
+    on_connection!(pool, POSTGRES_WORK_MAX, |client| accept_in_one(
+        client, mails, node.id
+    ))
 }
 
 async fn accept_in_one(

@@ -13,7 +13,7 @@ use crate::clock::Time;
 use crate::config::Storm;
 use crate::limits::{BEHIND_MAX_FOR_CANCEL, DUPLICATE_WINDOW, STORM_LISTED_MAX};
 use crate::spool::lifecycle::{self, Ticket, TicketState};
-use crate::spool::plan::{self, Delivery, KeptTicket, Known, Line, Namesake, TicketId};
+use crate::spool::plan::{self, Delivery, Depth, KeptTicket, Known, Line, Namesake, TicketId};
 use crate::spool::record::{self, RecordError};
 use crate::spool::storm::{Gathering, Member, Members, Summary};
 use crate::spool::{Decided, DeliveryId, Ending, MailId, Reading, SpoolError};
@@ -70,10 +70,16 @@ pub(super) const OVERTAKEN: &str = "SELECT EXISTS (SELECT 1 FROM deliveries
     AND status = $4 AND outcome IS DISTINCT FROM 'dead-letter'
     AND (reason IS NULL OR reason NOT LIKE 'duplicate of %'))";
 
-pub(super) const MEMBERS: &str = "SELECT k.team, k.external_id, t.external_id, t.title,
-    count(*) OVER (PARTITION BY k.team, k.external_id)
+/// The first of each, and how many there are: a storm may have thousands.
+pub(super) const MEMBERS: &str = "SELECT k.team, k.external_id, t.external_id, t.title, c.open
     FROM unnest($1::text[], $2::text[]) AS k (team, external_id)
-    JOIN tickets t ON t.team = k.team AND t.storm = k.external_id AND t.state <> 'resolved'
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS open FROM tickets t
+        WHERE t.team = k.team AND t.storm = k.external_id AND t.state <> 'resolved') AS c
+    CROSS JOIN LATERAL (
+        SELECT t.external_id, t.title, t.changed_ms FROM tickets t
+        WHERE t.team = k.team AND t.storm = k.external_id AND t.state <> 'resolved'
+        ORDER BY t.changed_ms, t.external_id LIMIT $3) AS t
     ORDER BY t.changed_ms, t.external_id";
 
 pub(super) const STORMS: &str = "SELECT s.team, s.source, s.recent, s.delivery, s.summary
@@ -84,14 +90,6 @@ pub(super) const DOUBT: &str = "SELECT doubt_before_ms FROM memory";
 
 pub(super) const TICKETS_OF: &str = "SELECT DISTINCT team, external_id FROM deliveries
     WHERE id = ANY($1) AND external_id IS NOT NULL";
-
-/// How much of what is behind is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Depth {
-    First,
-    /// As much as a close is compared with.
-    All,
-}
 
 /// Waits until nobody else changes these tickets.
 pub(super) async fn lock(
@@ -147,11 +145,7 @@ pub(super) async fn of_decided(
     storm: Option<&Storm>,
 ) -> Result<Known, SpoolError> {
     let team_of = |one: &Decided| known.deliveries.get(&one.delivery).map(|d| d.team.clone());
-    let depth = |needs_all| if needs_all { Depth::All } else { Depth::First };
-    let tickets: BTreeMap<TicketId, Depth> = plan::tickets_of(decided, team_of)
-        .into_iter()
-        .map(|(ticket, needs_all)| (ticket, depth(needs_all)))
-        .collect();
+    let tickets = plan::tickets_of(decided, team_of);
     lock(transaction, &tickets.keys().cloned().collect()).await?;
     load_lines(transaction, &mut known, &tickets).await?;
     namesakes(transaction, &mut known, decided).await?;
@@ -200,11 +194,7 @@ async fn load_lines(
         return Ok(());
     }
     let (teams, ids) = rows::columns(tickets.keys());
-    let most = |depth: &Depth| match depth {
-        Depth::First => 1,
-        Depth::All => rows::count(BEHIND_MAX_FOR_CANCEL + 1),
-    };
-    let mosts: Vec<i64> = tickets.values().map(most).collect();
+    let mosts: Vec<i64> = tickets.values().map(|d| rows::count(d.limit())).collect();
     let (kept, turns, behind) = tokio::try_join!(
         async { query(transaction, KEPT, &[&teams, &ids]).await },
         async { query(transaction, TURNS, &[&teams, &ids]).await },
@@ -341,7 +331,8 @@ async fn members(
         known.members.insert(summary.clone(), Members::default());
     }
     let (teams, ids) = rows::columns(summaries);
-    let found = query(transaction, MEMBERS, &[&teams, &ids]).await?;
+    let listed = rows::count(STORM_LISTED_MAX);
+    let found = query(transaction, MEMBERS, &[&teams, &ids, &listed]).await?;
     for row in &found {
         let summary = TicketId {
             team: row.try_get(0)?,
@@ -349,12 +340,10 @@ async fn members(
         };
         let members = known.members.entry(summary).or_default();
         members.open = rows::size(row, 4)?;
-        if members.first.len() < STORM_LISTED_MAX {
-            members.first.push(Member {
-                external_id: row.try_get(2)?,
-                title: row.try_get(3)?,
-            });
-        }
+        members.first.push(Member {
+            external_id: row.try_get(2)?,
+            title: row.try_get(3)?,
+        });
     }
     Ok(())
 }

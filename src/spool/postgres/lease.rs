@@ -6,13 +6,13 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::known::{self, Depth, TRY_LOCK};
+use super::known::{self, TRY_LOCK};
 use super::rows::{self, delivery, query};
 use super::write;
 use crate::clock::Time;
 use crate::deliver::schedule::URGENCIES;
 use crate::limits::{HURRIED_MAX, LEASE_COLLISION_PAUSE, LEASE_ROUNDS_MAX};
-use crate::spool::plan::{self, Candidate, Slots, TicketId};
+use crate::spool::plan::{self, Candidate, Depth, Slots, TicketId};
 use crate::spool::{Ask, Budget, DeliveryId, Effects, SpoolError};
 
 /// The due deliveries of each team, by urgency, that no other node is about to take.

@@ -20,7 +20,7 @@ macro_rules! summary_sql {
     ($more:literal, $from:literal) => {
         concat!(
             "SELECT ",
-            $crate::spool::record::summary_columns!(),
+            $crate::spool::search::summary_columns!(),
             $more,
             "FROM ",
             $from

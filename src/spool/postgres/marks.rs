@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::Postgres;
+use super::transaction::{self, on_connection};
 use crate::clock::Time;
+use crate::limits::POSTGRES_WORK_MAX;
 use crate::spool::{Marks, SpoolError};
 
 // A transaction of its own, and a synced one, as every connection begins.
@@ -15,18 +17,20 @@ const MARK: &str = "INSERT INTO marks (name, at_ms) VALUES ($1, $2)
 #[async_trait]
 impl Marks for Postgres {
     async fn mark(&self, name: &str, at: Time) -> Result<(), SpoolError> {
-        let client = self.pool.get().await?;
-        client.execute(MARK, &[&name, &at.ms()]).await?;
-        Ok(())
+        on_connection!(self.pool, POSTGRES_WORK_MAX, |client| async {
+            client.execute(MARK, &[&name, &at.ms()]).await?;
+            Ok(())
+        })
     }
 
     async fn marks(&self) -> Result<BTreeMap<String, Time>, SpoolError> {
-        let client = self.pool.get().await?;
-        let rows = client.query("SELECT name, at_ms FROM marks", &[]).await?;
-        let mut marks = BTreeMap::new();
-        for row in rows {
-            marks.insert(row.try_get(0)?, Time::from_ms(row.try_get(1)?));
-        }
-        Ok(marks)
+        on_connection!(self.pool, POSTGRES_WORK_MAX, |client| async {
+            let rows = client.query("SELECT name, at_ms FROM marks", &[]).await?;
+            let mut marks = BTreeMap::new();
+            for row in rows {
+                marks.insert(row.try_get(0)?, Time::from_ms(row.try_get(1)?));
+            }
+            Ok(marks)
+        })
     }
 }

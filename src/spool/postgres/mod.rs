@@ -17,6 +17,7 @@ mod rows;
 mod search;
 mod settle;
 mod tend;
+mod transaction;
 mod trouble;
 mod write;
 
@@ -25,17 +26,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use uuid::Uuid;
 
 pub use self::connect::execute;
-use self::group::{Group, Jobs, group};
+use self::group::{Group, group};
 use self::node::Node;
+use self::transaction::{Commit, on_connection, transact};
 use crate::alert::ExternalId;
 use crate::clock::Time;
 use crate::config;
-use crate::limits::{COLLISIONS_MAX, LOOK_AGAIN_ELSEWHERE};
+use crate::limits::{LOOK_AGAIN_ELSEWHERE, POSTGRES_WORK_MAX};
 use crate::smtp::{ReceivedMail, Rest, RestId};
 use crate::spool::{
     Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
@@ -83,9 +86,8 @@ pub struct Postgres {
     pool: Pool,
     node: Arc<Node>,
     accepts: Group<(MailId, ReceivedMail, Time), MailId>,
-    settlements: Group<(Settlement, Time), Effects>,
-    /// End with it.
-    _tasks: JoinSet<()>,
+    /// End with it, and not before.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,50 +95,6 @@ pub struct Server {
     pub version: String,
     /// What it says it has written is on the disk.
     pub is_synced: bool,
-}
-
-/// Whether a transaction has to be on the disk before its caller goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Commit {
-    Synced,
-    /// Made durable by the next synced one, as the log is written in order.
-    Written,
-    /// Changes nothing; sees one state of the store.
-    Read,
-}
-
-impl Commit {
-    fn begin(self) -> &'static str {
-        match self {
-            Commit::Synced => "SELECT 1 WHERE false",
-            Commit::Written => "SET LOCAL synchronous_commit = off",
-            Commit::Read => "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
-        }
-    }
-}
-
-/// One transaction; tried again when another was in its way.
-macro_rules! transact {
-    ($pool:expr, $commit:expr, |$transaction:ident| $work:expr) => {{
-        let mut collisions = 0;
-        loop {
-            let result = async {
-                let mut client = $pool.get().await?;
-                let $transaction = client.transaction().await?;
-                if $commit != Commit::Synced {
-                    $transaction.batch_execute($commit.begin()).await?;
-                }
-                let value = $work.await?;
-                $transaction.commit().await?;
-                Ok(value)
-            }
-            .await;
-            match result {
-                Err(SpoolError::Collided(_)) if collisions < COLLISIONS_MAX => collisions += 1,
-                result => break result,
-            }
-        }
-    }};
 }
 
 impl Postgres {
@@ -153,7 +111,7 @@ impl Postgres {
         let node = Arc::new(Node::new(hostname));
         let pool = connect::pool(config)?;
         let mut opened = Postgres::open(pool.clone(), Arc::clone(&node));
-        let tasks = &mut opened._tasks;
+        let tasks = opened.tasks.get_mut();
         tasks.spawn(Arc::clone(&node).listen(config.clone()));
         node.until_it_listens().await?;
         node.beat(&pool).await?;
@@ -174,20 +132,17 @@ impl Postgres {
 
     fn open(pool: Pool, node: Arc<Node>) -> Postgres {
         let (accepts, accepting) = group();
-        let (settlements, settling) = group();
         let mut tasks = JoinSet::new();
         tasks.spawn(intake::accept_groups(
             accepting,
             pool.clone(),
             Arc::clone(&node),
         ));
-        tasks.spawn(settle_groups(settling, pool.clone(), Arc::clone(&node)));
         Postgres {
             pool,
             node,
             accepts,
-            settlements,
-            _tasks: tasks,
+            tasks: Mutex::new(tasks),
         }
     }
 
@@ -196,64 +151,19 @@ impl Postgres {
     /// # Errors
     /// It does not answer.
     pub async fn server(&self) -> Result<Server, SpoolError> {
-        let client = self.pool.get().await?;
         let sql = "SELECT current_setting('server_version'), current_setting('fsync') = 'on'";
-        let row = client.query_one(sql, &[]).await?;
-        Ok(Server {
-            version: row.try_get(0)?,
-            is_synced: row.try_get(1)?,
+        on_connection!(self.pool, POSTGRES_WORK_MAX, |client| async {
+            let row = client.query_one(sql, &[]).await?;
+            Ok(Server {
+                version: row.try_get(0)?,
+                is_synced: row.try_get(1)?,
+            })
         })
     }
 
     fn me(&self) -> Uuid {
         self.node.id
     }
-}
-
-type Settling = Jobs<(Settlement, Time), Effects>;
-
-/// Settlements that wait together share one transaction; its effects are told to the first who
-/// waits. When it fails, each is tried alone.
-async fn settle_groups(mut jobs: Settling, pool: Pool, node: Arc<Node>) {
-    while let Some(group) = jobs.next().await {
-        let (mut settlements, mut waiting) = (Vec::new(), Vec::new());
-        let mut latest = Time::from_ms(0);
-        for job in group {
-            let (job, (settlement, now)) = job.take();
-            latest = latest.max(now);
-            settlements.push(settlement);
-            waiting.push(job);
-        }
-        let result = settle(&pool, &settlements, &node, latest).await;
-        let is_alone = settlements.len() == 1;
-        let mut shared = result.clone().unwrap_or_default();
-        for (settlement, job) in settlements.into_iter().zip(waiting) {
-            let one = match &result {
-                Err(_) if !is_alone => settle(&pool, &[settlement], &node, latest).await,
-                Err(error) => Err(error.clone()),
-                Ok(_) => Ok(std::mem::take(&mut shared)),
-            };
-            job.answer(one);
-        }
-    }
-}
-
-async fn settle(
-    pool: &Pool,
-    settlements: &[Settlement],
-    node: &Node,
-    now: Time,
-) -> Result<Effects, SpoolError> {
-    let effects = transact!(pool, Commit::Synced, |transaction| settle::settle(
-        &transaction,
-        settlements,
-        node.id,
-        now
-    ))?;
-    if effects.due.is_some() {
-        node.ring();
-    }
-    Ok(effects)
 }
 
 #[async_trait]
@@ -325,11 +235,14 @@ impl Spool for Postgres {
     }
 
     async fn settle(&self, settlements: Vec<Settlement>, now: Time) -> Result<Effects, SpoolError> {
-        let mut all = Effects::default();
-        for settlement in settlements {
-            all.add(self.settlements.run((settlement, now), 0).await?);
+        let me = self.me();
+        let effects = transact!(self.pool, Commit::Synced, |transaction| {
+            settle::settle(&transaction, &settlements, me, now)
+        })?;
+        if effects.due.is_some() {
+            self.node.ring();
         }
-        Ok(all)
+        Ok(effects)
     }
 
     async fn hurry(&self, team: &str, now: Time) -> Result<(), SpoolError> {
@@ -355,6 +268,13 @@ impl Spool for Postgres {
 
     fn nodes(&self) -> usize {
         self.node.living()
+    }
+
+    async fn broken(&self) -> String {
+        match self.tasks.lock().await.join_next().await {
+            Some(Err(error)) => format!("a task of the spool: {error}"),
+            Some(Ok(())) | None => "a task of the spool has ended".to_owned(),
+        }
     }
 
     async fn close(&self) -> Result<(), SpoolError> {
@@ -455,7 +375,7 @@ impl Spool for Postgres {
     }
 
     async fn audit(&self) -> Result<Audit, SpoolError> {
-        transact!(self.pool, Commit::Read, |transaction| tend::audit(
+        transact!(self.pool, Commit::ReadAll, |transaction| tend::audit(
             &transaction
         ))
     }

@@ -16,12 +16,13 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::AsyncMessage;
 use uuid::Uuid;
 
+use super::transaction::{self, on_connection};
 use super::{connect, lease};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::limits::{
-    NODE_EXPIRES, NODE_HEARTBEAT, POSTGRES_CONNECT_TIMEOUT, POSTGRES_PAUSE_FIRST,
-    POSTGRES_PAUSE_MAX, RING_PAUSE,
+    NODE_EXPIRES, NODE_HEARTBEAT, POSTGRES_BEAT_MAX, POSTGRES_CONNECT_TIMEOUT,
+    POSTGRES_PAUSE_FIRST, POSTGRES_PAUSE_MAX, POSTGRES_WORK_MAX, RING_PAUSE,
 };
 use crate::spool::SpoolError;
 
@@ -29,6 +30,11 @@ const CHANNEL: &str = "mailbell";
 
 /// Held by each node on the connection on which it listens.
 const LIVE: &str = "SELECT pg_advisory_lock(hashtextextended($1::uuid::text, 1))";
+
+/// The server holds the lock of a node that has vanished no longer than a node holds on to a server that
+/// has; its own defaults are two hours.
+const FOUND_DEAD: &str = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 3;
+    SET tcp_keepalives_count = 3";
 
 /// Those whose row has not expired, and whether their lock is free. It is given back at once.
 const LOOK_AT_OTHERS: &str = "SELECT o.node, CASE
@@ -53,6 +59,8 @@ pub(super) struct Node {
     bell: Notify,
     /// Whether its lock is held, and others are heard.
     listens: watch::Sender<bool>,
+    /// The connection on which it listens may lead nowhere.
+    lost: Notify,
     /// Nodes whose lock was free, and how many times in a row.
     missed: Mutex<HashMap<Uuid, u32>>,
 }
@@ -66,6 +74,7 @@ impl Node {
             changed: Notify::new(),
             bell: Notify::new(),
             listens: watch::Sender::new(false),
+            lost: Notify::new(),
             missed: Mutex::default(),
         }
     }
@@ -84,8 +93,26 @@ impl Node {
     /// Keeps the row of this node, and takes over from those that are gone. The database's clock
     /// decides about both.
     pub(super) async fn beat(&self, pool: &Pool) -> Result<(), SpoolError> {
-        let mut client = pool.get().await?;
-        let transaction = client.transaction().await?;
+        let (taken, living) = on_connection!(pool, POSTGRES_BEAT_MAX, |client| async {
+            let transaction = client.transaction().await?;
+            let counted = self.beat_in(&transaction).await?;
+            transaction.commit().await?;
+            Ok(counted)
+        })?;
+        self.living
+            .store(usize::try_from(living).unwrap_or(1), Ordering::Relaxed);
+        if taken > 0 {
+            tracing::warn!(deliveries = taken, "took over from a node that is gone");
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Returns how many deliveries were taken over, and how many nodes live.
+    async fn beat_in(
+        &self,
+        transaction: &deadpool_postgres::Transaction<'_>,
+    ) -> Result<(u64, i64), SpoolError> {
         let seconds = NODE_EXPIRES.as_secs_f64();
         transaction
             .execute(
@@ -95,8 +122,8 @@ impl Node {
                 &[&self.id, &self.hostname, &seconds],
             )
             .await?;
-        self.remember_restarts(&transaction).await?;
-        self.end_the_dead(&transaction).await?;
+        self.remember_restarts(transaction).await?;
+        self.end_the_dead(transaction).await?;
         let taken = transaction.execute(lease::TAKE_OVER, &[]).await?;
         transaction
             .execute(
@@ -107,15 +134,7 @@ impl Node {
         let row = transaction
             .query_one("SELECT count(*) FROM nodes WHERE expires > now()", &[])
             .await?;
-        let living: i64 = row.try_get(0)?;
-        transaction.commit().await?;
-        self.living
-            .store(usize::try_from(living).unwrap_or(1), Ordering::Relaxed);
-        if taken > 0 {
-            tracing::warn!(deliveries = taken, "took over from a node that is gone");
-            self.changed.notify_one();
-        }
-        Ok(())
+        Ok((taken, row.try_get(0)?))
     }
 
     /// Lets the rows expire of those that are gone.
@@ -174,6 +193,8 @@ impl Node {
                         tracing::error!(%error, "this node's heartbeat does not reach PostgreSQL");
                     }
                     is_failing = true;
+                    // It goes the same way to the database, and would be silent for longer.
+                    self.lost.notify_one();
                 }
             }
         }
@@ -220,10 +241,11 @@ impl Node {
         }
     }
 
-    /// Until the connection ends.
+    /// Until the connection ends, or is given up.
     async fn hear(&self, client: &tokio_postgres::Client, mut connection: connect::Connection) {
         let sql = format!("LISTEN {CHANNEL}");
         let listening = async {
+            client.batch_execute(FOUND_DEAD).await?;
             client.query(LIVE, &[&self.id]).await?;
             client.batch_execute(&sql).await
         };
@@ -247,28 +269,30 @@ impl Node {
                     Some(Ok(_)) => {}
                     Some(Err(_)) | None => return,
                 },
+                () = self.lost.notified() => return,
             }
         }
     }
 
     /// What this node has leased can be taken over at once.
     pub(super) async fn leave(&self, pool: &Pool) -> Result<(), SpoolError> {
-        let mut client = pool.get().await?;
-        let transaction = client.transaction().await?;
-        transaction
-            .execute("DELETE FROM nodes WHERE node = $1", &[&self.id])
-            .await?;
-        transaction.execute(lease::TAKE_OVER, &[]).await?;
-        transaction.commit().await?;
-        drop(client);
+        on_connection!(pool, POSTGRES_WORK_MAX, |client| async {
+            let transaction = client.transaction().await?;
+            transaction
+                .execute("DELETE FROM nodes WHERE node = $1", &[&self.id])
+                .await?;
+            transaction.execute(lease::TAKE_OVER, &[]).await?;
+            Ok::<_, SpoolError>(transaction.commit().await?)
+        })?;
         notify(pool, self.id).await
     }
 }
 
 pub(super) async fn notify(pool: &Pool, node: Uuid) -> Result<(), SpoolError> {
-    let client = pool.get().await?;
-    client
-        .execute("SELECT pg_notify($1, $2)", &[&CHANNEL, &node.to_string()])
-        .await?;
-    Ok(())
+    on_connection!(pool, POSTGRES_WORK_MAX, |client| async {
+        client
+            .execute("SELECT pg_notify($1, $2)", &[&CHANNEL, &node.to_string()])
+            .await?;
+        Ok(())
+    })
 }

@@ -11,8 +11,7 @@ use crate::clock::Time;
 use crate::limits::{COUNT_MAX, SEARCH_MAX};
 use crate::message::subject;
 use crate::spool::plan::DROPPED;
-use crate::spool::record::SUMMARY_COLUMNS;
-use crate::spool::search::{self, Conditions, Dialect, MINUTE_MS, Minute, Value};
+use crate::spool::search::{self, Conditions, Dialect, MINUTE_MS, Minute, SUMMARY_COLUMNS, Value};
 use crate::spool::{
     Filter, Found, FoundDelivery, Glance, MailId, Page, Query, SpoolError, Summary,
 };

@@ -3,11 +3,12 @@
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
-use super::known::{self, Depth};
+use super::known;
 use super::rows::{query, read_deliveries};
 use super::write;
 use crate::clock::Time;
-use crate::spool::{Effects, Settlement, SpoolError, plan};
+use crate::spool::plan::{self, Depth};
+use crate::spool::{Effects, Settlement, SpoolError};
 
 /// Those of them that this node still has to send. If another has taken one over, what became of it
 /// here is not what counts.

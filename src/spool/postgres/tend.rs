@@ -7,11 +7,12 @@ use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::intake;
-use super::known::{self, Depth};
+use super::known;
 use super::rows;
 use super::write;
 use crate::clock::Time;
-use crate::spool::plan::{self, DROPPED};
+use crate::spool::ledger::SUSPICIONS;
+use crate::spool::plan::{self, DROPPED, Depth};
 use crate::spool::{
     Audit, DeadLetters, DeliveryId, MailId, Pruned, SpoolError, TeamLedger, Totals,
 };
@@ -103,45 +104,7 @@ pub(super) async fn totals(
     Ok(teams.into_iter().map(totals).collect())
 }
 
-const SUSPICIONS: [(&str, &str); 6] = [
-    (
-        "mails without any delivery",
-        "SELECT count(*) FROM mails m WHERE NOT EXISTS (
-             SELECT 1 FROM deliveries d WHERE d.id BETWEEN m.seq << 20 AND (m.seq << 20) + 1048575)",
-    ),
-    (
-        "deliveries without their mail",
-        "SELECT count(*) FROM deliveries d
-         WHERE NOT EXISTS (SELECT 1 FROM mails m WHERE m.seq = d.id >> 20)",
-    ),
-    (
-        "mails without their bytes",
-        "SELECT count(*) FROM mails m
-         WHERE NOT EXISTS (SELECT 1 FROM bodies b WHERE b.seq = m.seq)",
-    ),
-    (
-        "mails without all of their bytes",
-        "SELECT count(*) FROM bodies b JOIN mails m ON m.seq = b.seq
-         WHERE b.rest IS NOT NULL AND m.bytes <> length(b.raw)
-             + (SELECT coalesce(sum(length(p.bytes)), 0) FROM pieces p WHERE p.rest = b.rest)",
-    ),
-    (
-        "deliveries without a reason for their outcome",
-        "SELECT count(*) FROM deliveries WHERE stage = 4 AND coalesce(reason, '') = ''",
-    ),
-    (
-        "deliveries behind a ticket that nothing is in front of",
-        "SELECT count(*) FROM deliveries b WHERE b.stage = 1 AND NOT EXISTS (
-             SELECT 1 FROM deliveries t WHERE t.team = b.team AND t.external_id = b.external_id
-             AND t.stage IN (2, 3) AND t.external_id IS NOT NULL)",
-    ),
-];
-
-/// Counts every row: takes the time that it takes.
 pub(super) async fn audit(transaction: &Transaction<'_>) -> Result<Audit, SpoolError> {
-    transaction
-        .batch_execute("SET LOCAL enable_seqscan = on; SET LOCAL statement_timeout = 0")
-        .await?;
     let mut teams: BTreeMap<String, TeamLedger> = BTreeMap::new();
     let mut problems = Vec::new();
     read_totals(transaction, &mut teams, &mut problems).await?;

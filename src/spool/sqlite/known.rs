@@ -8,18 +8,10 @@ use crate::clock::Time;
 use crate::config::Storm;
 use crate::limits::{BEHIND_MAX_FOR_CANCEL, DUPLICATE_WINDOW, STORM_LISTED_MAX};
 use crate::spool::lifecycle::{self, Ticket, TicketState};
-use crate::spool::plan::{self, Delivery, KeptTicket, Known, Line, Namesake, TicketId};
+use crate::spool::plan::{self, Delivery, Depth, KeptTicket, Known, Line, Namesake, TicketId};
 use crate::spool::record::{self, RecordError};
 use crate::spool::storm::{Gathering, Member, Members, Summary};
 use crate::spool::{Decided, DeliveryId, Ending, MailId, Reading, SpoolError};
-
-/// How much of what is behind is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Depth {
-    First,
-    /// As much as a close is compared with.
-    All,
-}
 
 /// What a batch of decisions has to know.
 pub(super) fn of_decided(
@@ -33,8 +25,7 @@ pub(super) fn of_decided(
     known.doubt_before = connection
         .prepare_cached("SELECT doubt_before_ms FROM memory")?
         .query_row((), |row| row.get(0).map(Time::from_ms))?;
-    for (ticket, needs_all) in tickets {
-        let depth = if needs_all { Depth::All } else { Depth::First };
+    for (ticket, depth) in tickets {
         load_line(connection, &mut known, ticket, depth)?;
     }
     for one in decided {
@@ -124,15 +115,11 @@ fn load_line(
     };
     // Nothing is behind without somebody in front.
     if turn.is_some() {
-        let limit = match depth {
-            Depth::First => 1,
-            Depth::All => BEHIND_MAX_FOR_CANCEL + 1,
-        };
         let sql = delivery!(
             "d.team = ?1 AND d.external_id = ?2 AND d.stage = 1 AND d.external_id IS NOT NULL
              ORDER BY d.id LIMIT ?3"
         );
-        let values = params![ticket.team, ticket.external_id, rows::count(limit)];
+        let values = params![ticket.team, ticket.external_id, rows::count(depth.limit())];
         line.behind = rows::deliveries(connection, sql, values)?;
         line.is_long = line.behind.len() > BEHIND_MAX_FOR_CANCEL;
     }

@@ -3,13 +3,13 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::intake;
-use super::known::{self, Depth};
+use super::known;
 use super::rows::{self, delivery};
 use super::write;
 use crate::clock::Time;
 use crate::deliver::schedule::URGENCIES;
 use crate::limits::{HURRIED_MAX, LEASE_ROUNDS_MAX};
-use crate::spool::plan::{self, Candidate, Slots};
+use crate::spool::plan::{self, Candidate, Depth, Slots};
 use crate::spool::{Ask, Budget, DeliveryId, Effects, SpoolError};
 
 /// What was being sent when the gateway died may have arrived. It is sent again: the other side

@@ -17,7 +17,7 @@ macro_rules! summary_sql {
     ($more:literal, $rest:literal) => {
         concat!(
             "SELECT ",
-            $crate::spool::record::summary_columns!(),
+            $crate::spool::search::summary_columns!(),
             $more,
             "FROM deliveries d JOIN mails m ON m.seq = d.id >> 20 ",
             $rest

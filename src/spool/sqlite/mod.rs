@@ -40,7 +40,7 @@ use crate::spool::{
 use files::Files;
 use fresh::Fresh;
 use readers::Readers;
-use writer::{Durability, Writer};
+use writer::{Abandoned, Durability, Writer};
 
 /// The store in one file.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl Sqlite {
         T: Send + 'static,
         F: FnMut(&Connection) -> Result<T, SpoolError> + Send + 'static,
     {
-        self.write_and(durability, bytes, work, |answer| answer)
+        self.write_and(durability, bytes, Abandoned::Written, work, |answer| answer)
             .await
     }
 
@@ -133,6 +133,7 @@ impl Sqlite {
         &self,
         durability: Durability,
         bytes: usize,
+        abandoned: Abandoned,
         mut work: F,
         ended: E,
     ) -> Result<U, SpoolError>
@@ -143,7 +144,11 @@ impl Sqlite {
         E: FnOnce(Result<T, SpoolError>) -> Result<U, SpoolError> + Send + 'static,
     {
         match &self.access {
-            Access::Threads { writer, .. } => writer.write(durability, bytes, work, ended).await,
+            Access::Threads { writer, .. } => {
+                writer
+                    .write(durability, bytes, abandoned, work, ended)
+                    .await
+            }
             Access::Inline(connection) => {
                 let result = inline(connection, |connection| work(connection));
                 drop(work);
@@ -190,7 +195,10 @@ impl Spool for Sqlite {
             fresh.accepted(seq, accepted.undecided(Arc::unwrap_or_clone(mail), now));
             Ok(id)
         };
-        self.write_and(Durability::Synced, bytes, work, ended).await
+        // A mail that its sender was told to send again.
+        let abandoned = Abandoned::Skipped;
+        self.write_and(Durability::Synced, bytes, abandoned, work, ended)
+            .await
     }
 
     async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), SpoolError> {
@@ -234,7 +242,8 @@ impl Spool for Sqlite {
             fresh.decided(decided.iter().map(|one| one.delivery));
             Ok(effects)
         };
-        self.write_and(Durability::Written, 0, work, ended).await
+        self.write_and(Durability::Written, 0, Abandoned::Written, work, ended)
+            .await
     }
 
     async fn lease(
@@ -281,6 +290,14 @@ impl Spool for Sqlite {
             Access::Inline(_) => std::future::pending().await,
         }
         self.fresh.doubt();
+    }
+
+    async fn broken(&self) -> String {
+        match &self.access {
+            Access::Threads { writer, .. } => writer.ended().await,
+            Access::Inline(_) => std::future::pending().await,
+        }
+        "the thread that writes the spool has ended".to_owned()
     }
 
     async fn close(&self) -> Result<(), SpoolError> {
@@ -333,7 +350,8 @@ impl Spool for Sqlite {
             fresh.doubt();
             result
         };
-        self.write_and(Durability::Synced, 0, work, ended).await
+        self.write_and(Durability::Synced, 0, Abandoned::Written, work, ended)
+            .await
     }
 
     async fn drop_mail(&self, mail: MailId, now: Time) -> Result<usize, SpoolError> {
@@ -439,6 +457,17 @@ mod tests {
         let audit = spool.audit().await.unwrap();
         assert!(audit.balances());
         assert_eq!(audit.teams["ops"].accepted, 3);
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_is_known_to_have_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Sqlite::open_gateway(&directory.path().join("spool.db")).unwrap();
+        let panics = |_: &Connection| -> Result<(), SpoolError> { panic!("on purpose") };
+        let (broken, written) =
+            tokio::join!(spool.broken(), spool.write(Durability::Written, 0, panics));
+        assert!(broken.contains("has ended"), "{broken}");
+        written.unwrap_err();
     }
 
     #[tokio::test]

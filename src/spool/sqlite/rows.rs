@@ -8,12 +8,6 @@ use crate::spool::plan::{Delivery, TicketId};
 use crate::spool::record::{RecordError, stage_of};
 use crate::spool::{DeliveryId, MailId, SpoolError};
 
-impl From<RecordError> for SpoolError {
-    fn from(error: RecordError) -> SpoolError {
-        SpoolError::Refused(error.to_string())
-    }
-}
-
 /// A count as SQLite stores it.
 pub(super) fn count(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)

@@ -10,8 +10,7 @@ use crate::clock::Time;
 use crate::limits::{COUNT_MAX, SEARCH_MAX};
 use crate::message::subject;
 use crate::spool::plan::DROPPED;
-use crate::spool::record::SUMMARY_COLUMNS;
-use crate::spool::search::{self, Conditions, Dialect, MINUTE_MS, Value};
+use crate::spool::search::{self, Conditions, Dialect, MINUTE_MS, SUMMARY_COLUMNS, Value};
 use crate::spool::{
     DeliveryId, Filter, Found, FoundDelivery, Glance, MailId, Page, Query, SpoolError, Summary,
 };

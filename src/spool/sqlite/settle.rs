@@ -2,11 +2,12 @@
 
 use rusqlite::Connection;
 
-use super::known::{self, Depth};
+use super::known;
 use super::rows::{self, delivery};
 use super::write;
 use crate::clock::Time;
-use crate::spool::{Effects, Settlement, SpoolError, plan};
+use crate::spool::plan::{self, Depth};
+use crate::spool::{Effects, Settlement, SpoolError};
 
 pub(super) fn settle(
     connection: &Connection,

@@ -21,6 +21,13 @@ pub(super) enum Durability {
     Written,
 }
 
+/// What becomes of a write whose caller stops waiting before its turn has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Abandoned {
+    Written,
+    Skipped,
+}
+
 #[derive(Debug)]
 pub(super) struct Writer {
     /// Taken only when dropped.
@@ -52,13 +59,14 @@ impl Writer {
     /// Runs `work` inside a transaction that others may share. It may run twice: when a shared
     /// transaction fails, each write is tried alone, so that one bad write harms no other.
     ///
-    /// `bytes` is about how much it writes. Once queued, the write is done even if the caller
-    /// stops waiting. `ended` is told how it ended before anybody else is, in the order in which
-    /// the writes were done, and makes the caller's answer of it.
+    /// `bytes` is about how much it writes. Once begun, the write is done even if the caller stops
+    /// waiting; `abandoned` says what becomes of it before. `ended` is told how it ended before anybody
+    /// else is, in the order in which the writes were done, and makes the caller's answer of it.
     pub(super) async fn write<T, U, F, E>(
         &self,
         durability: Durability,
         bytes: usize,
+        abandoned: Abandoned,
         work: F,
         ended: E,
     ) -> Result<U, SpoolError>
@@ -73,6 +81,7 @@ impl Writer {
         let job = Box::new(Work {
             durability,
             bytes,
+            abandoned,
             work,
             value: None,
             ended,
@@ -81,6 +90,13 @@ impl Writer {
         let jobs = self.jobs.as_ref().ok_or_else(gone)?;
         jobs.send(job).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+
+    /// Returns when the thread has ended, which it does by itself only in a panic.
+    pub(super) async fn ended(&self) {
+        if let Some(jobs) = &self.jobs {
+            jobs.closed().await;
+        }
     }
 }
 
@@ -104,6 +120,7 @@ trait Job: Send {
 struct Work<T, U, F, E> {
     durability: Durability,
     bytes: usize,
+    abandoned: Abandoned,
     work: F,
     value: Option<T>,
     ended: E,
@@ -126,6 +143,10 @@ where
     }
 
     fn run(&mut self, connection: &Connection) -> Result<(), SpoolError> {
+        if self.abandoned == Abandoned::Skipped && self.reply.is_closed() {
+            self.value = None;
+            return Ok(());
+        }
         self.value = Some((self.work)(connection)?);
         Ok(())
     }

@@ -24,6 +24,7 @@ macro_rules! on_every_store {
 
 pub mod bench;
 mod conformance;
+mod postgres;
 mod search;
 mod sqlite;
 mod storms;

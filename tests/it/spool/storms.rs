@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mailbell::config::Storm;
+use mailbell::limits::STORM_LISTED_MAX;
 use mailbell::spool::{DeadLetters, Ending, Filter, Step};
 use serde_json::{Value, json};
 
@@ -197,8 +198,29 @@ async fn a_summary_that_nobody_took_is_a_dead_letter_that_can_be_retried(store: 
     bench.assert_balanced().await;
 }
 
+async fn a_large_storm_is_counted_and_its_first_tickets_are_listed(store: Store) {
+    let bench = storming(store).await;
+    let more = STORM_LISTED_MAX + 3;
+    for number in 0..more {
+        bench.bring(&new(&format!("M{number:03}")), 1000).await;
+    }
+    let leased = bench.lease(60_000).await;
+    let [summary] = &leased[..] else {
+        panic!("{leased:?}")
+    };
+    let title = format!("{} new tickets of scripted", more + 2);
+    assert_eq!(summary.alert.title, title);
+    let lines: Vec<&str> = summary.alert.message.lines().collect();
+    assert_eq!(lines.len(), STORM_LISTED_MAX + 1);
+    assert_eq!(lines[..2], ["C: C is down", "D: D is down"]);
+    assert_eq!(lines.last(), Some(&"and 5 more"));
+    bench.deliver(summary, 60_001).await;
+    bench.assert_balanced().await;
+}
+
 on_every_store! {
     the_summary_lists_what_was_gathered,
+    a_large_storm_is_counted_and_its_first_tickets_are_listed,
     closing_the_last_of_them_closes_the_summary,
     a_summary_whose_tickets_are_all_closed_pages_nobody,
     a_ticket_that_is_closed_while_others_are_gathered_is_not_listed,
