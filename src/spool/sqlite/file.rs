@@ -29,33 +29,56 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, SpoolError> {
         // SQLite gives its -wal and -shm the mode of the database.
         own_file(path).map_err(|error| at(path, &error))?;
     }
-    let mut connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    keep_plans(&connection)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    let mut connection = connect(path)?;
     if is_new {
         // Twice the default: a ticket mail of 2 to 6 KiB then overflows into few pages.
         connection.pragma_update(None, "page_size", 8192)?;
         // So that room can be given back in small steps, which VACUUM cannot.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
-    connection
-        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    connection.pragma_update(None, "cache_size", -8192)?; // KiB
+    write_ahead(&connection)?;
     migrate(&mut connection)?;
     if is_new {
         // A file whose name is not on the disk is lost with everything in it.
         sync_directory(&directory).map_err(|error| at(&directory, &error))?;
     }
     Ok(connection)
+}
+
+/// Opens for writing what a gateway has made, and writes nothing: neither a lock of another process
+/// nor a full disk keeps anybody from looking.
+pub(super) fn open_present(path: &Path) -> Result<Connection, SpoolError> {
+    let connection = connect(path)?;
+    write_ahead(&connection)?;
+    let version = version(&connection)?;
+    if version != STEPS.len() {
+        return Err(SpoolError::Unavailable(format!(
+            "the database has schema {version}, this mailbell knows {}: it is of another version than the gateway",
+            STEPS.len()
+        )));
+    }
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> Result<Connection, SpoolError> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    keep_plans(&connection)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn write_ahead(connection: &Connection) -> Result<(), SpoolError> {
+    connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "cache_size", -8192)?; // KiB
+    Ok(())
 }
 
 /// Opens for reading beside the writer.
@@ -104,10 +127,17 @@ impl Lock {
     }
 }
 
+fn version(connection: &Connection) -> Result<usize, SpoolError> {
+    Ok(connection.query_row("PRAGMA user_version", (), |row| row.get(0))?)
+}
+
 fn migrate(connection: &mut Connection) -> Result<(), SpoolError> {
+    if version(connection)? == STEPS.len() {
+        return Ok(());
+    }
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let version: usize = transaction.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+    let version = version(&transaction)?;
     let Some(steps) = STEPS.get(version..) else {
         return Err(SpoolError::Unavailable(format!(
             "the database has schema {version}, this mailbell knows {} only: it was used by a later version",

@@ -72,7 +72,10 @@ impl Sqlite {
     }
 
     /// For commands that look at a gateway's spool or change single entries, gateway running or
-    /// not. Never makes a file.
+    /// not. Never makes a file, and writes nothing until it is told to.
+    ///
+    /// # Errors
+    /// There is no file, or one of another version: a gateway brings it to the present state.
     pub fn open_visitor(path: &Path) -> Result<Sqlite, SpoolError> {
         if !path.exists() {
             return Err(SpoolError::Unknown(format!(
@@ -80,7 +83,7 @@ impl Sqlite {
                 path.display()
             )));
         }
-        Sqlite::start(path, file::open_writer(path)?, None)
+        Sqlite::start(path, file::open_present(path)?, None)
     }
 
     /// For simulations with a paused clock: all work is done on the caller's thread, so that a seed

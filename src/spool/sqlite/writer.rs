@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::file::open_writer;
+use super::file::open_present;
 use crate::limits::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, WRITES_WAITING_MAX};
 use crate::spool::SpoolError;
 
@@ -228,7 +228,7 @@ fn reopen(path: &Path) -> Result<Connection, SpoolError> {
             path.display()
         )));
     }
-    open_writer(path)
+    open_present(path)
 }
 
 /// The promise behind 250 (DESIGN.md invariant 1). With `synchronous=FULL`, COMMIT returns after
