@@ -328,6 +328,14 @@ pub const ALARM_REPEATED_AFTER: Duration = Duration::from_secs(3600);
 /// 90 seconds after which systemd kills by default.
 pub const DOOR_DRAIN: Duration = Duration::from_secs(20);
 
+/// Dead letters retried in one transaction: some tens of milliseconds of the writer's time, and far
+/// fewer than PostgreSQL has locks.
+pub const RETRY_BATCH: usize = 256;
+
+/// Between two of them, of another process than the gateway: SQLite looks every 100 ms whether a
+/// file is free.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(150);
+
 /// Finished mails removed in one transaction: some milliseconds of the writer's time.
 pub const PRUNE_BATCH: usize = 500;
 

@@ -39,8 +39,8 @@ use crate::limits::{COLLISIONS_MAX, LOOK_AGAIN_ELSEWHERE};
 use crate::smtp::{ReceivedMail, Rest, RestId};
 use crate::spool::{
     Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
-    KnownTicket, MailId, Page, Piece, Pruned, Query, Settlement, Shown, Spool, SpoolError, Summary,
-    TicketCursor, ToDecide, Totals,
+    KnownTicket, MailId, Page, Piece, Pruned, Query, Retried, Settlement, Shown, Spool, SpoolError,
+    Summary, TicketCursor, ToDecide, Totals,
 };
 
 /// Prepared on each connection before it is used.
@@ -405,10 +405,16 @@ impl Spool for Postgres {
         })
     }
 
-    async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {
+    async fn retry_some(
+        &self,
+        which: DeadLetters,
+        after: Option<DeliveryId>,
+        limit: usize,
+        now: Time,
+    ) -> Result<Retried, SpoolError> {
         let me = self.me();
         let retried = transact!(self.pool, Commit::Synced, |transaction| {
-            tend::retry(&transaction, which, me, now)
+            tend::retry(&transaction, which, after, limit, me, now)
         })?;
         node::notify(&self.pool, Uuid::nil()).await?;
         Ok(retried)
@@ -460,7 +466,12 @@ impl Spool for Postgres {
         ))
     }
 
-    async fn prune(&self, before: Time, after: i64, limit: usize) -> Result<Pruned, SpoolError> {
+    async fn prune(
+        &self,
+        before: Time,
+        after: Option<MailId>,
+        limit: usize,
+    ) -> Result<Pruned, SpoolError> {
         let me = self.me();
         transact!(self.pool, Commit::Written, |transaction| {
             tend::prune(&transaction, before, after, limit, me)

@@ -27,14 +27,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rusqlite::Connection;
+use tokio::time::sleep;
 
 use crate::alert::ExternalId;
 use crate::clock::{Clock, SystemClock, Time};
+use crate::limits::RETRY_PAUSE;
 use crate::smtp::{ReceivedMail, Rest, RestId};
 use crate::spool::{
     Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
-    KnownTicket, MailId, Page, Piece, Pruned, Query, Settlement, Shown, Spool, SpoolError, Summary,
-    TicketCursor, ToDecide, Totals,
+    KnownTicket, MailId, Page, Piece, Pruned, Query, Retried, Settlement, Shown, Spool, SpoolError,
+    Summary, TicketCursor, ToDecide, Totals,
 };
 use fresh::Fresh;
 use readers::Readers;
@@ -46,7 +48,8 @@ pub struct Sqlite {
     // Dropped before the lock: the file is closed when another gateway may take it.
     access: Access,
     fresh: Arc<Fresh>,
-    _lock: Option<file::Lock>,
+    /// Only a gateway has it.
+    lock: Option<file::Lock>,
 }
 
 #[derive(Debug)]
@@ -95,7 +98,7 @@ impl Sqlite {
         Ok(Sqlite {
             access: Access::Inline(Mutex::new(connection)),
             fresh: Arc::default(),
-            _lock: None,
+            lock: None,
         })
     }
 
@@ -110,7 +113,7 @@ impl Sqlite {
                 readers: Readers::new(path),
             },
             fresh: Arc::default(),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -326,9 +329,18 @@ impl Spool for Sqlite {
             .await
     }
 
-    async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {
+    async fn retry_some(
+        &self,
+        which: DeadLetters,
+        after: Option<DeliveryId>,
+        limit: usize,
+        now: Time,
+    ) -> Result<Retried, SpoolError> {
+        if after.is_some() && self.lock.is_none() {
+            sleep(RETRY_PAUSE).await;
+        }
         let fresh = Arc::clone(&self.fresh);
-        let work = move |connection: &Connection| tend::retry(connection, which, now);
+        let work = move |connection: &Connection| tend::retry(connection, which, after, limit, now);
         let ended = move |result| {
             fresh.doubt();
             result
@@ -374,7 +386,12 @@ impl Spool for Sqlite {
         self.read(tend::audit).await
     }
 
-    async fn prune(&self, before: Time, after: i64, limit: usize) -> Result<Pruned, SpoolError> {
+    async fn prune(
+        &self,
+        before: Time,
+        after: Option<MailId>,
+        limit: usize,
+    ) -> Result<Pruned, SpoolError> {
         self.write(Durability::Written, 0, move |connection| {
             tend::prune(connection, before, after, limit)
         })
