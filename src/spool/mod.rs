@@ -32,6 +32,7 @@ pub(crate) mod storm;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -360,6 +361,9 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
 
     /// A transport of the team works again: what was postponed after an attempt is due now.
     async fn hurry(&self, team: &str, now: Time) -> Result<(), SpoolError>;
+
+    /// The clock was set back: what waits until later than now waits so much less.
+    async fn set_back(&self, by: Duration, now: Time) -> Result<(), SpoolError>;
 
     /// Teams that have unfinished deliveries, configured or not.
     async fn teams(&self) -> Result<Vec<String>, SpoolError>;

@@ -22,6 +22,7 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
@@ -338,6 +339,12 @@ impl Spool for Postgres {
         })?;
         self.node.ring();
         Ok(())
+    }
+
+    async fn set_back(&self, by: Duration, now: Time) -> Result<(), SpoolError> {
+        transact!(self.pool, Commit::Written, |transaction| {
+            lease::set_back(&transaction, by, now)
+        })
     }
 
     async fn teams(&self) -> Result<Vec<String>, SpoolError> {

@@ -24,6 +24,7 @@ mod writer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
@@ -270,6 +271,13 @@ impl Spool for Sqlite {
         let team = team.to_owned();
         self.write(Durability::Written, 0, move |connection| {
             lease::hurry(connection, &team, now)
+        })
+        .await
+    }
+
+    async fn set_back(&self, by: Duration, now: Time) -> Result<(), SpoolError> {
+        self.write(Durability::Written, 0, move |connection| {
+            lease::set_back(connection, by, now)
         })
         .await
     }

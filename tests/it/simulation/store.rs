@@ -321,6 +321,11 @@ impl Spool for Node {
         self.step(true, step).await
     }
 
+    async fn set_back(&self, by: Duration, now: Time) -> Result<(), SpoolError> {
+        let step = move |shared: Arc<Shared>| async move { shared.inner().set_back(by, now).await };
+        self.step(true, step).await
+    }
+
     async fn teams(&self) -> Result<Vec<String>, SpoolError> {
         let step = move |shared: Arc<Shared>| async move { shared.inner().teams().await };
         self.step(false, step).await

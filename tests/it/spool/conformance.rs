@@ -500,6 +500,22 @@ pub async fn dead_letters_are_retried_some_at_a_time(store: Store) {
     bench.assert_balanced().await;
 }
 
+pub async fn what_waits_by_a_clock_that_was_set_back_waits_less(store: Store) {
+    let bench = Bench::new(store).await;
+    bench.bring(&new("T"), 10_000).await;
+    let held = json!({ "event": "new", "id": "U", "hold_ms": 3_000 });
+    bench.bring(&held, 10_000).await;
+    assert!(bench.lease(1_000).await.is_empty());
+    bench
+        .spool
+        .set_back(Duration::from_millis(9_000), at(1_000))
+        .await
+        .unwrap();
+    assert_eq!(names(&bench.lease(1_000).await), ["new T"]);
+    assert!(bench.lease(3_999).await.is_empty());
+    assert_eq!(names(&bench.lease(4_000).await), ["new U"]);
+}
+
 pub async fn an_undecided_dead_letter_is_decided_again_when_retried(store: Store) {
     let bench = Bench::new(store).await;
     let id = bench
@@ -906,6 +922,7 @@ on_every_store! {
     a_digest_is_split_and_balances,
     dead_letters_are_listed_shown_retried_and_dropped,
     dead_letters_are_retried_some_at_a_time,
+    what_waits_by_a_clock_that_was_set_back_waits_less,
     an_undecided_dead_letter_is_decided_again_when_retried,
     dropping_a_waiting_mail_gives_the_next_its_turn,
     pruning_keeps_the_ledger_and_what_is_not_finished,
