@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use crate::folder::folder_of;
 use crate::spool::SpoolError;
 
 /// Steps of the schema; `PRAGMA user_version` counts those taken.
@@ -23,9 +24,9 @@ const CHECKPOINT_PAGES: u32 = 8192;
 /// Opens for writing; makes the file, its directory and its tables when they are missing.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, SpoolError> {
     let is_new = fs::metadata(path).map_or(true, |file| file.len() == 0);
-    let directory = directory_of(path);
+    let directory = folder_of(path);
     if is_new {
-        make_directory(&directory).map_err(|error| at(&directory, &error))?;
+        make_directory(directory).map_err(|error| at(directory, &error))?;
         // SQLite gives its -wal and -shm the mode of the database.
         own_file(path).map_err(|error| at(path, &error))?;
     }
@@ -40,7 +41,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, SpoolError> {
     migrate(&mut connection)?;
     if is_new {
         // A file whose name is not on the disk is lost with everything in it.
-        sync_directory(&directory).map_err(|error| at(&directory, &error))?;
+        sync_directory(directory).map_err(|error| at(directory, &error))?;
     }
     Ok(connection)
 }
@@ -110,8 +111,8 @@ pub(super) struct Lock {
 
 impl Lock {
     pub(super) fn take(path: &Path) -> Result<Lock, SpoolError> {
-        let directory = directory_of(path);
-        make_directory(&directory).map_err(|error| at(&directory, &error))?;
+        let directory = folder_of(path);
+        make_directory(directory).map_err(|error| at(directory, &error))?;
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
         let lock_path = PathBuf::from(name);
@@ -152,23 +153,16 @@ fn migrate(connection: &mut Connection) -> Result<(), SpoolError> {
     Ok(())
 }
 
-fn directory_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
 /// Makes missing directories, each synced into the one above it.
 fn make_directory(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
-    let above = directory_of(directory);
-    make_directory(&above)?;
+    let above = folder_of(directory);
+    make_directory(above)?;
     match own_directory().create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => sync_directory(&above),
+        _ => sync_directory(above),
     }
 }
 
