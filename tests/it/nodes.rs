@@ -190,7 +190,7 @@ impl Load {
         };
         for number in self.both.lock().unwrap().iter() {
             let statuses = of(number);
-            let cancelled = statuses.is_empty();
+            let cancelled = statuses.is_empty() && self.is_in_the_ledger(stage, *number);
             assert!(
                 cancelled || statuses == ["new", "resolved"],
                 "{number}: {statuses:?}"
