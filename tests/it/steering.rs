@@ -125,7 +125,10 @@ fn the_last_ones_are_found_however_long_ago_they_were() {
         unreachable!("SQLite is in a folder")
     };
     let spool = folder.path().join("data/spool.db");
-    stage.configure(&format!("[spool]\nurl = \"sqlite:{}\"\n{TEAM}", spool.display()));
+    stage.configure(&format!(
+        "[spool]\nurl = \"sqlite:{}\"\n{TEAM}",
+        spool.display()
+    ));
     let many = 2 * mailbell::limits::TAIL_PAGE;
     stage.runtime.block_on(async {
         bench

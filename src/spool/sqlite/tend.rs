@@ -297,7 +297,7 @@ mod tests {
         for sql in [OF_AGE, FORGET_TICKETS] {
             let explain = format!("EXPLAIN QUERY PLAN {sql}");
             let mut statement = connection.prepare(&explain).unwrap();
-            let steps = statement.query_map((), |row| row.get("detail")).unwrap();
+            let steps = statement.raw_query().mapped(|row| row.get("detail"));
             let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
             let goes_by_index = |step: &String| !step.starts_with("SCAN");
             assert!(steps.iter().all(goes_by_index), "{steps:#?}");
