@@ -1,6 +1,5 @@
 //! How many, how long, and the end of service.
 
-use std::io::{BufRead, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -105,32 +104,6 @@ async fn dripping_data_gains_no_time() {
         () = drip => {}
     }
     assert_eq!(gateway.sink.mails(), []);
-}
-
-#[tokio::test]
-async fn a_peer_that_always_has_more_to_say_gains_no_time() {
-    let mut world = World::default();
-    world.set("transaction_timeout", "400ms");
-    let gateway = Gateway::start(&world, no_certificates()).await;
-    let mut client = gateway.greeted().await;
-    client.begin_data().await;
-    let stream = client.0.into_inner().into_std().unwrap();
-    stream.set_nonblocking(false).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut flood = stream.try_clone().unwrap();
-    let flooding = std::thread::spawn(move || {
-        let lines = b"x\r\n".repeat(20_000);
-        while flood.write_all(&lines).is_ok() {}
-    });
-    let reading = tokio::task::spawn_blocking(move || {
-        let mut line = String::new();
-        let read = std::io::BufReader::new(&stream).read_line(&mut line);
-        let _ = stream.shutdown(std::net::Shutdown::Both);
-        read.map(|_| line)
-    });
-    let line = reading.await.unwrap().unwrap();
-    assert!(line.starts_with("421 4.4.2"), "{line}");
-    flooding.join().unwrap();
 }
 
 #[tokio::test]
