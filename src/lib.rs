@@ -8,6 +8,7 @@ pub mod limits;
 pub mod clock;
 pub mod diagnostic;
 pub mod document;
+pub mod folder;
 pub mod need;
 pub mod trust;
 

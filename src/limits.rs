@@ -101,6 +101,10 @@ pub const SMTP_STORE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Time for a peer to read a reply and the close after a session's end.
 pub const SMTP_LINGER: Duration = Duration::from_secs(2);
 
+/// Connections that the system holds until they are taken, if its own bound (`net.core.somaxconn`, 4096
+/// by default) allows it.
+pub const LISTEN_BACKLOG: u32 = 4096;
+
 /// Pause after accept() failed, EMFILE for example: trying at once would fail at once.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -163,18 +167,11 @@ pub const ATTACHMENTS_MAX: usize = 100;
 /// Forwards of forwards that are opened, by text or by attachment.
 pub const FORWARDS_MAX: usize = 8;
 
-/// How long `mailbell send` waits for the gateway, and then for the outcome.
-pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Bytes that are left for reading of a mail too large to be held whole: several texts of the largest
 /// size that is read. Others are cut off there.
 pub const THINNED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 // --- rules
-
-/// Connections that the system holds until they are taken, if its own bound (`net.core.somaxconn`, 4096
-/// by default) allows it.
-pub const LISTEN_BACKLOG: u32 = 4096;
 
 /// Bytes of one compiled regex. The `regex` crate's own default: a Unicode class repeated some
 /// hundred times is refused, which no line of a ticket mail needs.
@@ -292,6 +289,9 @@ pub const RELAYED_IDS_MAX: usize = 10;
 pub const DIALECT_VALUE_BYTES_MAX: usize = 16 << 10;
 /// How long running deliveries may take to end after a shutdown was asked for.
 pub const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(20);
+
+// --- the pipeline and its spool
+
 /// Idle connections kept for reading the spool.
 pub const SPOOL_READERS_MAX: usize = 4;
 /// Unfinished deliveries of one ticket that a close is compared with, to cancel them.
@@ -300,6 +300,8 @@ pub const BEHIND_MAX_FOR_CANCEL: usize = 1000;
 pub const STORM_LISTED_MAX: usize = 40;
 /// The largest number of new tickets that may be configured to be no storm: their times are kept.
 pub const STORM_TICKETS_MAX: usize = 1000;
+/// A clock that goes back by less than this only makes deliveries wait as much longer.
+pub const CLOCK_STEP_MIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// Repeats that one lease ends in a row before it lets others write.
 pub const LEASE_ROUNDS_MAX: usize = 64;
 /// Postponed deliveries of one urgency that are due at once when a transport works again.
@@ -313,6 +315,8 @@ pub const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 /// The pause after the first failure of the spool; doubles up to the longest.
 pub const SPOOL_PAUSE_FIRST: std::time::Duration = std::time::Duration::from_millis(200);
 pub const SPOOL_PAUSE_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
+// --- what the gateway tells of itself
 
 /// Between two looks for what is wrong with the gateway itself, when nothing happens.
 pub const ALARMS_EVERY: Duration = Duration::from_secs(10);
@@ -339,9 +343,21 @@ pub const CANARY_LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// An alarm that has reached nobody is raised again after this long.
 pub const ALARM_REPEATED_AFTER: Duration = Duration::from_secs(3600);
 
+// --- the end of service
+
 /// How long a mail in the middle may take to come to its end when the gateway stops. Below the
 /// 90 seconds after which systemd kills by default.
 pub const DOOR_DRAIN: Duration = Duration::from_secs(20);
+
+// --- retry and retention
+
+/// Dead letters retried in one transaction: some tens of milliseconds of the writer's time, and far
+/// fewer than PostgreSQL has locks.
+pub const RETRY_BATCH: usize = 256;
+
+/// Between two of them, of another process than the gateway: SQLite looks every 100 ms whether a
+/// file is free.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(150);
 
 /// Finished mails removed in one transaction: some milliseconds of the writer's time.
 pub const PRUNE_BATCH: usize = 500;
@@ -351,6 +367,8 @@ pub const PRUNE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Between two looks for mails whose retention is over.
 pub const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);
+
+// --- what people look at
 
 /// Mails that one search goes through, newest first, when no index knows the answer: some tens of
 /// milliseconds.
@@ -393,6 +411,8 @@ pub const DRAFTS_CONCURRENT_MAX: usize = 2;
 /// A count for people goes no further: some milliseconds, however large the store is.
 pub const COUNT_MAX: u64 = 10_000;
 
+// --- traces
+
 /// Spans that wait for the collector of traces; more are dropped, and counted.
 pub const OTLP_QUEUE_MAX: usize = 4096;
 
@@ -406,6 +426,9 @@ pub const OTLP_EVERY: Duration = Duration::from_secs(1);
 pub const OTLP_TIMEOUT: Duration = Duration::from_secs(3);
 
 // --- commands
+
+/// How long `mailbell send` waits for the gateway, and then for the outcome.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Between two looks of `mailbell tail` into the store.
 pub const TAIL_EVERY: Duration = Duration::from_millis(250);

@@ -310,6 +310,11 @@ impl Shared {
             self.lanes().stir();
         }
         let now = self.clock.now();
+        let set_back = self.lanes().clock_set_back(now);
+        if let Some(by) = set_back {
+            self.spool.set_back(by, now).await?;
+            self.lanes().set_back(by);
+        }
         let (asks, budget) = {
             let mut lanes = self.lanes();
             lanes.share(self.spool.nodes());

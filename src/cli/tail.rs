@@ -3,6 +3,7 @@
 //! Looks into the store, as `queue` does, so it goes on while the gateway restarts and needs no
 //! password. Must not change anything.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
@@ -12,7 +13,9 @@ use tokio::time::sleep;
 
 use super::{Answer, Surroundings, table};
 use crate::limits::{TAIL_EVERY, TAIL_PAGE, TAIL_WAITING_MAX};
-use crate::spool::{self, DeliveryId, Ending, Filter, MailId, Spool, SpoolError, Stage, Summary};
+use crate::spool::{
+    self, DeliveryId, Ending, Filter, MailId, Spool, SpoolError, Stage, StageFilter, Summary,
+};
 use crate::web::entries;
 
 #[derive(Debug, clap::Args)]
@@ -72,18 +75,19 @@ impl Watch {
     /// Tells the last ones, and begins behind them.
     async fn start(spool: &dyn Spool, arguments: &Arguments) -> anyhow::Result<Watch> {
         let mut watch = Watch::default();
-        let mut last = spool.list(Filter::default(), TAIL_PAGE).await?;
-        watch.newest = last.first().map(|summary| summary.mail);
-        for summary in last.iter().filter(|one| !has_ended(one)) {
+        let newest = spool.list(Filter::default(), TAIL_PAGE).await?;
+        watch.newest = newest.first().map(|summary| summary.mail);
+        for summary in newest.iter().filter(|one| !has_ended(one)) {
             watch.waiting.entry(summary.mail).or_default();
         }
-        for summary in last.iter().filter(|one| has_ended(one)) {
+        let mut last = arguments.last(spool).await?;
+        // What has come meanwhile is news.
+        last.retain(|summary| Some(summary.mail) <= watch.newest);
+        for summary in newest.iter().filter(|one| has_ended(one)).chain(&last) {
             if let Some(told) = watch.waiting.get_mut(&summary.mail) {
                 told.insert((summary.delivery, true));
             }
         }
-        last.retain(|summary| has_ended(summary) && arguments.wants(summary));
-        last.truncate(arguments.lines);
         for summary in last.iter().rev() {
             arguments.print(summary)?;
         }
@@ -181,6 +185,28 @@ fn has_ended(summary: &Summary) -> bool {
 }
 
 impl Arguments {
+    /// The last that have ended, of those that are wanted; newest first.
+    async fn last(&self, spool: &dyn Spool) -> Result<Vec<Summary>, SpoolError> {
+        let stages = match self.outcome.as_slice() {
+            [] => vec![StageFilter::Settled],
+            outcomes => outcomes.iter().copied().map(StageFilter::Ending).collect(),
+        };
+        let mut last = Vec::new();
+        for stage in stages {
+            let filter = Filter {
+                stage: Some(stage),
+                team: self.team.clone(),
+                source: self.source.clone(),
+                ..Filter::default()
+            };
+            last.extend(spool.list(filter, self.lines).await?);
+        }
+        last.sort_by_key(|summary| Reverse(summary.delivery));
+        last.dedup_by_key(|summary| summary.delivery);
+        last.truncate(self.lines);
+        Ok(last)
+    }
+
     fn wants(&self, summary: &Summary) -> bool {
         let is = |wanted: &Option<String>, actual: Option<&str>| {
             wanted

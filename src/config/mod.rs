@@ -306,7 +306,7 @@ pub struct Web {
 #[derive(Debug, Clone)]
 pub struct Team {
     pub name: String,
-    /// Forward-paths: `local@domain` or `*@domain`, in lower case.
+    /// Forward-paths as written: `local@domain` or `*@domain`.
     pub addresses: Vec<String>,
     /// Peers that may send to this team. With `users` empty too: whoever may send at all.
     pub allow: Vec<IpNet>,

@@ -10,6 +10,7 @@ use super::resolve::Resolver;
 use super::secrets::Sources;
 use super::{RelayForm, Team, TransportKind, written};
 use crate::diagnostic::Diagnostic;
+use crate::smtp::address::canonical;
 
 impl Resolver<'_> {
     pub(super) fn teams(&mut self, written: &written::Written, has_relay: bool) -> Vec<Team> {
@@ -50,13 +51,12 @@ impl Resolver<'_> {
                     .hint = Some("addresses = [\"ops@alerts.example.com\"]".to_owned());
                 }
                 for address in &team.addresses {
-                    if let Some(owner) =
-                        owners.insert(address.get_ref().0.to_lowercase(), team.name.clone())
-                    {
+                    let written = &address.get_ref().0;
+                    if let Some(owner) = owners.insert(canonical(written), team.name.clone()) {
                         self.problem(
                             address.span(),
                             "team.addresses",
-                            format!("{} belongs to team `{owner}` already", address.get_ref().0),
+                            format!("{written} belongs to team `{owner}` already"),
                         );
                     }
                 }

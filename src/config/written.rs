@@ -280,7 +280,7 @@ pub struct Silence {
     pub timezone: Option<String>,
 }
 
-/// The HTTP listener: health and metrics.
+/// The HTTP listener: health, metrics, dashboard and API.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Web {

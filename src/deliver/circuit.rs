@@ -66,6 +66,13 @@ impl Circuit {
         self.probe_at.filter(|_| !self.probing)
     }
 
+    /// The clock was set back by so much: what was noted by it stays as far from now as it was.
+    pub fn set_back(&mut self, by: Duration) {
+        for time in [&mut self.failing_since, &mut self.probe_at] {
+            *time = time.map(|at| at.minus(by));
+        }
+    }
+
     /// A delivery is about to be sent; takes the probe when the circuit is open.
     pub fn started(&mut self) {
         self.probing = self.probe_at.is_some();

@@ -11,7 +11,7 @@ use crate::deliver::circuit::{Change, Circuit, Gate};
 use crate::deliver::pace::Pace;
 use crate::deliver::schedule::{self, Choice, Health, Progress};
 use crate::deliver::{Deferral, Outcome, Transport};
-use crate::limits::{IN_FLIGHT_PER_TEAM, UNPROVEN_IN_FLIGHT};
+use crate::limits::{CLOCK_STEP_MIN, IN_FLIGHT_PER_TEAM, UNPROVEN_IN_FLIGHT};
 use crate::spool::{Ask, Budget, Effects};
 
 /// A team's ways out, first and second.
@@ -34,6 +34,8 @@ pub struct Lanes {
     retry: Retry,
     /// When the first of what waits in the spool is due, as far as it is known.
     next_due: Option<Time>,
+    /// When it was last asked how many may start.
+    latest: Time,
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +63,25 @@ impl Lanes {
             pace,
             retry,
             next_due: None,
+            latest: Time::from_ms(0),
         }
+    }
+
+    /// How far the clock has been set back since it was last asked how many may start.
+    pub fn clock_set_back(&self, now: Time) -> Option<Duration> {
+        let by = self.latest.since(now);
+        (by >= CLOCK_STEP_MIN).then_some(by)
+    }
+
+    /// The clock was set back by so much, for the lanes and in the spool.
+    pub fn set_back(&mut self, by: Duration) {
+        self.pace.set_back(by);
+        for lane in self.lanes.values_mut() {
+            for way in &mut lane.ways {
+                way.circuit.set_back(by);
+            }
+        }
+        self.stir();
     }
 
     /// A team that has mails but is not configured any more gets a lane without a way out, so that
@@ -74,6 +94,7 @@ impl Lanes {
 
     /// How many deliveries of which team may start now, of teams that may have some in the spool.
     pub fn asks(&mut self, now: Time) -> (Vec<Ask>, Budget) {
+        self.latest = now;
         if self.next_due.is_some_and(|due| due <= now) {
             self.stir();
         }

@@ -99,6 +99,15 @@ impl Pace {
         times.chain(blocked).min()
     }
 
+    /// The clock was set back by so much: what was noted by it stays as far from now as it was.
+    pub fn set_back(&mut self, by: Duration) {
+        self.blocked_until = self.blocked_until.map(|until| until.minus(by));
+        let windows = self.windows.iter_mut().chain(&mut self.erroneous);
+        for (began, _) in windows.flat_map(|window| &mut window.pieces) {
+            *began = began.minus(by);
+        }
+    }
+
     pub fn started(&mut self, now: Time) {
         for window in &mut self.windows {
             window.count(now);
@@ -254,6 +263,21 @@ mod tests {
         assert!(!pace.may_err(now));
         assert!(pace.free(now, true) > 0);
         assert!(pace.may_err(Time::from_seconds(62)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_prolongs_nothing_and_gives_nothing_away() {
+        let mut pace = Pace::new(config::Pace::Free);
+        let now = Time::from_seconds(10_000);
+        for _ in 0..10 {
+            pace.started(now);
+        }
+        pace.block(now.plus(Duration::from_secs(60)));
+        pace.set_back(Duration::from_secs(9_000));
+        let now = Time::from_seconds(1_000);
+        assert_eq!(pace.free(now, true), 0);
+        assert_eq!(pace.free(now.plus(Duration::from_secs(59)), true), 0);
+        assert_eq!(pace.free(now.plus(Duration::from_secs(60)), true), 10);
     }
 
     #[test]

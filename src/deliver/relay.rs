@@ -1,7 +1,7 @@
 //! The relay: a mail to the team's address by way of an SMTP server, with lettre.
 //!
-//! Works around what lettre leaves to its caller (DEPENDENCIES.md section 3): line ends, the time
-//! of the whole transaction, one recipient at a time, which errors may heal.
+//! Works around what lettre leaves to its caller: line ends, the time of the whole transaction, one
+//! recipient at a time, which errors may heal.
 
 use std::error::Error as _;
 use std::fmt;
@@ -161,11 +161,14 @@ impl Transport for Relay {
         let sending = pool.send_raw(&envelope, &mail);
         match self.client.in_time(sending).await {
             Some(Ok(response)) => Outcome::Delivered {
-                detail: self.redactor.redact(&format!(
-                    "{} {}",
-                    response.code(),
-                    response.first_line().unwrap_or_default()
-                )),
+                detail: detail(
+                    &format!(
+                        "{} {}",
+                        response.code(),
+                        response.first_line().unwrap_or_default()
+                    ),
+                    &self.redactor,
+                ),
                 exhausted_for: None,
             },
             Some(Err(error)) => failure(&error, &self.redactor),
@@ -241,7 +244,7 @@ fn joined_for_the_wire(mail: [&[u8]; 2]) -> Vec<u8> {
 }
 
 fn failure(error: &SmtpError, redactor: &Redactor) -> Outcome {
-    let detail = text_of(error, redactor);
+    let detail = detail(&text_of(error), redactor);
     if error.is_permanent() {
         Outcome::rejected(Rejection::Relay, detail)
     } else if error.is_transient() {
@@ -281,7 +284,7 @@ fn never_connected(error: &SmtpError) -> bool {
     false
 }
 
-fn text_of(error: &SmtpError, redactor: &Redactor) -> String {
+fn text_of(error: &SmtpError) -> String {
     let mut text = error.to_string();
     if let Some(cause) = error.source() {
         let cause = cause.to_string();
@@ -289,8 +292,13 @@ fn text_of(error: &SmtpError, redactor: &Redactor) -> String {
             text = format!("{text}: {cause}");
         }
     }
+    text
+}
+
+/// What is kept of an answer: some of it on one line, which any store takes.
+fn detail(text: &str, redactor: &Redactor) -> String {
     redactor
-        .redact(&text)
+        .redact(text)
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(300)

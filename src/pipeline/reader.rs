@@ -16,6 +16,10 @@ use crate::message::Envelope;
 use crate::rules::Decision;
 use crate::spool::{SpoolError, Undecided};
 
+/// How often a mail is looked at in the time that it may take. Looks are counted, not the time: a
+/// process that stood still makes one of them late, and no mail is to blame for that.
+const LOOKS: u32 = 10;
+
 /// What reading a mail came to.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -52,17 +56,12 @@ struct Batch {
     progress: Mutex<Progress>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Progress {
     outcomes: Vec<Outcome>,
-    /// When the mail that is being read was begun.
-    since: Instant,
-}
-
-impl Batch {
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// How often the mail that is being read was looked at; `None` while none is, such as before
+    /// there is a thread for it.
+    looks: Option<u32>,
 }
 
 impl Reader {
@@ -90,10 +89,7 @@ impl Reader {
         }
         let batch = Arc::new(Batch {
             mails,
-            progress: Mutex::new(Progress {
-                outcomes: Vec::new(),
-                since: Instant::now(),
-            }),
+            progress: Mutex::default(),
         });
         let (work, decider) = (Arc::clone(&batch), Arc::clone(&self.decider));
         let (alive, batch_max) = (Arc::clone(&self.alive), self.batch_max);
@@ -101,18 +97,16 @@ impl Reader {
             let _alive = alive;
             work.work(&*decider, batch_max);
         });
-        let mut left = self.max;
         loop {
-            match timeout(left, &mut reading).await {
-                Ok(Ok(())) => return Ok(batch.read(None)),
+            match timeout(self.max / LOOKS, &mut reading).await {
+                Ok(Ok(())) => return Ok(batch.read(&mut batch.progress(), None)),
                 Ok(Err(error)) => {
                     let gone = Outcome::Panicked(error.to_string());
-                    return Ok(batch.read(Some(gone)));
+                    return Ok(batch.read(&mut batch.progress(), Some(gone)));
                 }
                 Err(_) => {
-                    left = self.max.saturating_sub(batch.progress().since.elapsed());
-                    if left.is_zero() {
-                        return Ok(batch.read(Some(Outcome::TookTooLong(self.max))));
+                    if let Some(read) = batch.look(self.max) {
+                        return Ok(read);
                     }
                 }
             }
@@ -121,13 +115,18 @@ impl Reader {
 }
 
 impl Batch {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn work(&self, decider: &dyn Decider, max: Duration) {
         let started = Instant::now();
         for mail in &self.mails {
+            self.progress().looks = Some(0);
             let outcome = read(decider, mail);
             let mut progress = self.progress();
             progress.outcomes.push(outcome);
-            progress.since = Instant::now();
+            progress.looks = None;
             drop(progress);
             if started.elapsed() >= max {
                 return;
@@ -135,9 +134,22 @@ impl Batch {
         }
     }
 
+    /// What was read, once the mail that is being read has taken longer than `max`. The verdict and
+    /// what it is passed on are of one moment: otherwise it might hit the next mail.
+    fn look(&self, max: Duration) -> Option<Vec<Read>> {
+        let mut progress = self.progress();
+        let looks = progress.looks.as_mut()?;
+        *looks += 1;
+        // The first look may come at once after the mail was begun.
+        if *looks <= LOOKS {
+            return None;
+        }
+        Some(self.read(&mut progress, Some(Outcome::TookTooLong(max))))
+    }
+
     /// What was read, and the mail after that with `last`.
-    fn read(&self, last: Option<Outcome>) -> Vec<Read> {
-        let outcomes = std::mem::take(&mut self.progress().outcomes);
+    fn read(&self, progress: &mut Progress, last: Option<Outcome>) -> Vec<Read> {
+        let outcomes = std::mem::take(&mut progress.outcomes);
         let mails = self.mails.iter().cloned();
         let read = |(mail, outcome)| Read { mail, outcome };
         mails
@@ -213,15 +225,49 @@ mod tests {
         }
     }
 
-    async fn read_all(reader: &Reader, mails: &[&[u8]]) -> Vec<&'static str> {
-        let mails = mails.iter().map(|raw| Arc::new(mail(raw))).collect();
+    fn words(reads: &[Read]) -> Vec<&'static str> {
         let word = |read: &Read| match read.outcome {
             Outcome::Read(..) => "read",
             Outcome::Panicked(_) => "panicked",
             Outcome::TookTooLong(_) => "took too long",
         };
-        let reads = reader.read(mails).await.unwrap();
         reads.iter().map(word).collect()
+    }
+
+    async fn read_all(reader: &Reader, mails: &[&[u8]]) -> Vec<&'static str> {
+        let mails = mails.iter().map(|raw| Arc::new(mail(raw))).collect();
+        words(&reader.read(mails).await.unwrap())
+    }
+
+    /// A decider that looks at the batch so many times while it reads a mail.
+    #[derive(Debug)]
+    struct Watched(Arc<Batch>, u32);
+
+    impl Decider for Watched {
+        fn decide(&self, _: &[u8], _: &[Envelope]) -> Vec<Vec<Decision>> {
+            for _ in 0..self.1 {
+                assert!(self.0.look(Duration::from_secs(1)).is_none());
+            }
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn each_mail_has_all_of_its_time_whatever_those_before_it_took() {
+        let batch = Arc::new(Batch {
+            mails: vec![Arc::new(mail(b"a")), Arc::new(mail(b"b"))],
+            progress: Mutex::default(),
+        });
+        // No thread has begun, however often one looks.
+        for _ in 0..LOOKS * 2 {
+            assert!(batch.look(Duration::from_secs(1)).is_none());
+        }
+        let decider = Watched(Arc::clone(&batch), LOOKS);
+        batch.work(&decider, Duration::from_secs(60));
+        // All are read, and the thread has not ended yet.
+        assert!(batch.look(Duration::from_secs(1)).is_none());
+        let reads = batch.read(&mut batch.progress(), None);
+        assert_eq!(words(&reads), ["read", "read"]);
     }
 
     #[tokio::test]

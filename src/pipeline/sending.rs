@@ -250,13 +250,16 @@ impl Shared {
     }
 
     /// Alerts have left, so this is tried until it is stored; otherwise they would be sent again.
+    /// One that is refused is stored without what strangers have said of it.
     ///
     /// # Errors
     /// The store refuses one of several.
     async fn settle(&self, settlements: &[Settlement]) -> Result<(), SpoolError> {
         let mut trouble = Trouble::new("settling deliveries");
+        let mut settlements = settlements.to_vec();
+        let mut has_answers = true;
         loop {
-            let settling = self.spool.settle(settlements.to_vec(), self.clock.now());
+            let settling = self.spool.settle(settlements.clone(), self.clock.now());
             match settling.await {
                 Ok(effects) => {
                     if trouble.over(self) {
@@ -268,9 +271,28 @@ impl Shared {
                     return Ok(());
                 }
                 Err(error @ SpoolError::Refused(_)) if settlements.len() > 1 => return Err(error),
+                Err(error @ SpoolError::Refused(_)) if has_answers => {
+                    has_answers = false;
+                    settlements.iter_mut().for_each(take_out_answers);
+                    self.tell(Happening::SpoolFailedOnce {
+                        doing: "settling a delivery with what was answered",
+                        reason: &error,
+                    });
+                }
                 Err(error) => sleep(trouble.pause(self, &error)).await,
             }
         }
+    }
+}
+
+fn take_out_answers(settlement: &mut Settlement) {
+    let texts = settlement.attempts.iter_mut().map(|it| &mut it.answer);
+    let reason = match &mut settlement.step {
+        Step::End(_, reason) => Some(reason),
+        Step::Wait { .. } => None,
+    };
+    for text in texts.chain(reason) {
+        "could not be stored".clone_into(text);
     }
 }
 

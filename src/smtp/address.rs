@@ -150,6 +150,19 @@ pub fn parse_domain(text: &str, lenient: bool) -> Option<String> {
     Some(canonical_domain(text))
 }
 
+/// One spelling for all that lead to the same place.
+pub fn canonical(address: &str) -> String {
+    match address.rsplit_once('@') {
+        Some((local, domain)) => canonical_at(local, &canonical_domain(domain)),
+        None => address.to_lowercase(),
+    }
+}
+
+/// The same at a domain in its canonical form.
+pub fn canonical_at(local: &str, domain: &str) -> String {
+    format!("{}@{domain}", local.to_lowercase())
+}
+
 /// Lower case, the ASCII form of an international domain, and no dot at its end.
 pub fn canonical_domain(text: &str) -> String {
     let text = text.strip_suffix('.').unwrap_or(text);

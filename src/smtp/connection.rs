@@ -201,11 +201,12 @@ impl Connection {
             biased;
             () = self.drain.cut.cancelled() => self.session.shutdown(),
             () = self.drain.stop.cancelled(), if may_stop => self.session.shutdown(),
+            // Before reading: a peer that always has more to say must not put it off for ever.
+            () = sleep_until(deadline) => self.session.timeout(),
             next = read => {
                 self.progress.note(&self.session);
                 return next;
             }
-            () = sleep_until(deadline) => self.session.timeout(),
         }
         Ok(Some(self.resume()))
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::address::{Mailbox, canonical_domain};
+use super::address::{Mailbox, canonical_at, canonical_domain};
 use crate::config::{Smtp, Team};
 
 /// What holds for every session that begins while it is in force.
@@ -147,7 +147,7 @@ impl Routes {
         self.domains.insert(domain.clone());
         let teams = match local {
             "*" => self.wildcard.entry(domain).or_default(),
-            local => self.exact.entry(key(local, &domain)).or_default(),
+            local => self.exact.entry(canonical_at(local, &domain)).or_default(),
         };
         if !teams.contains(team) {
             teams.push(Arc::clone(team));
@@ -161,7 +161,7 @@ impl Routes {
                 _ => Route::UnknownRecipient,
             };
         };
-        if let Some(teams) = self.exact.get(&key(&mailbox.local, domain)) {
+        if let Some(teams) = self.exact.get(&canonical_at(&mailbox.local, domain)) {
             return Route::Teams(teams.clone());
         }
         if !self.domains.contains(domain) {
@@ -174,7 +174,7 @@ impl Routes {
         let base = mailbox.local.split('+').next().unwrap_or_default();
         let known = self
             .exact
-            .get(&key(base, domain))
+            .get(&canonical_at(base, domain))
             .filter(|_| !base.is_empty())
             .or_else(|| self.wildcard.get(domain));
         match (known, &self.postmaster) {
@@ -183,10 +183,6 @@ impl Routes {
             _ => Route::UnknownRecipient,
         }
     }
-}
-
-fn key(local: &str, domain: &str) -> String {
-    format!("{}@{domain}", local.to_lowercase())
 }
 
 fn is_postmaster(local: &str) -> bool {

@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use super::certificate;
 use super::session::TlsState;
 use crate::config::Tls;
+use crate::folder::folder_of;
 use crate::limits;
 
 /// The pair in force, if there is one.
@@ -59,6 +60,8 @@ pub enum CertificateError {
     },
     #[error("{}: holds no certificate", path.display())]
     Empty { path: PathBuf },
+    #[error("{}: is no certificate that can be read: {reason}", path.display())]
+    Malformed { path: PathBuf, reason: String },
     #[error("{} and {} cannot be used together: {reason}", certificate.display(), key.display())]
     Unusable {
         certificate: PathBuf,
@@ -125,11 +128,7 @@ impl Certificates {
         let folders: BTreeSet<&Path> = files
             .into_iter()
             .flatten()
-            .filter_map(|file| file.parent())
-            .map(|folder| match folder.as_os_str().is_empty() {
-                true => Path::new("."),
-                false => folder,
-            })
+            .map(|file| folder_of(file))
             .filter(|folder| folder.is_dir())
             .collect();
         for folder in folders {
@@ -208,12 +207,15 @@ pub(super) fn state_of(connection: &ServerConnection) -> TlsState {
 
 fn read_pair(files: &Tls) -> Result<InForce, CertificateError> {
     let chain = read_certificates(&files.certificate)?;
-    let (Some(leaf), Ok(not_after)) = (chain.first().cloned(), certificate::not_after(&chain))
-    else {
-        return Err(CertificateError::Empty {
-            path: files.certificate.clone(),
-        });
+    let path = &files.certificate;
+    let Some(leaf) = chain.first().cloned() else {
+        return Err(CertificateError::Empty { path: path.clone() });
     };
+    let not_after =
+        certificate::not_after(&chain).map_err(|reason| CertificateError::Malformed {
+            path: path.clone(),
+            reason,
+        })?;
     let config = Arc::new(server_config(files, chain)?);
     Ok(InForce {
         config,
@@ -289,4 +291,27 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
         path: path.to_owned(),
         error,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_cannot_be_read_is_told_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Tls {
+            certificate: folder.path().join("cert.pem"),
+            key: folder.path().join("key.pem"),
+            client_ca: None,
+        };
+        let pem = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n";
+        std::fs::write(&files.certificate, pem).unwrap();
+        let error = Certificates::load(&files).unwrap_err().to_string();
+        let (_, reason) = error.split_once("that can be read: ").unwrap();
+        assert!(!reason.is_empty(), "{error}");
+        std::fs::write(&files.certificate, "").unwrap();
+        let error = Certificates::load(&files).unwrap_err().to_string();
+        assert!(error.ends_with("holds no certificate"), "{error}");
+    }
 }

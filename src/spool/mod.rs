@@ -32,11 +32,13 @@ pub(crate) mod storm;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::alert::{Alert, ExternalId};
 use crate::clock::Time;
+use crate::limits::RETRY_BATCH;
 use crate::rules::Decision;
 use crate::smtp::{AcceptError, ReceivedMail, Recipient, Rest, RestId};
 pub use id::{DeliveryId, MailId};
@@ -268,12 +270,30 @@ pub enum DeadLetters {
     All,
 }
 
+/// What one step of a retry did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retried {
+    pub count: usize,
+    /// The last one; `None` when there are no more.
+    pub next: Option<DeliveryId>,
+}
+
+impl Retried {
+    pub(crate) fn new(dead: &[DeliveryId], limit: usize) -> Retried {
+        let is_full = dead.len() == limit;
+        Retried {
+            count: dead.len(),
+            next: dead.last().copied().filter(|_| is_full),
+        }
+    }
+}
+
 /// What one step of retention did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pruned {
     pub removed: usize,
     /// The last mail that was looked at; `None` when there are no more of that age.
-    pub next: Option<i64>,
+    pub next: Option<MailId>,
 }
 
 /// What sorts behind everything that begins with `prefix`, byte by byte.
@@ -342,6 +362,9 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
     /// A transport of the team works again: what was postponed after an attempt is due now.
     async fn hurry(&self, team: &str, now: Time) -> Result<(), SpoolError>;
 
+    /// The clock was set back: what waits until later than now waits so much less.
+    async fn set_back(&self, by: Duration, now: Time) -> Result<(), SpoolError>;
+
     /// Teams that have unfinished deliveries, configured or not.
     async fn teams(&self) -> Result<Vec<String>, SpoolError>;
 
@@ -407,10 +430,30 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<KnownTicket>, SpoolError>;
 
-    /// Dead letters wait again; those that were never decided are decided again. What a
-    /// later mail of its ticket has overtaken (a `new` that was closed, a close of what is open
-    /// again) ends as suppressed instead. Returns how many in all.
-    async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError>;
+    /// Dead letters wait again, `limit` of them at most, in the order of arrival from the one after
+    /// `after` on; those that were never decided are decided again. What a later mail of its ticket has
+    /// overtaken (a `new` that was closed, a close of what is open again) ends as suppressed instead.
+    async fn retry_some(
+        &self,
+        which: DeadLetters,
+        after: Option<DeliveryId>,
+        limit: usize,
+        now: Time,
+    ) -> Result<Retried, SpoolError>;
+
+    /// The same with all of them, in steps between which others write. Returns how many; after an
+    /// error, those before it wait again.
+    async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let retried = self.retry_some(which, after, RETRY_BATCH, now).await?;
+            count += retried.count;
+            if retried.next.is_none() {
+                return Ok(count);
+            }
+            after = retried.next;
+        }
+    }
 
     /// Ends what is unfinished of a mail, and marks its dead letters, as dropped by a person. It
     /// stays in the ledger as a dead letter. What a transport has at this moment is not touched.
@@ -440,10 +483,14 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
     /// Proves from the rows that accepted = outcomes + unfinished (DESIGN.md invariant 2).
     async fn audit(&self) -> Result<Audit, SpoolError>;
 
-    /// Looks at `limit` mails, in the order of arrival from the one after `after` on (0 for the
-    /// first), and removes those all of whose deliveries ended before `before`; the ledger keeps
+    /// Looks at `limit` mails of that age, in the order of arrival from the one after `after` on, and removes those all of whose deliveries ended before `before`; the ledger keeps
     /// counting them. Dead letters stay until a person has dropped them.
-    async fn prune(&self, before: Time, after: i64, limit: usize) -> Result<Pruned, SpoolError>;
+    async fn prune(
+        &self,
+        before: Time,
+        after: Option<MailId>,
+        limit: usize,
+    ) -> Result<Pruned, SpoolError>;
 
     /// Bytes that what is kept takes on the disk, without what is free to be used again; of a
     /// database, those of the mails alone.

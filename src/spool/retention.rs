@@ -51,19 +51,19 @@ async fn prune(
     before: Time,
     until_bytes: Option<u64>,
 ) -> Result<(), SpoolError> {
-    let mut after = 0;
+    let mut after = None;
     loop {
         let pruned = spool.prune(before, after, PRUNE_BATCH).await?;
-        let Some(next) = pruned.next else {
+        if pruned.next.is_none() {
             return Ok(());
-        };
+        }
         if let Some(bytes) = until_bytes
             && pruned.removed > 0
             && spool.bytes().await? <= bytes
         {
             return Ok(());
         }
-        after = next;
+        after = pruned.next;
         sleep(PRUNE_PAUSE).await;
     }
 }

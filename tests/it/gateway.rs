@@ -117,6 +117,9 @@ fn a_tickets_whole_life_and_what_an_administrator_sees_of_it() {
     }
     assert_eq!(gateway.get("/healthz").0, 200);
     assert_eq!(gateway.get("/readyz").0, 200);
+    // A place that no page leads to, and that PostgreSQL's text cannot name.
+    let (status, _) = gateway.get("/tickets?changed=0&team=%00&id=");
+    assert_eq!(status, 404);
 
     let list = text(&stage.output(&["queue", "list"]));
     assert_eq!(list.lines().count(), 7, "{list}");

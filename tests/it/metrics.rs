@@ -9,6 +9,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use crate::alarms::offer;
+use crate::program::until;
 use crate::stage::{Stage, TEAM};
 
 fn packaging(file: &str) -> String {
@@ -53,14 +54,13 @@ fn scraped() -> String {
     offer(&gateway, "kix/01-new-en-default-template.eml");
     stage.alert("KIX-2024062110000127", "new");
     gateway.signal("HUP");
-    loop {
+    until("an alert and a reload are counted", || {
         let (status, text) = gateway.get("/metrics");
         assert_eq!(status, 200);
         let settled = text.contains("outcome=\"alerted\"} 1");
-        if settled && text.contains("mailbell_reloads_total{") {
-            return text;
-        }
-    }
+        let all = settled && text.contains("mailbell_reloads_total{");
+        all.then_some(text)
+    })
 }
 
 /// The metrics that an expression names.
@@ -119,12 +119,10 @@ fn open_metrics_has_the_mail_as_exemplar() {
             line.starts_with("mailbell_settled_seconds_bucket{") && line.contains("# {mail=\"")
         })
     };
-    loop {
+    until("there is an exemplar", || {
         let accept = "Accept: application/openmetrics-text\r\n";
         let text = gateway.ask("GET", "/metrics", accept);
         assert!(text.ends_with("# EOF\n"), "{text}");
-        if has_exemplar(&text) {
-            return;
-        }
-    }
+        has_exemplar(&text).then_some(())
+    });
 }

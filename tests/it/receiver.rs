@@ -14,6 +14,7 @@ struct Received {
     envelopes: Vec<(String, Vec<String>)>,
     mails: Vec<String>,
     answer: Option<String>,
+    said_of_mails: Option<String>,
 }
 
 #[derive(Debug)]
@@ -59,6 +60,11 @@ impl Receiver {
     /// RCPT is answered so; `None`: with 250.
     pub fn answer_recipients(&self, reply: Option<&str>) {
         self.received.lock().unwrap().answer = reply.map(str::to_owned);
+    }
+
+    /// A mail is taken with this reply.
+    pub fn answer_mails(&self, reply: &str) {
+        self.received.lock().unwrap().said_of_mails = Some(reply.to_owned());
     }
 
     pub async fn until(&self, mails: usize) {
@@ -117,7 +123,8 @@ async fn session(
                 received.mails.push(mail);
                 received.envelopes.push((from.clone(), to.clone()));
                 changed.notify_waiters();
-                "250 2.0.0 queued as 42".to_owned()
+                let said = received.said_of_mails.clone();
+                said.unwrap_or_else(|| "250 2.0.0 queued as 42".to_owned())
             }
             "NOOP" | "RSET" => "250 ok".to_owned(),
             "QUIT" => "221 bye".to_owned(),

@@ -7,9 +7,11 @@ use std::process::{Child, Stdio};
 
 use mailbell::standin::Fault;
 use regex::Regex;
+use serde_json::json;
 
 use crate::golden;
-use crate::program::{Gateway, corpus, mailbell, send, transcript};
+use crate::program::{Gateway, corpus, mailbell, send, transcript, until};
+use crate::spool::bench::{Bench, Home, Store};
 use crate::stage::{Stage, TEAM, TO};
 
 fn stage() -> Stage {
@@ -26,13 +28,11 @@ fn text(stage: &Stage, arguments: &[&str]) -> String {
 fn settle(gateway: &Gateway, name: &str) -> String {
     let reply = send(gateway.smtp, &[TO], &std::fs::read(corpus(name)).unwrap());
     let id = reply.split_whitespace().next_back().unwrap().to_owned();
-    loop {
+    until(&format!("{name} ends"), || {
         let (_, body) = gateway.get(&format!("/api/v1/mails/{id}"));
-        if body.contains("\"finished\":true") {
-            return id;
-        }
-        std::thread::yield_now();
-    }
+        body.contains("\"finished\":true").then_some(())
+    });
+    id
 }
 
 fn masked(text: &str) -> String {
@@ -115,6 +115,44 @@ fn what_commands_show_of_the_spool() {
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
     let mail = std::fs::read(format!("{export}/{dead}.eml")).unwrap();
     assert!(mail.ends_with(&std::fs::read(corpus("topdesk/01-new-en-html-table.eml")).unwrap()));
+}
+
+#[test]
+fn the_last_ones_are_found_however_long_ago_they_were() {
+    let stage = stage();
+    let bench = stage.runtime.block_on(Bench::new(Store::Sqlite));
+    let Home::Folder(folder) = &bench.home else {
+        unreachable!("SQLite is in a folder")
+    };
+    let spool = folder.path().join("data/spool.db");
+    stage.configure(&format!(
+        "[spool]\nurl = \"sqlite:{}\"\n{TEAM}",
+        spool.display()
+    ));
+    let many = 2 * mailbell::limits::TAIL_PAGE;
+    stage.runtime.block_on(async {
+        bench
+            .bring(&json!({ "dead_letter": true, "event": "new" }), 0)
+            .await;
+        for index in 0..many {
+            bench
+                .bring(&json!({ "event": "update" }), 1 + index as i64)
+                .await;
+        }
+    });
+    let lines = |arguments: &[&str]| {
+        let output = stage.output(&[&["tail", "--no-follow"], arguments].concat());
+        let lines = String::from_utf8(output.stdout).unwrap();
+        lines.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let dead = lines(&["--outcome", "dead-letter,suppressed", "-n", "9999"]);
+    assert_eq!(dead.len(), many + 1);
+    let dead = lines(&["--outcome", "resolved,dead-letter"]);
+    assert_eq!(dead.len(), 1, "{dead:?}");
+    assert!(dead[0].contains("dead-letter"), "{dead:?}");
+    assert!(lines(&["--team", "nobody"]).is_empty());
+    assert_eq!(lines(&["-n", "300"]).len(), 300);
+    drop(bench);
 }
 
 /// A running `mailbell tail`; killed when dropped.

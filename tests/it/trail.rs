@@ -13,7 +13,7 @@ use prost::Message;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::program::{Gateway, corpus, mailbell, send};
+use crate::program::{Gateway, corpus, mailbell, send, until};
 use crate::receiver::Receiver;
 use crate::stage::{Stage, TEAM, TO};
 
@@ -49,7 +49,7 @@ fn a_mail_has_one_id_in_reply_log_metrics_alert_relayed_mail_and_dashboard() {
     let id = offer(&stage, &receiver, &gateway);
 
     let exemplar = format!("# {{mail=\"{id}\"}}");
-    loop {
+    until("both outcomes have their exemplar", || {
         let accept = "Accept: application/openmetrics-text\r\n";
         let text = gateway.ask("GET", "/metrics", accept);
         let settled = ["alerted", "relayed"].iter().all(|outcome| {
@@ -57,10 +57,8 @@ fn a_mail_has_one_id_in_reply_log_metrics_alert_relayed_mail_and_dashboard() {
             text.lines()
                 .any(|line| line.contains(&label) && line.contains(&exemplar))
         });
-        if settled {
-            break;
-        }
-    }
+        settled.then_some(())
+    });
     let key = stage.standin.requests()[0].idempotency_key.clone().unwrap();
     assert!(key.starts_with(&id), "{key}");
     let relayed = receiver.mails().remove(0);

@@ -4,7 +4,7 @@ use super::{Changes, Delivery, Known, Planner};
 use crate::clock::Time;
 use crate::spool::{DeliveryId, Ending, Stage};
 
-/// The index of what retention may remove knows this reason, too.
+/// Retention removes dead letters with this reason alone, and nobody is told of them again.
 pub(crate) const DROPPED: &str = "dropped by a person";
 
 /// Dead letters, in their order, wait again or are decided again; what a later mail of its ticket has

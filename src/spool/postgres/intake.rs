@@ -35,7 +35,11 @@ pub(super) const ACCEPT: &str = "WITH m AS (
         INSERT INTO ledger AS l (team, entry, node, total)
         SELECT x.team, 'accepted', $13, count(*)
         FROM unnest($11::text[]) AS x (team) GROUP BY x.team ORDER BY x.team
-        ON CONFLICT (team, entry, node) DO UPDATE SET total = l.total + excluded.total)
+        ON CONFLICT (team, entry, node) DO UPDATE SET total = l.total + excluded.total),
+    k AS (
+        INSERT INTO kept AS k (node, bytes)
+        SELECT $13, sum(x.bytes) FROM unnest($15::bigint[]) AS x (bytes)
+        ON CONFLICT (node) DO UPDATE SET bytes = k.bytes + excluded.bytes)
     INSERT INTO deliveries (id, team, forward_path, stage, since_ms)
     SELECT (m.seq << 20) | x.number, x.team, x.forward_path, 0, x.since_ms
     FROM unnest($9::uuid[], $10::int[], $11::text[], $12::text[], $14::bigint[])

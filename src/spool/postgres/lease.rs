@@ -1,6 +1,7 @@
 //! Deliveries whose turn and time have come.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::ToSql;
@@ -183,5 +184,22 @@ pub(super) async fn hurry(
     transaction
         .execute(HURRY, &[&team, &limit, &now.ms(), &last_urgency()])
         .await?;
+    Ok(())
+}
+
+pub(super) async fn set_back(
+    transaction: &Transaction<'_>,
+    by: Duration,
+    now: Time,
+) -> Result<(), SpoolError> {
+    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+    // One statement for each index that knows what waits.
+    for waits in ["stage = 2", "stage = 1 AND external_id IS NOT NULL"] {
+        let sql = format!(
+            "UPDATE deliveries SET not_before_ms = greatest(not_before_ms - $1, $2)
+             WHERE {waits} AND not_before_ms > $2"
+        );
+        transaction.execute(&sql, &[&by, &now.ms()]).await?;
+    }
     Ok(())
 }

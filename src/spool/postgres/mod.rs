@@ -23,6 +23,7 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
@@ -42,8 +43,8 @@ use crate::limits::{LOOK_AGAIN_ELSEWHERE, POSTGRES_WORK_MAX};
 use crate::smtp::{ReceivedMail, Rest, RestId};
 use crate::spool::{
     Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
-    KnownTicket, MailId, Page, Piece, Pruned, Query, Settlement, Shown, Spool, SpoolError, Summary,
-    TicketCursor, ToDecide, Totals,
+    KnownTicket, MailId, Page, Piece, Pruned, Query, Retried, Settlement, Shown, Spool, SpoolError,
+    Summary, TicketCursor, ToDecide, Totals,
 };
 
 /// Prepared on each connection before it is used.
@@ -253,6 +254,12 @@ impl Spool for Postgres {
         Ok(())
     }
 
+    async fn set_back(&self, by: Duration, now: Time) -> Result<(), SpoolError> {
+        transact!(self.pool, Commit::Written, |transaction| {
+            lease::set_back(&transaction, by, now)
+        })
+    }
+
     async fn teams(&self) -> Result<Vec<String>, SpoolError> {
         transact!(self.pool, Commit::Read, |transaction| look::teams(
             &transaction
@@ -325,10 +332,16 @@ impl Spool for Postgres {
         })
     }
 
-    async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {
+    async fn retry_some(
+        &self,
+        which: DeadLetters,
+        after: Option<DeliveryId>,
+        limit: usize,
+        now: Time,
+    ) -> Result<Retried, SpoolError> {
         let me = self.me();
         let retried = transact!(self.pool, Commit::Synced, |transaction| {
-            tend::retry(&transaction, which, me, now)
+            tend::retry(&transaction, which, after, limit, me, now)
         })?;
         node::notify(&self.pool, Uuid::nil()).await?;
         Ok(retried)
@@ -380,7 +393,12 @@ impl Spool for Postgres {
         ))
     }
 
-    async fn prune(&self, before: Time, after: i64, limit: usize) -> Result<Pruned, SpoolError> {
+    async fn prune(
+        &self,
+        before: Time,
+        after: Option<MailId>,
+        limit: usize,
+    ) -> Result<Pruned, SpoolError> {
         let me = self.me();
         transact!(self.pool, Commit::Written, |transaction| {
             tend::prune(&transaction, before, after, limit, me)

@@ -119,6 +119,7 @@ CREATE TABLE tickets (
     PRIMARY KEY (team, external_id)
 );
 CREATE INDEX tickets_unresolved ON tickets (changed_ms) WHERE state <> 'resolved';
+CREATE INDEX tickets_resolved ON tickets (changed_ms) WHERE state = 'resolved';
 CREATE INDEX tickets_of_storm ON tickets (team, storm) WHERE storm IS NOT NULL;
 
 CREATE TABLE storms (
@@ -137,6 +138,13 @@ CREATE TABLE ledger (
     node  uuid   NOT NULL,
     total bigint NOT NULL,
     PRIMARY KEY (team, entry, node)
+);
+
+-- Bytes of the mails that are kept. Each node adds to a row of its own, and takes what it removes from
+-- there, too: the sum counts.
+CREATE TABLE kept (
+    node  uuid   PRIMARY KEY,
+    bytes bigint NOT NULL
 );
 
 CREATE TABLE marks (

@@ -14,7 +14,7 @@ use crate::clock::Time;
 use crate::spool::ledger::SUSPICIONS;
 use crate::spool::plan::{self, DROPPED, Depth};
 use crate::spool::{
-    Audit, DeadLetters, DeliveryId, MailId, Pruned, SpoolError, TeamLedger, Totals,
+    Audit, DeadLetters, DeliveryId, MailId, Pruned, Retried, SpoolError, TeamLedger, Totals,
 };
 
 async fn ids(
@@ -43,27 +43,30 @@ async fn seq_of_known(transaction: &Transaction<'_>, mail: MailId) -> Result<i64
 pub(super) async fn retry(
     transaction: &Transaction<'_>,
     which: DeadLetters,
+    after: Option<DeliveryId>,
+    limit: usize,
     node: Uuid,
     now: Time,
-) -> Result<usize, SpoolError> {
+) -> Result<Retried, SpoolError> {
+    let (after, limit_of_sql) = (after.map_or(0, |id| id.0), rows::count(limit));
     let dead = match which {
         DeadLetters::Of(mail) => {
             let (first, last) = DeliveryId::range_of_mail(seq_of_known(transaction, mail).await?);
-            let sql = "SELECT id FROM deliveries WHERE id BETWEEN $1 AND $2
-                AND outcome = 'dead-letter' ORDER BY id";
-            ids(transaction, sql, &[&first, &last]).await?
+            let sql = "SELECT id FROM deliveries WHERE id BETWEEN $1 AND $2 AND id > $3
+                AND outcome = 'dead-letter' ORDER BY id LIMIT $4";
+            ids(transaction, sql, &[&first, &last, &after, &limit_of_sql]).await?
         }
         DeadLetters::All => {
             let sql = "SELECT id FROM deliveries
-                WHERE outcome = 'dead-letter' AND reason <> $1 ORDER BY id";
-            ids(transaction, sql, &[&DROPPED]).await?
+                WHERE outcome = 'dead-letter' AND reason <> $1 AND id > $2 ORDER BY id LIMIT $3";
+            ids(transaction, sql, &[&DROPPED, &after, &limit_of_sql]).await?
         }
     };
     known::lock_tickets_of(transaction, &dead).await?;
-    for id in &dead {
-        let found = known::by_id(transaction, &[*id]).await?;
+    let dead: Vec<DeliveryId> = dead.into_iter().map(DeliveryId).collect();
+    for id in dead.iter().copied() {
+        let found = known::by_id(transaction, &[id.0]).await?;
         let mut known = known::of_moved(transaction, found, Depth::First).await?;
-        let id = DeliveryId(*id);
         if let Some(delivery) = known.deliveries.get(&id)
             && let (Some(status), Some(external_id)) = (delivery.status, &delivery.external_id)
         {
@@ -73,7 +76,7 @@ pub(super) async fn retry(
         let changes = plan::retry(known, &[id], now);
         write::write(transaction, changes, node, now).await?;
     }
-    Ok(dead.len())
+    Ok(Retried::new(&dead, limit))
 }
 
 pub(super) async fn drop_mail(
@@ -151,19 +154,26 @@ async fn read_rows(
     Ok(())
 }
 
-const LOOK: &str = "SELECT m.seq, NOT EXISTS (
+/// By their ids, which are indexed and sort by arrival: those that are younger are not looked at.
+const OF_AGE: &str = "SELECT m.seq, m.id, NOT EXISTS (
         SELECT 1 FROM deliveries d
         WHERE d.id BETWEEN m.seq << 20 AND (m.seq << 20) + 1048575
         AND (d.stage <> 4 OR d.settled_ms >= $1
-             OR (d.outcome = 'dead-letter' AND d.reason <> $4)))
-    FROM mails m WHERE m.seq > $2 AND m.received_ms < $1 ORDER BY m.seq LIMIT $3";
+             OR (d.outcome = 'dead-letter' AND d.reason <> $5)))
+    FROM mails m WHERE m.id > $2 AND m.id < $3 ORDER BY m.id LIMIT $4";
 
-const REMOVE: [&str; 6] = [
-    "INSERT INTO ledger AS l (team, entry, node, total)
+const FORGET_TICKETS: &str = "DELETE FROM tickets WHERE (team, external_id) IN (
+        SELECT team, external_id FROM tickets
+        WHERE state = 'resolved' AND changed_ms < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
+
+/// What is pruned is counted first.
+const COUNT: &str = "INSERT INTO ledger AS l (team, entry, node, total)
      SELECT d.team, 'pruned', $2, count(*) FROM unnest($1::bigint[]) AS s (seq)
      JOIN deliveries d ON d.id BETWEEN s.seq << 20 AND (s.seq << 20) + 1048575
      GROUP BY d.team ORDER BY d.team
-     ON CONFLICT (team, entry, node) DO UPDATE SET total = l.total + excluded.total",
+     ON CONFLICT (team, entry, node) DO UPDATE SET total = l.total + excluded.total";
+
+const REMOVE: [&str; 4] = [
     "DELETE FROM attempts a USING unnest($1::bigint[]) AS s (seq)
      WHERE a.delivery BETWEEN s.seq << 20 AND (s.seq << 20) + 1048575",
     "DELETE FROM decisions a USING unnest($1::bigint[]) AS s (seq)
@@ -172,55 +182,63 @@ const REMOVE: [&str; 6] = [
      WHERE d.id BETWEEN s.seq << 20 AND (s.seq << 20) + 1048575",
     "WITH b AS (DELETE FROM bodies WHERE seq = ANY($1) RETURNING rest)
      DELETE FROM rests r USING b WHERE r.rest = b.rest",
-    "DELETE FROM mails WHERE seq = ANY($1)",
 ];
+
+/// Last of all: mails that come in wait for this row until the end of the transaction.
+const REMOVE_MAILS: &str = "WITH gone AS (DELETE FROM mails WHERE seq = ANY($1) RETURNING bytes)
+     INSERT INTO kept AS k (node, bytes) SELECT $2, -coalesce(sum(bytes), 0) FROM gone
+     ON CONFLICT (node) DO UPDATE SET bytes = k.bytes + excluded.bytes";
 
 pub(super) async fn prune(
     transaction: &Transaction<'_>,
     before: Time,
-    after: i64,
+    after: Option<MailId>,
     limit: usize,
     node: Uuid,
 ) -> Result<Pruned, SpoolError> {
-    if after == 0 {
+    if after.is_none() {
         transaction.execute(intake::DISCARD_OF_OTHERS, &[]).await?;
     }
     let found = transaction
-        .query(LOOK, &[&before.ms(), &after, &rows::count(limit), &DROPPED])
+        .query(
+            OF_AGE,
+            &[
+                &before.ms(),
+                &after.map_or(Uuid::nil(), |mail| mail.0),
+                &MailId::first_at(before).0,
+                &rows::count(limit),
+                &DROPPED,
+            ],
+        )
         .await?;
     let mut finished: Vec<i64> = Vec::new();
     for row in &found {
-        if row.try_get(1)? {
+        if row.try_get(2)? {
             finished.push(row.try_get(0)?);
         }
     }
     // Two nodes prune at the same time: each row is removed, and counted, by one of them.
     let lock = "SELECT seq FROM mails WHERE seq = ANY($1) ORDER BY seq FOR UPDATE SKIP LOCKED";
     let finished = ids(transaction, lock, &[&finished]).await?;
-    for (place, sql) in REMOVE.iter().enumerate() {
-        if place == 0 {
-            transaction.execute(*sql, &[&finished, &node]).await?;
-        } else {
-            transaction.execute(*sql, &[&finished]).await?;
-        }
+    transaction.execute(COUNT, &[&finished, &node]).await?;
+    for sql in REMOVE {
+        transaction.execute(sql, &[&finished]).await?;
     }
     transaction
-        .execute(
-            "DELETE FROM tickets WHERE (team, external_id) IN (
-                 SELECT team, external_id FROM tickets
-                 WHERE state = 'resolved' AND changed_ms < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
-            &[&before.ms(), &rows::count(limit)],
-        )
+        .execute(FORGET_TICKETS, &[&before.ms(), &rows::count(limit)])
+        .await?;
+    transaction
+        .execute(REMOVE_MAILS, &[&finished, &node])
         .await?;
     let is_full = found.len() == limit;
-    let last = found.last().map(|row| row.try_get(0)).transpose()?;
+    let last = found.last().map(|row| row.try_get(1)).transpose()?;
     Ok(Pruned {
         removed: finished.len(),
-        next: last.filter(|_| is_full),
+        next: last.filter(|_| is_full).map(MailId),
     })
 }
 
 pub(super) async fn bytes(transaction: &Transaction<'_>) -> Result<u64, SpoolError> {
-    let sql = "SELECT coalesce(sum(bytes), 0)::bigint FROM mails";
+    let sql = "SELECT coalesce(sum(bytes), 0)::bigint FROM kept";
     rows::size(&transaction.query_one(sql, &[]).await?, 0)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use crate::folder::folder_of;
 use crate::spool::SpoolError;
 
 /// Steps of the schema; `PRAGMA user_version` counts those taken.
@@ -23,39 +24,62 @@ const CHECKPOINT_PAGES: u32 = 8192;
 /// Opens for writing; makes the file, its directory and its tables when they are missing.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, SpoolError> {
     let is_new = fs::metadata(path).map_or(true, |file| file.len() == 0);
-    let directory = directory_of(path);
+    let directory = folder_of(path);
     if is_new {
-        make_directory(&directory).map_err(|error| at(&directory, &error))?;
+        make_directory(directory).map_err(|error| at(directory, &error))?;
         // SQLite gives its -wal and -shm the mode of the database.
         own_file(path).map_err(|error| at(path, &error))?;
     }
-    let mut connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    keep_plans(&connection)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    let mut connection = connect(path)?;
     if is_new {
         // Twice the default: a ticket mail of 2 to 6 KiB then overflows into few pages.
         connection.pragma_update(None, "page_size", 8192)?;
         // So that room can be given back in small steps, which VACUUM cannot.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
+    write_ahead(&connection)?;
+    migrate(&mut connection)?;
+    if is_new {
+        // A file whose name is not on the disk is lost with everything in it.
+        sync_directory(directory).map_err(|error| at(directory, &error))?;
+    }
+    Ok(connection)
+}
+
+/// Opens for writing what a gateway has made, and writes nothing: neither a lock of another process
+/// nor a full disk keeps anybody from looking.
+pub(super) fn open_present(path: &Path) -> Result<Connection, SpoolError> {
+    let connection = connect(path)?;
+    write_ahead(&connection)?;
+    let version = version(&connection)?;
+    if version != STEPS.len() {
+        return Err(SpoolError::Unavailable(format!(
+            "the database has schema {version}, this mailbell knows {}: it is of another version than the gateway",
+            STEPS.len()
+        )));
+    }
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> Result<Connection, SpoolError> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    keep_plans(&connection)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn write_ahead(connection: &Connection) -> Result<(), SpoolError> {
     connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -8192)?; // KiB
-    migrate(&mut connection)?;
-    if is_new {
-        // A file whose name is not on the disk is lost with everything in it.
-        sync_directory(&directory).map_err(|error| at(&directory, &error))?;
-    }
-    Ok(connection)
+    Ok(())
 }
 
 /// Opens for reading beside the writer.
@@ -87,8 +111,8 @@ pub(super) struct Lock {
 
 impl Lock {
     pub(super) fn take(path: &Path) -> Result<Lock, SpoolError> {
-        let directory = directory_of(path);
-        make_directory(&directory).map_err(|error| at(&directory, &error))?;
+        let directory = folder_of(path);
+        make_directory(directory).map_err(|error| at(directory, &error))?;
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
         let lock_path = PathBuf::from(name);
@@ -104,10 +128,17 @@ impl Lock {
     }
 }
 
+fn version(connection: &Connection) -> Result<usize, SpoolError> {
+    Ok(connection.query_row("PRAGMA user_version", (), |row| row.get(0))?)
+}
+
 fn migrate(connection: &mut Connection) -> Result<(), SpoolError> {
+    if version(connection)? == STEPS.len() {
+        return Ok(());
+    }
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let version: usize = transaction.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+    let version = version(&transaction)?;
     let Some(steps) = STEPS.get(version..) else {
         return Err(SpoolError::Unavailable(format!(
             "the database has schema {version}, this mailbell knows {} only: it was used by a later version",
@@ -122,23 +153,16 @@ fn migrate(connection: &mut Connection) -> Result<(), SpoolError> {
     Ok(())
 }
 
-fn directory_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
 /// Makes missing directories, each synced into the one above it.
 fn make_directory(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
-    let above = directory_of(directory);
-    make_directory(&above)?;
+    let above = folder_of(directory);
+    make_directory(above)?;
     match own_directory().create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => sync_directory(&above),
+        _ => sync_directory(above),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Deliveries whose turn and time have come.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::intake;
@@ -178,6 +180,20 @@ pub(super) fn hurry(connection: &Connection, team: &str, now: Time) -> Result<()
                      ORDER BY not_before_ms LIMIT ?4)",
             )?
             .execute(params![team, urgency, now.ms(), rows::count(HURRIED_MAX)])?;
+    }
+    Ok(())
+}
+
+pub(super) fn set_back(connection: &Connection, by: Duration, now: Time) -> Result<(), SpoolError> {
+    // One statement for each index that knows what waits.
+    for waits in ["stage = 2", "stage = 1 AND external_id IS NOT NULL"] {
+        connection.execute(
+            &format!(
+                "UPDATE deliveries SET not_before_ms = max(not_before_ms - ?1, ?2)
+                 WHERE {waits} AND not_before_ms > ?2"
+            ),
+            params![i64::try_from(by.as_millis()).unwrap_or(i64::MAX), now.ms()],
+        )?;
     }
     Ok(())
 }

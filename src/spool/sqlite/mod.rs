@@ -25,17 +25,20 @@ mod writer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
+use tokio::time::sleep;
 
 use crate::alert::ExternalId;
 use crate::clock::{Clock, SystemClock, Time};
+use crate::limits::RETRY_PAUSE;
 use crate::smtp::{ReceivedMail, Rest, RestId};
 use crate::spool::{
     Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
-    KnownTicket, MailId, Page, Piece, Pruned, Query, Settlement, Shown, Spool, SpoolError, Summary,
-    TicketCursor, ToDecide, Totals,
+    KnownTicket, MailId, Page, Piece, Pruned, Query, Retried, Settlement, Shown, Spool, SpoolError,
+    Summary, TicketCursor, ToDecide, Totals,
 };
 use files::Files;
 use fresh::Fresh;
@@ -48,7 +51,8 @@ pub struct Sqlite {
     // Dropped before the lock: the file is closed when another gateway may take it.
     access: Access,
     fresh: Arc<Fresh>,
-    _lock: Option<file::Lock>,
+    /// Only a gateway has it.
+    lock: Option<file::Lock>,
 }
 
 #[derive(Debug)]
@@ -74,7 +78,10 @@ impl Sqlite {
     }
 
     /// For commands that look at a gateway's spool or change single entries, gateway running or
-    /// not. Never makes a file.
+    /// not. Never makes a file, and writes nothing until it is told to.
+    ///
+    /// # Errors
+    /// There is no file, or one of another version: a gateway brings it to the present state.
     pub fn open_visitor(path: &Path) -> Result<Sqlite, SpoolError> {
         if !path.exists() {
             return Err(SpoolError::Unknown(format!(
@@ -82,7 +89,7 @@ impl Sqlite {
                 path.display()
             )));
         }
-        Sqlite::start(path, file::open_writer(path)?, None)
+        Sqlite::start(path, file::open_present(path)?, None)
     }
 
     /// For simulations with a paused clock: all work is done on the caller's thread, so that a seed
@@ -94,7 +101,7 @@ impl Sqlite {
         Ok(Sqlite {
             access: Access::Inline(Mutex::new(connection)),
             fresh: Arc::default(),
-            _lock: None,
+            lock: None,
         })
     }
 
@@ -110,7 +117,7 @@ impl Sqlite {
                 readers: Readers::new(files),
             },
             fresh: Arc::default(),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -280,6 +287,13 @@ impl Spool for Sqlite {
         .await
     }
 
+    async fn set_back(&self, by: Duration, now: Time) -> Result<(), SpoolError> {
+        self.write(Durability::Written, 0, move |connection| {
+            lease::set_back(connection, by, now)
+        })
+        .await
+    }
+
     async fn teams(&self) -> Result<Vec<String>, SpoolError> {
         self.read(look::teams).await
     }
@@ -343,9 +357,18 @@ impl Spool for Sqlite {
             .await
     }
 
-    async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {
+    async fn retry_some(
+        &self,
+        which: DeadLetters,
+        after: Option<DeliveryId>,
+        limit: usize,
+        now: Time,
+    ) -> Result<Retried, SpoolError> {
+        if after.is_some() && self.lock.is_none() {
+            sleep(RETRY_PAUSE).await;
+        }
         let fresh = Arc::clone(&self.fresh);
-        let work = move |connection: &Connection| tend::retry(connection, which, now);
+        let work = move |connection: &Connection| tend::retry(connection, which, after, limit, now);
         let ended = move |result| {
             fresh.doubt();
             result
@@ -392,7 +415,12 @@ impl Spool for Sqlite {
         self.read(tend::audit).await
     }
 
-    async fn prune(&self, before: Time, after: i64, limit: usize) -> Result<Pruned, SpoolError> {
+    async fn prune(
+        &self,
+        before: Time,
+        after: Option<MailId>,
+        limit: usize,
+    ) -> Result<Pruned, SpoolError> {
         self.write(Durability::Written, 0, move |connection| {
             tend::prune(connection, before, after, limit)
         })

@@ -110,6 +110,7 @@ CREATE TABLE tickets (
     PRIMARY KEY (team, external_id)
 ) WITHOUT ROWID;
 CREATE INDEX tickets_unresolved ON tickets (changed_ms) WHERE state <> 'resolved';
+CREATE INDEX tickets_resolved ON tickets (changed_ms) WHERE state = 'resolved';
 CREATE INDEX tickets_of_storm ON tickets (team, storm) WHERE storm IS NOT NULL;
 
 -- Where storms are looked for: when the last new tickets came, and the summary that gathers.

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Params, params};
+use rusqlite::{Connection, Params, Row, params};
+use uuid::Uuid;
 
 use super::known;
 use super::rows::{self, delivery};
@@ -12,7 +13,7 @@ use crate::clock::Time;
 use crate::spool::ledger::SUSPICIONS;
 use crate::spool::plan::{self, DROPPED, Depth};
 use crate::spool::{
-    Audit, DeadLetters, DeliveryId, MailId, Pruned, SpoolError, TeamLedger, Totals,
+    Audit, DeadLetters, DeliveryId, MailId, Pruned, Retried, SpoolError, TeamLedger, Totals,
 };
 
 /// Free pages that are not given back: they are used again soon (64 MiB).
@@ -39,19 +40,26 @@ fn seq_of_known(connection: &Connection, mail: MailId) -> Result<i64, SpoolError
 pub(super) fn retry(
     connection: &Connection,
     which: DeadLetters,
+    after: Option<DeliveryId>,
+    limit: usize,
     now: Time,
-) -> Result<usize, SpoolError> {
+) -> Result<Retried, SpoolError> {
+    let after = after.map_or(0, |id| id.0);
     let dead = match which {
-        DeadLetters::Of(mail) => ids(
-            connection,
-            "SELECT id FROM deliveries WHERE id BETWEEN ?1 AND ?2 AND outcome = 'dead-letter'
-             ORDER BY id",
-            DeliveryId::range_of_mail(seq_of_known(connection, mail)?),
-        )?,
+        DeadLetters::Of(mail) => {
+            let (first, last) = DeliveryId::range_of_mail(seq_of_known(connection, mail)?);
+            ids(
+                connection,
+                "SELECT id FROM deliveries WHERE id BETWEEN ?1 AND ?2 AND id > ?3
+                 AND outcome = 'dead-letter' ORDER BY id LIMIT ?4",
+                params![first, last, after, rows::count(limit)],
+            )?
+        }
         DeadLetters::All => ids(
             connection,
-            "SELECT id FROM deliveries WHERE outcome = 'dead-letter' AND reason <> ?1 ORDER BY id",
-            [DROPPED],
+            "SELECT id FROM deliveries WHERE outcome = 'dead-letter' AND reason <> ?1 AND id > ?2
+             ORDER BY id LIMIT ?3",
+            params![DROPPED, after, rows::count(limit)],
         )?,
     };
     for id in &dead {
@@ -67,7 +75,7 @@ pub(super) fn retry(
         let changes = plan::retry(known, std::slice::from_ref(id), now);
         write::write(connection, changes, now)?;
     }
-    Ok(dead.len())
+    Ok(Retried::new(&dead, limit))
 }
 
 fn of_one(
@@ -154,37 +162,45 @@ fn read_rows(
     Ok(())
 }
 
+/// By their ids, which are indexed and sort by arrival: those that are younger are not looked at.
+const OF_AGE: &str = "SELECT m.seq, m.id, NOT EXISTS (
+        SELECT 1 FROM deliveries d
+        WHERE d.id BETWEEN m.seq << 20 AND (m.seq << 20) + 1048575
+        AND (d.stage <> 4 OR d.settled_ms >= ?1
+             OR (d.outcome = 'dead-letter' AND d.reason <> ?5)))
+    FROM mails m WHERE m.id > ?2 AND m.id < ?3 ORDER BY m.id LIMIT ?4";
+
+const FORGET_TICKETS: &str = "DELETE FROM tickets WHERE (team, external_id) IN (
+        SELECT team, external_id FROM tickets
+        WHERE state = 'resolved' AND changed_ms < ?1 LIMIT ?2)";
+
 pub(super) fn prune(
     connection: &Connection,
     before: Time,
-    after: i64,
+    after: Option<MailId>,
     limit: usize,
 ) -> Result<Pruned, SpoolError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT m.seq, NOT EXISTS (
-             SELECT 1 FROM deliveries d
-             WHERE d.id BETWEEN m.seq << 20 AND (m.seq << 20) + 1048575
-             AND (d.stage <> 4 OR d.settled_ms >= ?1
-                  OR (d.outcome = 'dead-letter' AND d.reason <> ?4)))
-         FROM mails m WHERE m.seq > ?2 AND m.received_ms < ?1 ORDER BY m.seq LIMIT ?3",
-    )?;
-    let values = params![before.ms(), after, rows::count(limit), DROPPED];
-    let looked_at = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let looked_at: Vec<(i64, bool)> = looked_at.collect::<Result<_, _>>()?;
+    let mut statement = connection.prepare_cached(OF_AGE)?;
+    let values = params![
+        before.ms(),
+        after.map_or(Uuid::nil(), |mail| mail.0),
+        MailId::first_at(before).0,
+        rows::count(limit),
+        DROPPED
+    ];
+    let read = |row: &Row<'_>| Ok((row.get(0)?, MailId(row.get(1)?), row.get(2)?));
+    let looked_at = statement.query_map(values, read)?;
+    let looked_at: Vec<(i64, MailId, bool)> = looked_at.collect::<Result<_, _>>()?;
     let mut removed = 0;
-    for (seq, _) in looked_at.iter().filter(|(_, is_finished)| *is_finished) {
+    for (seq, _, _) in looked_at.iter().filter(|(_, _, is_finished)| *is_finished) {
         remove(connection, *seq)?;
         removed += 1;
     }
     connection
-        .prepare_cached(
-            "DELETE FROM tickets WHERE (team, external_id) IN (
-                 SELECT team, external_id FROM tickets
-                 WHERE state = 'resolved' AND changed_ms < ?1 LIMIT ?2)",
-        )?
+        .prepare_cached(FORGET_TICKETS)?
         .execute(params![before.ms(), rows::count(limit)])?;
     let is_full = looked_at.len() == limit;
-    let last = looked_at.last().map(|(seq, _)| *seq);
+    let last = looked_at.last().map(|(_, mail, _)| *mail);
     Ok(Pruned {
         removed,
         next: last.filter(|_| is_full),
@@ -237,4 +253,24 @@ pub(super) fn shrink(connection: &Connection) -> Result<bool, SpoolError> {
     let mut rows = statement.query(())?;
     while rows.next()?.is_some() {}
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::open_writer;
+    use super::*;
+
+    #[test]
+    fn retention_looks_at_what_is_of_age_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = open_writer(&directory.path().join("spool.db")).unwrap();
+        for sql in [OF_AGE, FORGET_TICKETS] {
+            let explain = format!("EXPLAIN QUERY PLAN {sql}");
+            let mut statement = connection.prepare(&explain).unwrap();
+            let steps = statement.raw_query().mapped(|row| row.get("detail"));
+            let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
+            let goes_by_index = |step: &String| !step.starts_with("SCAN");
+            assert!(steps.iter().all(goes_by_index), "{steps:#?}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::file::open_writer;
+use super::file::open_present;
 use super::files::Files;
 use crate::limits::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, WRITES_WAITING_MAX};
 use crate::spool::SpoolError;
@@ -231,7 +231,7 @@ impl Store {
             Some(connection) => connection,
             None => {
                 self.synced = true;
-                let connection = open_writer(self.files.path())?;
+                let connection = open_present(self.files.path())?;
                 self.files.note_beside()?;
                 connection
             }

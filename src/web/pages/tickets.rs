@@ -34,6 +34,10 @@ pub async fn page(
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Response, Refusal> {
     let is_first = asked.changed.is_none();
+    // PostgreSQL's text has no NUL.
+    if asked.team.contains('\0') || asked.id.contains('\0') {
+        return Err(Refusal::NotFound(reader));
+    }
     let before = asked.changed.map(|ms| TicketCursor {
         changed: Time::from_ms(ms),
         team: asked.team,

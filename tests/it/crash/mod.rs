@@ -183,9 +183,13 @@ async fn check(seed: u64, store: &str, standin: &Standin, accepted: &[Accepted])
         let (pipeline, stop) = (pipeline.clone(), stop.clone());
         async move { pipeline.run(stop).await }
     });
-    while spool.audit().await.unwrap().teams["ops"].unfinished > 0 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let ended = async {
+        while spool.audit().await.unwrap().teams["ops"].unfinished > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(120), ended).await;
+    assert!(ended.is_ok(), "seed {seed}: not all is settled");
     stop.cancel();
     running.await.unwrap();
     let audit = spool.audit().await.unwrap();

@@ -225,6 +225,40 @@ impl Gateway {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_keeps_nothing_waiting() {
+    let mut run = Run {
+        second_transport: false,
+        pace: PaceConfig::Free,
+        storm: None,
+        ..Run::new(1)
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("spool.db");
+    let store = Shared::new(path, Arc::clone(&run.clock), 1, run.chance.fork());
+    let gateway = Gateway::start(run.pipeline(store.node(1)));
+    run.world.lock().unwrap().down = true;
+    for id in ["A", "B", "C", "D"] {
+        let hold = if id == "D" { 700_000 } else { 0 };
+        for event in ["new", "update"] {
+            let script = json!({ "event": event, "id": id, "hold_ms": hold });
+            gateway.pipeline.accept(mail("ops", &script)).await.unwrap();
+        }
+    }
+    // They have been tried, and wait; so does the way to the other side.
+    sleep(Duration::from_secs(600)).await;
+    let day = Duration::from_secs(24 * 3600);
+    let day_ms = i64::try_from(day.as_millis()).unwrap();
+    run.clock.ahead_ms.fetch_sub(day_ms, Ordering::Relaxed);
+    run.world.lock().unwrap().down = false;
+    let begun = tokio::time::Instant::now();
+    while store.inner().audit().await.unwrap().teams["ops"].unfinished > 0 {
+        sleep(Duration::from_secs(1)).await;
+        assert!(begun.elapsed() < day / 24, "as the clock said before");
+    }
+    gateway.kill().await;
+}
+
 async fn run(seed: u64) {
     fastrand::seed(seed); // the pipeline's own draws
     let mut run = Run::new(seed);

@@ -17,8 +17,8 @@ use mailbell::smtp::{ReceivedMail, Rest, RestId};
 use mailbell::spool::sqlite::Sqlite;
 use mailbell::spool::{
     Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
-    KnownTicket, MailId, Marks, Page, Piece, Pruned, Query, Settlement, Shown, Spool, SpoolError,
-    Step, Summary, TicketCursor, ToDecide, Totals,
+    KnownTicket, MailId, Marks, Page, Piece, Pruned, Query, Retried, Settlement, Shown, Spool,
+    SpoolError, Step, Summary, TicketCursor, ToDecide, Totals,
 };
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -321,6 +321,11 @@ impl Spool for Node {
         self.step(true, step).await
     }
 
+    async fn set_back(&self, by: Duration, now: Time) -> Result<(), SpoolError> {
+        let step = move |shared: Arc<Shared>| async move { shared.inner().set_back(by, now).await };
+        self.step(true, step).await
+    }
+
     async fn teams(&self) -> Result<Vec<String>, SpoolError> {
         let step = move |shared: Arc<Shared>| async move { shared.inner().teams().await };
         self.step(false, step).await
@@ -373,8 +378,14 @@ impl Spool for Node {
         self.inner().tickets(before, limit).await
     }
 
-    async fn retry(&self, which: DeadLetters, now: Time) -> Result<usize, SpoolError> {
-        self.inner().retry(which, now).await
+    async fn retry_some(
+        &self,
+        which: DeadLetters,
+        after: Option<DeliveryId>,
+        limit: usize,
+        now: Time,
+    ) -> Result<Retried, SpoolError> {
+        self.inner().retry_some(which, after, limit, now).await
     }
 
     async fn drop_mail(&self, mail: MailId, now: Time) -> Result<usize, SpoolError> {
@@ -407,7 +418,12 @@ impl Spool for Node {
         self.inner().audit().await
     }
 
-    async fn prune(&self, before: Time, after: i64, limit: usize) -> Result<Pruned, SpoolError> {
+    async fn prune(
+        &self,
+        before: Time,
+        after: Option<MailId>,
+        limit: usize,
+    ) -> Result<Pruned, SpoolError> {
         self.inner().prune(before, after, limit).await
     }
 

@@ -217,6 +217,11 @@ impl Bench {
     pub async fn assert_balanced(&self) {
         let audit = self.spool.audit().await.unwrap();
         assert!(audit.balances(), "{:?}", audit.problems);
+        if let Home::Database(database) = &self.home {
+            let sql = "SELECT coalesce(sum(bytes), 0)::bigint FROM mails";
+            let bytes = u64::try_from(database.number(sql).await).unwrap();
+            assert_eq!(self.spool.bytes().await.unwrap(), bytes);
+        }
     }
 }
 

@@ -88,7 +88,7 @@ pub async fn a_large_mail_comes_and_goes_in_pieces(store: Store) {
     bench.deliver(&leased[0], 3).await;
     bench.assert_balanced().await;
     assert_eq!(bench.home.pieces().await, 3);
-    let pruned = bench.spool.prune(at(10), 0, 10).await.unwrap();
+    let pruned = bench.spool.prune(at(10), None, 10).await.unwrap();
     assert_eq!((pruned.removed, bench.home.pieces().await), (1, 0));
     bench.assert_balanced().await;
 }
@@ -101,10 +101,10 @@ pub async fn nothing_stays_of_a_mail_that_was_not_received_whole(store: Store) {
     bench.spool.discard(given_up.id).await.unwrap();
     assert_eq!(bench.home.pieces().await, 1);
     // Those that live keep what they are receiving.
-    bench.spool.prune(at(10), 0, 10).await.unwrap();
+    bench.spool.prune(at(10), None, 10).await.unwrap();
     assert_eq!(bench.home.pieces().await, 1);
     let bench = bench.restart().await;
-    bench.spool.prune(at(10), 0, 10).await.unwrap();
+    bench.spool.prune(at(10), None, 10).await.unwrap();
     assert_eq!(bench.home.pieces().await, 0);
     bench.spool.discard(other.id).await.unwrap();
     bench.assert_balanced().await;
@@ -472,6 +472,50 @@ pub async fn dead_letters_are_listed_shown_retried_and_dropped(store: Store) {
     );
 }
 
+pub async fn dead_letters_are_retried_some_at_a_time(store: Store) {
+    let bench = Bench::new(store).await;
+    for index in 0..5 {
+        bench.accept(&new(&format!("T-{index}")), index).await;
+    }
+    bench.decide(5).await;
+    for one in bench.lease(6).await {
+        let dead = Step::End(Ending::DeadLetter, "400".to_owned());
+        bench.settle(&one, dead, 7).await;
+    }
+    let (mut counts, mut after) = (Vec::new(), None);
+    loop {
+        let retrying = bench.spool.retry_some(DeadLetters::All, after, 2, at(8));
+        let retried = retrying.await.unwrap();
+        let waiting = bench.outcomes().await;
+        let waiting = waiting.iter().filter(|one| one.starts_with("waiting"));
+        counts.push((retried.count, waiting.count()));
+        after = retried.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(counts, [(2, 2), (2, 4), (1, 5)]);
+    let expected = (0..5).map(|index| format!("new T-{index}"));
+    assert_eq!(bench.deliver_all(9).await, expected.collect::<Vec<_>>());
+    bench.assert_balanced().await;
+}
+
+pub async fn what_waits_by_a_clock_that_was_set_back_waits_less(store: Store) {
+    let bench = Bench::new(store).await;
+    bench.bring(&new("T"), 10_000).await;
+    let held = json!({ "event": "new", "id": "U", "hold_ms": 3_000 });
+    bench.bring(&held, 10_000).await;
+    assert!(bench.lease(1_000).await.is_empty());
+    bench
+        .spool
+        .set_back(Duration::from_millis(9_000), at(1_000))
+        .await
+        .unwrap();
+    assert_eq!(names(&bench.lease(1_000).await), ["new T"]);
+    assert!(bench.lease(3_999).await.is_empty());
+    assert_eq!(names(&bench.lease(4_000).await), ["new U"]);
+}
+
 pub async fn an_undecided_dead_letter_is_decided_again_when_retried(store: Store) {
     let bench = Bench::new(store).await;
     let id = bench
@@ -497,18 +541,21 @@ pub async fn dropping_a_waiting_mail_gives_the_next_its_turn(store: Store) {
 pub async fn pruning_keeps_the_ledger_and_what_is_not_finished(store: Store) {
     let bench = Bench::new(store).await;
     for index in 0..5 {
-        bench.bring(&new(&format!("T-{index}")), 0).await;
+        bench.bring(&new(&format!("T-{index}")), index).await;
     }
-    let leased = bench.lease_for(&[("ops", 3)], PLENTY, 1).await.leased;
+    let leased = bench.lease_for(&[("ops", 3)], PLENTY, 5).await.leased;
     bench.deliver(&leased[0], 10).await;
     bench.deliver(&leased[1], 10).await;
     bench.deliver(&leased[2], 1000).await;
-    let first = bench.spool.prune(at(500), 0, 1).await.unwrap();
+    let first = bench.spool.prune(at(500), None, 1).await.unwrap();
     assert_eq!(first.removed, 1);
-    let next = first.next.unwrap();
-    let rest = bench.spool.prune(at(500), next, 100).await.unwrap();
+    assert!(first.next.is_some());
+    let rest = bench.spool.prune(at(500), first.next, 100).await.unwrap();
     assert_eq!((rest.removed, rest.next), (1, None));
-    assert_eq!(bench.spool.prune(at(500), 0, 100).await.unwrap().removed, 0);
+    assert_eq!(
+        bench.spool.prune(at(500), None, 100).await.unwrap().removed,
+        0
+    );
     assert_eq!(bench.outcomes().await.len(), 3);
     let audit = bench.spool.audit().await.unwrap();
     assert!(audit.balances(), "{:?}", audit.problems);
@@ -658,7 +705,7 @@ pub async fn retention_keeps_dead_letters_until_a_person_drops_them(store: Store
         .await;
     bench.decide(0).await;
     bench.deliver_all(1).await;
-    let prune = || bench.spool.prune(at(1000), 0, 100);
+    let prune = || bench.spool.prune(at(1000), None, 100);
     assert_eq!(prune().await.unwrap().removed, 0);
     assert_eq!(bench.outcomes().await.len(), 2);
     bench.spool.drop_mail(id, at(2)).await.unwrap();
@@ -874,6 +921,8 @@ on_every_store! {
     a_mail_to_several_teams_has_one_outcome_for_each,
     a_digest_is_split_and_balances,
     dead_letters_are_listed_shown_retried_and_dropped,
+    dead_letters_are_retried_some_at_a_time,
+    what_waits_by_a_clock_that_was_set_back_waits_less,
     an_undecided_dead_letter_is_decided_again_when_retried,
     dropping_a_waiting_mail_gives_the_next_its_turn,
     pruning_keeps_the_ledger_and_what_is_not_finished,

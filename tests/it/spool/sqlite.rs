@@ -1,7 +1,7 @@
 //! What the embedded store promises besides.
 
-use mailbell::spool::SpoolError;
 use mailbell::spool::sqlite::Sqlite;
+use mailbell::spool::{Spool, SpoolError};
 
 use super::bench::{Bench, Home, Store, at};
 use crate::scripted::{mail, new};
@@ -29,6 +29,28 @@ fn a_database_of_a_later_version_is_left_alone() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     let error = Sqlite::open_gateway(&path).unwrap_err();
     assert!(error.to_string().contains("later version"), "{error}");
+}
+
+#[tokio::test]
+async fn who_looks_waits_for_no_lock_and_changes_no_schema() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("spool.db");
+    let gateway = Sqlite::open_gateway(&path).unwrap();
+    let busy = rusqlite::Connection::open(&path).unwrap();
+    busy.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let visitor = Sqlite::open_visitor(&path).unwrap();
+    assert!(visitor.audit().await.unwrap().balances());
+    busy.execute_batch("ROLLBACK").unwrap();
+    drop((visitor, gateway));
+    for version in [0, 99] {
+        busy.pragma_update(None, "user_version", version).unwrap();
+        let error = Sqlite::open_visitor(&path).unwrap_err();
+        assert!(error.to_string().contains("another version"), "{error}");
+        let kept: i32 = busy
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap();
+        assert_eq!(kept, version);
+    }
 }
 
 #[cfg(unix)]
