@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::search;
 use crate::spool::SpoolError;
 
 /// Steps of the schema; `PRAGMA user_version` counts those taken.
@@ -36,6 +37,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, SpoolError> {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     keep_plans(&connection)?;
+    search::teach(&connection)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     if is_new {
@@ -65,6 +67,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, SpoolError> {
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     keep_plans(&connection)?;
+    search::teach(&connection)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // A search goes through some mails; an index of all, made for one question, takes far longer.
     connection.pragma_update(None, "automatic_index", false)?;
