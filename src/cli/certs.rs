@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
 /// A configuration that needs a certificate is not sound before there is one, so a refused
 /// configuration is no reason to stop: then it is the machine's name.
 fn own_name(surroundings: &Surroundings) -> anyhow::Result<String> {
-    if let Ok(loaded) = surroundings.load() {
+    if let Ok(loaded) = surroundings.load_quietly() {
         return Ok(loaded.config.hostname);
     }
     let name = hostname::get()?.into_string().ok();

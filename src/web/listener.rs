@@ -154,7 +154,8 @@ mod tests {
     async fn answer(mut stream: TcpStream) -> String {
         let mut answer = Vec::new();
         // What was not read of the request makes the end a reset.
-        let _ = stream.read_to_end(&mut answer).await;
+        let reading = timeout(HTTP_BODY_TIMEOUT * 2, stream.read_to_end(&mut answer));
+        let _ = reading.await.expect("it must end");
         String::from_utf8(answer).unwrap()
     }
 
