@@ -381,11 +381,24 @@ pub const HTTP_CONNECTIONS_MAX: usize = 128;
 /// Time for a whole request line and header, and between two requests of a connection.
 pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Those of one peer; further ones are turned away. A proxy is one peer for all that are behind it: it
+/// needs one for each of [`EVENT_STREAMS_MAX`] and some for pages, and others still find a place.
+pub const HTTP_CONNECTIONS_PER_PEER_MAX: usize = 96;
+
+/// Time for the whole body of a request. The largest, of [`API_BODY_BYTES_MAX`], takes a second at 64 Mbit/s.
+pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a peer may take none of an answer that is there for it.
+pub const HTTP_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How long requests may go on when the gateway stops.
 pub const HTTP_DRAIN: Duration = Duration::from_secs(1);
 
 /// How long a person stays logged in.
 pub const SESSION_AGE: Duration = Duration::from_secs(12 * 3600);
+
+/// How soon a stream of events notices that its session has ended, when nothing happens.
+pub const SESSION_LOOKED_AT: Duration = Duration::from_secs(15);
 
 /// Sessions at the same time; the oldest ends when there is one more.
 pub const SESSIONS_MAX: usize = 1000;

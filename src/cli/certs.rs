@@ -72,8 +72,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
 /// A configuration that needs a certificate is not sound before there is one, so a refused
 /// configuration is no reason to stop: its name is taken as far as it can be read, else the machine's.
 fn own_name(surroundings: &Surroundings) -> anyhow::Result<String> {
-    let file = surroundings.config_file();
-    let configured = match config::load(file.as_deref(), &surroundings.environment) {
+    let configured = match surroundings.load_quietly() {
         Ok(loaded) => Some(loaded.config.hostname),
         Err(refused) => refused.hostname,
     };

@@ -65,6 +65,9 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         Some(folder) => println!("rules          {}", folder.display()),
         None => println!("rules          inside the program"),
     }
+    if config.is_some_and(|config| config.refuses_every_other_machine()) {
+        println!("to look at     {}", super::REFUSES_OTHERS);
+    }
     for source in &summary {
         println!(
             "  {:<14} {} fields, {} rules, {} tests",

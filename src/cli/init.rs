@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use inquire::{Password, Select, Text};
 
 use super::{Answer, Problems};
-use crate::config;
+use crate::config::{self, Config};
 use crate::limits::SECRET_FILE_BYTES_MAX;
 use crate::rules::EMBEDDED;
 
@@ -56,7 +56,8 @@ impl System {
             System::Kix => Some("### KIX"),
             System::Autotask => Some("### Autotask"),
             System::Topdesk => Some("### TOPdesk"),
-            System::Halopsa | System::Freshservice => Some("### HaloPSA and Freshservice"),
+            System::Halopsa => Some("### HaloPSA"),
+            System::Freshservice => Some("### Freshservice"),
             System::All => None,
         }
     }
@@ -107,21 +108,40 @@ struct Plan {
     secret: Option<String>,
 }
 
+impl Plan {
+    /// The configuration, with a secret that has no file yet inside.
+    fn draft(&self) -> String {
+        match &self.secret {
+            Some(secret) => configuration(self, "webhook_secret", secret),
+            None => self.configuration(),
+        }
+    }
+
+    fn configuration(&self) -> String {
+        let file = self.secret_file.to_string_lossy();
+        configuration(self, "webhook_secret_file", &file)
+    }
+}
+
 /// Exit code 0 when what was written passes `check`.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Answer> {
     let plan = arguments.plan()?;
     let folder = &arguments.out;
+    let file = folder.join("mailbell.toml");
+    let loaded = match config::load_draft(&file, &plan.draft()) {
+        Ok(loaded) => loaded,
+        Err(refused) => {
+            eprintln!("mailbell: nothing is written, because that would be wrong with it:\n");
+            return Err(Problems(refused.problems).into());
+        }
+    };
     let written = write(&plan, folder, arguments.force)?;
-    let loaded = config::load(Some(&folder.join("mailbell.toml")), &[]);
-    if let Err(refused) = loaded {
-        return Err(Problems(refused.problems).into());
-    }
     let mut out = std::io::stdout().lock();
     for file in &written {
         writeln!(out, "wrote {}", file.display())?;
     }
     write!(out, "{}", clicks(&plan))?;
-    write!(out, "{}", next(&folder.join("mailbell.toml")))?;
+    write!(out, "{}", next(&file, &loaded.config))?;
     Ok(Answer::Yes)
 }
 
@@ -166,7 +186,7 @@ impl Arguments {
                     "127.0.0.0/8, ::1"
                 };
                 let answer = match may_ask {
-                    true => Text::new("Who may send to it:")
+                    true => Text::new("Who may send to it (the ticket system's address, when it is another machine):")
                         .with_default(default)
                         .prompt()?,
                     false => default.to_owned(),
@@ -220,7 +240,7 @@ fn ask_system() -> anyhow::Result<System> {
 
 /// Nothing is written when one of the files is there already.
 fn write(plan: &Plan, folder: &Path, force: bool) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = vec![(folder.join("mailbell.toml"), configuration(plan), 0o644)];
+    let mut files = vec![(folder.join("mailbell.toml"), plan.configuration(), 0o644)];
     for (name, text) in EMBEDDED {
         let is_wanted =
             plan.system == System::All || name == format!("rules/{}.toml", plan.system.name());
@@ -261,7 +281,7 @@ fn write(plan: &Plan, folder: &Path, force: bool) -> anyhow::Result<Vec<PathBuf>
     Ok(files.into_iter().map(|(file, ..)| file).collect())
 }
 
-fn configuration(plan: &Plan) -> String {
+fn configuration(plan: &Plan, secret_key: &str, secret: &str) -> String {
     // TOML writes strings as it reads them, whatever was answered.
     let text = |value: &str| toml::Value::from(value).to_string();
     let list = |values: &[String]| toml::Value::from(values.to_vec()).to_string();
@@ -269,13 +289,13 @@ fn configuration(plan: &Plan) -> String {
         "# Written by `mailbell init`. Every other key has a default: `mailbell schema config` lists them all.\n\
          hostname = {}\n\n\
          [smtp]\nlisten = {}\n# Who may send without a password. Mail is taken for the team's addresses only.\nallow = {}\n\n\
-         [[team]]\nname = {}\naddresses = {}\nwebhook_secret_file = {}\n",
+         [[team]]\nname = {}\naddresses = {}\n{secret_key} = {}\n",
         text(&plan.hostname),
         list(std::slice::from_ref(&plan.listen)),
         list(&plan.allow),
         text(&plan.team),
         list(std::slice::from_ref(&plan.address)),
-        text(&plan.secret_file.to_string_lossy()),
+        text(secret),
     )
 }
 
@@ -301,9 +321,16 @@ fn clicks(plan: &Plan) -> String {
     text
 }
 
-fn next(file: &Path) -> String {
+fn next(file: &Path, config: &Config) -> String {
     let file = file.display();
+    let senders = match config.refuses_every_other_machine() {
+        true => {
+            "  smtp.allow in it: only this machine may send. If the ticket system runs on another one, enter its address there,\n\
+             \x20 for example allow = [\"192.0.2.40\"]\n"
+        }
+        false => "",
+    };
     format!(
-        "Next:\n\n  mailbell --config {file} check     runs the rules' own tests\n  mailbell --config {file} doctor    looks at DNS, ports, certificate, SIGNL4\n  mailbell --config {file} serve     the gateway\n"
+        "Next:\n\n{senders}  mailbell --config {file} check     runs the rules' own tests\n  mailbell --config {file} doctor    looks at DNS, ports, certificate, SIGNL4\n  mailbell --config {file} serve     the gateway\n"
     )
 }

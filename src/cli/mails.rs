@@ -77,7 +77,7 @@ fn configured_folder(surroundings: &Surroundings) -> Option<PathBuf> {
     let Some(file) = surroundings.config_file() else {
         return default();
     };
-    match surroundings.load() {
+    match surroundings.load_quietly() {
         Ok(loaded) => loaded.config.rules.directory.or_else(default),
         Err(_) => {
             eprintln!(

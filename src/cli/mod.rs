@@ -77,6 +77,10 @@ enum Command {
     Man(pages::Man),
 }
 
+/// What to tell of [`config::Config::refuses_every_other_machine`].
+const REFUSES_OTHERS: &str = "other machines reach the door, and smtp.allow lets none of them send: enter the address of \
+     the ticket system's mail server there";
+
 /// What a command found, as an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
@@ -97,9 +101,23 @@ impl Surroundings {
         config::locate(self.config.as_deref(), &self.environment)
     }
 
+    /// For commands that look at what the gateway does. Says which of its secrets they cannot read.
     fn load(&self) -> anyhow::Result<Loaded> {
-        config::load(self.config_file().as_deref(), &self.environment)
-            .map_err(|refused| Problems(refused.problems).into())
+        let loaded = self
+            .load_quietly()
+            .map_err(|refused| anyhow::Error::from(Problems(refused.problems)))?;
+        for unread in &loaded.unread {
+            let (line, _) = unread.position();
+            eprintln!(
+                "mailbell: {}:{line}: {}",
+                unread.source.path, unread.message
+            );
+        }
+        Ok(loaded)
+    }
+
+    fn load_quietly(&self) -> Result<Loaded, config::Refused> {
+        config::load_to_look(self.config_file().as_deref(), &self.environment)
     }
 }
 

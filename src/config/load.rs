@@ -20,6 +20,8 @@ pub struct Loaded {
     pub config: Config,
     /// `None`: built-in defaults and the environment.
     pub file: Option<PathBuf>,
+    /// Secrets that could not be read; empty unless only [`load_to_look`] was asked.
+    pub unread: Vec<Diagnostic>,
 }
 
 /// A configuration that must not be used.
@@ -54,19 +56,56 @@ pub fn locate(given: Option<&Path>, environment: &[(String, String)]) -> Option<
 
 /// Reads the file (or nothing) and the environment. All problems at once.
 pub fn load(file: Option<&Path>, environment: &[(String, String)]) -> Result<Loaded, Refused> {
-    let source = match file {
+    let source = source(file)?;
+    load_text(&source, file, environment, Secrets::Needed)
+}
+
+/// The same for whoever only looks at what the gateway did. What it hands to others may be unreadable
+/// here: systemd's credentials are there while the service runs, and for its user.
+pub fn load_to_look(
+    file: Option<&Path>,
+    environment: &[(String, String)],
+) -> Result<Loaded, Refused> {
+    let source = source(file)?;
+    load_text(&source, file, environment, Secrets::MayBeMissing)
+}
+
+/// What [`load`] would say of a file with that text.
+pub fn load_draft(file: &Path, text: &str) -> Result<Loaded, Refused> {
+    let source = SourceText::new(file.display().to_string(), text);
+    load_text(&source, Some(file), &[], Secrets::Needed)
+}
+
+/// Whether one that cannot be read is a problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Secrets {
+    Needed,
+    MayBeMissing,
+}
+
+fn source(file: Option<&Path>) -> Result<SourceText, Refused> {
+    match file {
         Some(path) => read(path).map_err(|problem| Refused {
             problems: vec![*problem],
             rules: None,
             hostname: None,
-        })?,
-        None => SourceText::new("(defaults)", ""),
-    };
+        }),
+        None => Ok(SourceText::new("(defaults)", "")),
+    }
+}
+
+fn load_text(
+    source: &SourceText,
+    file: Option<&Path>,
+    environment: &[(String, String)],
+    secrets: Secrets,
+) -> Result<Loaded, Refused> {
     let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
-    match resolve(&source, folder, environment) {
-        Ok(config) => Ok(Loaded {
+    match resolve(source, folder, environment, secrets) {
+        Ok((config, unread)) => Ok(Loaded {
             config,
             file: file.map(Path::to_owned),
+            unread: unread.into_iter().map(secrets::redact).collect(),
         }),
         Err(refused) => Err(Refused {
             problems: refused.problems.into_iter().map(secrets::redact).collect(),
@@ -105,7 +144,8 @@ fn resolve(
     source: &SourceText,
     folder: &Path,
     environment: &[(String, String)],
-) -> Result<Config, Refused> {
+    secrets: Secrets,
+) -> Result<(Config, Vec<Diagnostic>), Refused> {
     let overrides = Overrides::new(environment, source);
     let mut document = Document::parse(source).map_err(|problems| Refused {
         problems,
@@ -114,6 +154,7 @@ fn resolve(
     })?;
     overrides.apply(&mut document);
     let (written, mut problems) = document.read::<Written>();
+    let mut unread = Vec::new();
     let config = written.map(|written| {
         let team_was_refused = problems
             .iter()
@@ -121,10 +162,18 @@ fn resolve(
         let mut resolver = Resolver::new(source, folder, environment, team_was_refused);
         let config = resolver.config(&written);
         problems.append(&mut resolver.problems);
+        match secrets {
+            Secrets::Needed => problems.append(&mut resolver.unread),
+            Secrets::MayBeMissing => unread = resolver.unread,
+        }
         config
     });
     match config {
-        Some(config) if problems.is_empty() => Ok(config),
+        Some(config) if problems.is_empty() => {
+            let unread = unread.into_iter();
+            let unread = unread.map(|problem| overrides.relocate(problem)).collect();
+            Ok((config, unread))
+        }
         config => {
             problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
             let (hostname, rules) = config

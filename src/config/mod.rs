@@ -25,7 +25,7 @@ use serde::Deserialize;
 use crate::alarms::silence::Hours;
 use crate::diagnostic::{Diagnostic, suggestion};
 
-pub use load::{Loaded, Refused, load, locate, schema};
+pub use load::{Loaded, Refused, load, load_draft, load_to_look, locate, schema};
 
 /// Everything that `serve` runs with.
 #[derive(Debug, Clone)]
@@ -58,6 +58,22 @@ pub struct Config {
 }
 
 impl Config {
+    /// Other machines reach the door, and none of them may send: a first configuration that was not
+    /// finished.
+    pub fn refuses_every_other_machine(&self) -> bool {
+        let is_loopback = |net: &IpNet| {
+            [net.network(), net.broadcast()]
+                .iter()
+                .all(|address| address.to_canonical().is_loopback())
+        };
+        let smtp = &self.smtp;
+        let mut listeners = smtp.listen.iter().chain(&smtp.listen_tls);
+        listeners.any(|listen| !listen.ip().to_canonical().is_loopback())
+            && smtp.allow.iter().all(is_loopback)
+            && smtp.users.is_empty()
+            && self.tls.client_ca.is_none()
+    }
+
     /// What is wrong with it when these are the sources of the rule files.
     pub fn problems_with<'a>(
         &self,

@@ -30,6 +30,9 @@ pub(super) struct Resolver<'a> {
     /// A team is there but could not be read, which has been reported.
     pub(super) team_was_refused: bool,
     pub(super) problems: Vec<Diagnostic>,
+    /// Of secrets that could not be read. What needs them is resolved as if it had them, so that one
+    /// mistake is told once; it runs only when there are none of these.
+    pub(super) unread: Vec<Diagnostic>,
 }
 
 impl<'a> Resolver<'a> {
@@ -45,6 +48,7 @@ impl<'a> Resolver<'a> {
             environment,
             team_was_refused,
             problems: Vec::new(),
+            unread: Vec::new(),
         }
     }
 
@@ -65,7 +69,7 @@ impl<'a> Resolver<'a> {
         let tls = self.tls(&written.tls);
         let has_certificate = tls.certificate.is_file() && tls.key.is_file();
         let relay = self.relay(written.relay.as_ref(), &hostname);
-        let teams = self.teams(written, relay.is_some());
+        let teams = self.teams(written, written.relay.is_some());
         Config {
             smtp: self.smtp(&written.smtp, has_certificate),
             tls,
@@ -252,7 +256,7 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    /// `None` when something is wrong with it, which is then reported.
+    /// `None` when it cannot be read, which is then reported.
     pub(super) fn secret(
         &mut self,
         span: Range<usize>,
@@ -262,7 +266,8 @@ impl<'a> Resolver<'a> {
         match sources.read(self.folder, self.environment) {
             Ok(secret) => Some(secret),
             Err(message) => {
-                self.problem(span, key, message);
+                let unread = Diagnostic::at(self.source, span, message).key(key);
+                self.unread.push(unread);
                 None
             }
         }
@@ -304,22 +309,26 @@ impl<'a> Resolver<'a> {
 
     fn store(&mut self, spool: &written::Spool) -> Store {
         let span = spool.url.as_ref().map_or(0..0, Spanned::span);
-        let url = self.secret(
-            span.clone(),
-            "spool.url",
-            &Sources {
-                key: "url",
-                inline: spool.url.as_ref().map(Spanned::get_ref),
-                file: spool.url_file.as_ref(),
-                env: spool.url_env.as_ref(),
-            },
-        );
+        let sources = Sources {
+            key: "url",
+            inline: spool.url.as_ref().map(Spanned::get_ref),
+            file: spool.url_file.as_ref(),
+            env: spool.url_env.as_ref(),
+        };
+        let url = match sources.read(self.folder, self.environment) {
+            Ok(url) => url,
+            // Whoever looks into the store needs this one too.
+            Err(message) => {
+                self.problem(span.clone(), "spool.url", message);
+                None
+            }
+        };
         let ca_file = spool
             .ca_file
             .as_ref()
             .map(|written| self.existing(written, "spool.ca_file"));
         let default = || Store::Sqlite(self.folder.join("mailbell-data/spool.db"));
-        let Some(url) = url.flatten() else {
+        let Some(url) = url else {
             return default();
         };
         match StoreText::parse(url.expose_secret()) {
@@ -348,21 +357,19 @@ impl<'a> Resolver<'a> {
             || SocketAddr::from((Ipv4Addr::LOCALHOST, 8025)),
             |listen| *listen.get_ref(),
         );
-        let password = self
-            .secret(
-                span.clone(),
-                "web",
-                &Sources {
-                    key: "password",
-                    inline: web.password.as_ref(),
-                    file: web.password_file.as_ref(),
-                    env: web.password_env.as_ref(),
-                },
-            )
-            .flatten();
-        if !is_loopback(listen.ip()) && password.is_none() {
+        let password = self.secret(
+            span.clone(),
+            "web",
+            &Sources {
+                key: "password",
+                inline: web.password.as_ref(),
+                file: web.password_file.as_ref(),
+                env: web.password_env.as_ref(),
+            },
+        );
+        if !is_loopback(listen.ip()) && matches!(password, Some(None)) {
             self.problem(
-                span,
+                span.clone(),
                 "web.listen",
                 format!(
                     "{} can be reached from other machines, so it needs a password",
@@ -371,13 +378,22 @@ impl<'a> Resolver<'a> {
             )
             .hint = Some("set web.password_file, or listen on 127.0.0.1".to_owned());
         }
-        let password =
-            password.map(
-                |text| match credentials::is_hash(text.expose_secret().trim()) {
-                    true => Password::Hash(text.expose_secret().trim().into()),
-                    false => Password::Plain(text),
-                },
-            );
+        let password = password.flatten().map(|text| {
+            if credentials::is_hash(text.expose_secret()) {
+                return Password::Hash(text);
+            }
+            // One that lost its end in copying would be a password that nobody knows.
+            let mut signs = ["$argon2", "$5$", "$6$"].into_iter();
+            if let Some(sign) = signs.find(|sign| text.expose_secret().starts_with(sign)) {
+                self.problem(
+                    span,
+                    "web.password",
+                    format!("the password begins like a hash, with `{sign}`, and is none"),
+                )
+                .hint = Some("it may be cut off, or a shell has taken the `$` away".to_owned());
+            }
+            Password::Plain(text)
+        });
         Web {
             listen,
             password,

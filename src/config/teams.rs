@@ -28,7 +28,7 @@ impl Resolver<'_> {
         written
             .team
             .iter()
-            .filter_map(|spanned| {
+            .map(|spanned| {
                 let team = spanned.get_ref();
                 if team.name.trim().is_empty() {
                     self.problem(spanned.span(), "team", "missing key `name`");
@@ -65,18 +65,20 @@ impl Resolver<'_> {
             .collect()
     }
 
-    fn team(&mut self, spanned: &Spanned<written::Team>, has_relay: bool) -> Option<Team> {
+    fn team(&mut self, spanned: &Spanned<written::Team>, has_relay: bool) -> Team {
         let team = spanned.get_ref();
-        let webhook_secret = self.secret(
-            spanned.span(),
-            "team",
-            &Sources {
-                key: "webhook_secret",
-                inline: team.webhook_secret.as_ref(),
-                file: team.webhook_secret_file.as_ref(),
-                env: team.webhook_secret_env.as_ref(),
-            },
-        )?;
+        let webhook_secret = self
+            .secret(
+                spanned.span(),
+                "team",
+                &Sources {
+                    key: "webhook_secret",
+                    inline: team.webhook_secret.as_ref(),
+                    file: team.webhook_secret_file.as_ref(),
+                    env: team.webhook_secret_env.as_ref(),
+                },
+            )
+            .unwrap_or_else(|| Some(SecretString::default()));
         let available = |kind: &TransportKind| match kind {
             TransportKind::Webhook => webhook_secret.is_some(),
             TransportKind::Relay => team.relay_to.is_some(),
@@ -134,7 +136,7 @@ impl Resolver<'_> {
                 "name each transport once",
             );
         }
-        Some(Team {
+        Team {
             name: team.name.clone(),
             addresses: team
                 .addresses
@@ -153,7 +155,7 @@ impl Resolver<'_> {
                 Some(written::RelayForm::Original) => RelayForm::Original,
             },
             transports,
-        })
+        }
     }
 }
 

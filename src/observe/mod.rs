@@ -21,7 +21,7 @@ use crate::spool::{MailId, Settled, SpoolError};
 
 pub use collectors::{StoreNumbers, StoreSeen, with_certificates, with_door, with_store};
 pub use exposition::{CLASSIC, OPEN_METRICS, classic};
-pub use health::Health;
+pub use health::{Entries, Health};
 pub use metrics::Metrics;
 pub use traces::{Exporter, Traces, traces};
 

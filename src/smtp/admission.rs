@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::stats::TurnedAway;
 
 #[derive(Debug, Default)]
-pub(super) struct Admission {
+pub struct Admission {
     inside: Mutex<Inside>,
 }
 
@@ -19,7 +19,7 @@ struct Inside {
 
 /// A place inside, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     admission: Arc<Admission>,
     /// Whose bound it counts against, once that is known.
     peer: Option<IpAddr>,
@@ -27,10 +27,7 @@ pub(super) struct Place {
 
 impl Admission {
     /// A place for a peer that is not known yet: a load balancer is about to say.
-    pub(super) fn admit(
-        self: &Arc<Admission>,
-        connections_max: usize,
-    ) -> Result<Place, TurnedAway> {
+    pub fn admit(self: &Arc<Admission>, connections_max: usize) -> Result<Place, TurnedAway> {
         let mut inside = self.lock();
         if inside.connections >= connections_max {
             return Err(TurnedAway::Full);
@@ -50,7 +47,7 @@ impl Admission {
 
 impl Place {
     /// Counts the place against this peer's bound too.
-    pub(super) fn belongs_to(
+    pub fn belongs_to(
         mut self,
         peer: IpAddr,
         connections_max_per_peer: usize,

@@ -9,7 +9,7 @@
 //! [`command`], [`address`], [`sasl`], [`policy`], [`data`] and [`form`], and answers with [`reply`].
 
 pub mod address;
-mod admission;
+pub mod admission;
 pub mod certificate;
 pub mod command;
 mod connection;

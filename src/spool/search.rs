@@ -31,8 +31,8 @@ pub struct Query {
     pub filter: Filter,
     /// `new`, `acknowledged`, `resolved`, `update` or `ignore`.
     pub event: Option<String>,
-    /// Part of title, reason, external id, Message-ID, reverse-path or forward-path; letters of ASCII
-    /// in either case. One that is an id of mail, message or ticket as a whole finds that mail however
+    /// Part of title, reason, external id, Message-ID, reverse-path or forward-path; letters in
+    /// either case. One that is an id of mail, message or ticket as a whole finds that mail however
     /// old it is.
     pub text: Option<String>,
     /// How many mails a page has, at least 1.
@@ -217,20 +217,11 @@ impl Conditions {
     }
 
     fn text(&mut self, text: &str) {
-        let escaped: String = text
-            .chars()
-            .flat_map(|c| {
-                matches!(c, '%' | '_' | '\\')
-                    .then_some('\\')
-                    .into_iter()
-                    .chain([c])
-            })
-            .collect();
-        let mark = self.value(Value::Text(format!("%{escaped}%")));
-        let like = match self.dialect {
-            Dialect::Sqlite => "LIKE",
-            Dialect::Postgres => "ILIKE",
+        let wanted = match self.dialect {
+            Dialect::Sqlite => text.to_lowercase(),
+            Dialect::Postgres => like_pattern(text),
         };
+        let mark = self.value(Value::Text(wanted));
         let columns = [
             "d.title",
             "d.external_id",
@@ -239,10 +230,27 @@ impl Conditions {
             "d.forward_path",
             "m.reverse_path",
         ];
-        let any = columns.map(|column| format!("{column} {like} {mark} ESCAPE '\\'"));
+        let any = columns.map(|column| match self.dialect {
+            // Its own LIKE knows the two cases of ASCII only.
+            Dialect::Sqlite => format!("{HOLDS}({column}, {mark})"),
+            Dialect::Postgres => format!("{column} ILIKE {mark} ESCAPE '\\'"),
+        });
         self.add(format!("({})", any.join(" OR ")));
     }
 }
+
+/// A text that holds this one; what means something in a pattern means itself.
+fn like_pattern(text: &str) -> String {
+    let escape = |c: char| matches!(c, '%' | '_' | '\\').then_some('\\');
+    let escaped: String = text
+        .chars()
+        .flat_map(|c| escape(c).into_iter().chain([c]))
+        .collect();
+    format!("%{escaped}%")
+}
+
+/// The function that SQLite is taught: does a text hold another, which is in lower case?
+pub(crate) const HOLDS: &str = "holds";
 
 /// Words and numbers are ours; written out, so that partial indexes are found.
 fn stage_sql(stage: StageFilter) -> String {

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use base64::Engine;
@@ -51,6 +51,19 @@ pub struct Access {
 /// What a browser shows instead of the password.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Token(String);
+
+/// Of one request, to be looked at again for as long as it is answered.
+#[derive(Debug)]
+pub struct Session {
+    access: Arc<Access>,
+    token: Token,
+}
+
+impl Session {
+    pub fn is_open(&self) -> bool {
+        self.access.is_session(&self.token)
+    }
+}
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,17 +165,28 @@ impl Access {
         cookie("", 0, headers)
     }
 
+    /// The session that a request comes with.
+    pub fn session(self: &Arc<Access>, headers: &HeaderMap) -> Option<Session> {
+        let token = token(headers).filter(|token| self.is_session(token))?;
+        let access = Arc::clone(self);
+        Some(Session { access, token })
+    }
+
     fn has_session(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = token(headers) else {
-            return false;
-        };
-        let since = lock(&self.sessions).get(&token).copied();
+        token(headers).is_some_and(|token| self.is_session(&token))
+    }
+
+    fn is_session(&self, token: &Token) -> bool {
+        let since = lock(&self.sessions).get(token).copied();
         since.is_some_and(|since| since.elapsed() < SESSION_AGE)
     }
 
     fn is_our_host(&self, headers: &HeaderMap) -> bool {
-        let Some(host) = host(headers) else {
+        if !headers.contains_key(header::HOST) {
             return true; // HTTP/1.0; no browser
+        }
+        let Some(host) = host(headers) else {
+            return false;
         };
         let name = without_port(host).to_lowercase();
         let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
@@ -247,6 +271,11 @@ pub async fn expect_us(
     next: Next,
 ) -> Response {
     let headers = request.headers();
+    // RFC 9112 3.2
+    if request.version() == Version::HTTP_11 && !headers.contains_key(header::HOST) {
+        let detail = "HTTP/1.1 says by Host whom it asks";
+        return Problem::new(StatusCode::BAD_REQUEST, detail).into_response();
+    }
     if !access.is_our_host(headers) {
         let detail = "this gateway is not known by that name: see web.hosts";
         return Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).into_response();
@@ -352,6 +381,8 @@ mod tests {
         for host in ["evil.example", "127.0.0.1.evil.example", "a:b", ""] {
             assert!(!open.is_our_host(&headers(&[("host", host)])), "{host}");
         }
+        let no_ascii = HeaderValue::from_bytes(b"\xfcber.example").unwrap();
+        assert!(!open.is_our_host(&HeaderMap::from_iter([(header::HOST, no_ascii)])));
         let stranger = headers(&[("host", "evil.example")]);
         assert!(access(Some("x"), &[]).is_our_host(&stranger));
         assert!(!access(Some("x"), &["a.example"]).is_our_host(&stranger));

@@ -14,7 +14,6 @@ pub mod reading;
 mod shell;
 mod words;
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -32,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::access::Access;
 use self::api::events::Events;
+use self::api::status::{self, Trouble};
 use crate::clock::{Clock, SystemClock};
 use crate::config::TransportKind;
 use crate::limits::DRAFTS_CONCURRENT_MAX;
@@ -39,7 +39,7 @@ use crate::observe::{self, Health, StoreNumbers, StoreSeen};
 use crate::pipeline::Pipeline;
 use crate::rules::Rulebook;
 use crate::smtp::stats::DoorStats;
-use crate::spool::{Filter, Spool, SpoolError, StageFilter};
+use crate::spool::{Spool, SpoolError};
 
 /// What the pages show, and what they may change.
 pub struct Shown {
@@ -122,26 +122,13 @@ async fn ready(
     headers: HeaderMap,
 ) -> (StatusCode, Json<Value>) {
     let entries = shown.health.entries();
-    let mut warnings = listed(&entries.warnings);
-    let dead = Filter {
-        stage: Some(StageFilter::Undropped),
-        ..Filter::default()
+    let warnings = status::warnings(&shown, &entries).await;
+    let problems = status::listed(&entries.problems);
+    let may_read = shown.access.is_allowed(&headers, peer.ip()).await;
+    let told = |troubles: &[Trouble]| -> Vec<Value> {
+        let told = |trouble: &Trouble| json!({ "component": trouble.component, "problem": may_read.then_some(&trouble.problem) });
+        troubles.iter().map(told).collect()
     };
-    match shown.spool.list(dead, 1).await {
-        Ok(found) => warnings.extend(found.first().map(|newest| {
-            json!({
-                "component": "dead letters",
-                "problem": format!("there are mails that nobody was told of, the newest {}: {}", newest.mail, newest.reason),
-            })
-        })),
-        Err(error) => warnings.push(json!({ "component": "spool", "problem": error.to_string() })),
-    }
-    let mut problems = listed(&entries.problems);
-    if !shown.access.is_allowed(&headers, peer.ip()).await {
-        for entry in problems.iter_mut().chain(&mut warnings) {
-            entry["problem"] = Value::Null;
-        }
-    }
     let status = if problems.is_empty() {
         StatusCode::OK
     } else {
@@ -149,15 +136,12 @@ async fn ready(
     };
     (
         status,
-        Json(json!({ "ready": problems.is_empty(), "problems": problems, "warnings": warnings })),
+        Json(json!({
+            "ready": problems.is_empty(),
+            "problems": told(&problems),
+            "warnings": told(&warnings),
+        })),
     )
-}
-
-fn listed(entries: &BTreeMap<String, String>) -> Vec<Value> {
-    entries
-        .iter()
-        .map(|(component, problem)| json!({ "component": component, "problem": problem }))
-        .collect()
 }
 
 async fn metrics(State(shown): State<Arc<Shown>>, headers: HeaderMap) -> Response {

@@ -62,6 +62,35 @@ fn every_mistake_is_told_with_place_and_way_out() {
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
 }
 
+/// Who looks into the store does without what only `serve` uses; not without the store's own address.
+#[test]
+fn whoever_looks_needs_no_secret() {
+    let unread = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/bad/unread-secrets.toml");
+    let loaded = config::load_to_look(Some(&unread), &[]).unwrap();
+    let keys: Vec<&str> = loaded.unread.iter().map(|one| one.key.as_str()).collect();
+    assert_eq!(keys, ["relay", "team", "web"]);
+    assert_eq!(loaded.config.teams[0].name, "service-desk");
+    let store = environment(&[("MAILBELL__SPOOL__URL_FILE", "no-such-url")]);
+    let refused = config::load_to_look(Some(&unread), &store).unwrap_err();
+    assert_eq!(refused.problems[0].key, "spool.url");
+}
+
+#[test]
+fn a_door_that_no_other_machine_may_use_is_noticed() {
+    let refuses =
+        |pairs: &[(&str, &str)]| with(pairs).unwrap().config.refuses_every_other_machine();
+    let (listen, allow) = ("MAILBELL__SMTP__LISTEN", "MAILBELL__SMTP__ALLOW");
+    assert!(!refuses(&[]));
+    let reached = (listen, "0.0.0.0:25");
+    assert!(refuses(&[reached]));
+    assert!(refuses(&[
+        (listen, "127.0.0.1:25,[2001:db8::1]:25"),
+        (allow, "127.0.0.1,::1")
+    ]));
+    assert!(!refuses(&[reached, (allow, "127.0.0.0/8,192.0.2.40")]));
+    assert!(!refuses(&[reached, (allow, "0.0.0.0/0")]));
+}
+
 #[test]
 fn the_sample_file_loads_and_says_the_defaults() {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("mailbell.toml");

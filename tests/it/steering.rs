@@ -265,6 +265,8 @@ fn what_init_writes_passes_check_and_is_not_overwritten() {
             "{}",
             String::from_utf8_lossy(&check.stdout)
         );
+        let warned = String::from_utf8_lossy(&check.stdout).contains("lets none of them send");
+        assert_eq!(warned, system == "kix", "its desk is on another machine");
         if system == "kix" {
             let written = std::fs::read_to_string(&config).unwrap();
             differences.extend(golden("init-kix.toml", &written));
@@ -283,4 +285,69 @@ fn what_init_writes_passes_check_and_is_not_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     differences.extend(golden("init-no-answers", &init(folder.path(), &[], "").0));
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
+
+/// A second try must find nothing in its way.
+#[test]
+fn init_writes_nothing_when_an_answer_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let right = |flag: &str| match flag {
+        "--address" => "ops@alerts.example.com",
+        "--allow" => "192.0.2.40",
+        _ => "-",
+    };
+    let flags = ["--address", "--allow", "--secret-file"];
+    let answers = |wrong: &str, answer: &'static str| -> Vec<&str> {
+        let answer =
+            |flag: &&'static str| [*flag, if *flag == wrong { answer } else { right(flag) }];
+        ["kix"]
+            .into_iter()
+            .chain(flags.iter().flat_map(answer))
+            .collect()
+    };
+    for (flag, answer, secret, said) in [
+        ("--address", "opsx", "s3cr3t", "`opsx` is not an address"),
+        ("--allow", "bogus", "s3cr3t", "`bogus` is not"),
+        ("--secret-file", "/no/such/file", "", "No such file"),
+        ("", "", " \n", "the secret of `webhook_secret` is empty"),
+    ] {
+        let (text, code) = init(folder.path(), &answers(flag, answer), secret);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(
+            text.contains(said) && text.contains("nothing is written"),
+            "{text}"
+        );
+        assert!(!text.contains("s3cr3t"), "{text}");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "{text}"
+        );
+    }
+    let (text, code) = init(folder.path(), &answers("", ""), "s3cr3t\n");
+    assert_eq!(code, Some(0), "{text}");
+}
+
+/// As when systemd hands the secret to the service alone.
+#[test]
+fn a_stopped_gateways_queue_is_read_without_its_secret() {
+    let stage = Stage::new(
+        "[[team]]\nname = \"desk\"\naddresses = [\"ops@alerts.example.com\"]\nwebhook_secret_file = \"secret\"\n",
+    );
+    let secret = stage.path().join("secret");
+    std::fs::write(&secret, crate::stage::SECRET).unwrap();
+    let gateway = stage.start();
+    settle(&gateway, "kix/01-new-en-default-template.eml");
+    gateway.stop();
+    std::fs::remove_file(secret).unwrap();
+    let output = stage.output(&["queue", "list"]);
+    let (said, found) = (output.stderr, output.stdout);
+    assert!(output.status.success() && String::from_utf8_lossy(&found).contains("alerted"));
+    let said = String::from_utf8_lossy(&said);
+    assert!(
+        said.contains("`webhook_secret_file`: secret: No such file"),
+        "{said}"
+    );
+    assert_eq!(stage.output(&["check"]).status.code(), Some(1));
+    assert_eq!(stage.output(&["serve"]).status.code(), Some(2));
 }

@@ -17,6 +17,18 @@ const DISK_BYTES_OUT: u64 = 100 * 1024 * 1024;
 /// A file may be this much in the future: file servers have clocks of their own.
 const CLOCK_SLACK: Duration = Duration::from_secs(120);
 
+/// Nothing when somebody may send.
+pub(super) fn senders(config: &Config) -> Option<Finding> {
+    config.refuses_every_other_machine().then(|| {
+        ok(
+            "senders",
+            "smtp.allow",
+            "other machines reach the door, and none of them may send",
+        )
+        .warn("enter the address of the ticket system's mail server there")
+    })
+}
+
 pub(super) fn certificate(config: &Config) -> Vec<Finding> {
     let check = "certificate";
     let file = config.tls.certificate.display();
@@ -128,4 +140,28 @@ pub(super) fn disk(config: &Config) -> Vec<Finding> {
         }
     };
     vec![writable, free]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State;
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn a_door_that_no_other_machine_may_use_is_told() {
+        let looked = |allow: &str| {
+            let environment = [
+                ("MAILBELL__TEAM__0__NAME", "desk"),
+                ("MAILBELL__TEAM__0__ADDRESSES", "ops@x.example"),
+                ("MAILBELL__TEAM__0__WEBHOOK_SECRET", "x"),
+                ("MAILBELL__SMTP__LISTEN", "0.0.0.0:25"),
+                ("MAILBELL__SMTP__ALLOW", allow),
+            ];
+            let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            senders(&config::load(None, &environment).unwrap().config)
+        };
+        assert_eq!(looked("127.0.0.1").unwrap().state, State::Warn);
+        assert!(looked("192.0.2.40").is_none());
+    }
 }

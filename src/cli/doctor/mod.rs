@@ -103,6 +103,7 @@ async fn examine(config: &Config, environment: &[(String, String)]) -> Vec<Findi
     );
     let mut findings = names;
     findings.extend(ports);
+    findings.extend(local::senders(config));
     findings.extend(local::certificate(config));
     findings.push(local::clock(config));
     findings.extend(local::disk(config));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::search;
 use crate::folder::folder_of;
 use crate::spool::SpoolError;
 
@@ -67,6 +68,7 @@ fn connect(path: &Path) -> Result<Connection, SpoolError> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     keep_plans(&connection)?;
+    search::teach(&connection)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
@@ -89,6 +91,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, SpoolError> {
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     keep_plans(&connection)?;
+    search::teach(&connection)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // A search goes through some mails; an index of all, made for one question, takes far longer.
     connection.pragma_update(None, "automatic_index", false)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rusqlite::functions::FunctionFlags;
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
@@ -10,7 +11,9 @@ use crate::clock::Time;
 use crate::limits::{COUNT_MAX, SEARCH_MAX};
 use crate::message::subject;
 use crate::spool::plan::DROPPED;
-use crate::spool::search::{self, Conditions, Dialect, MINUTE_MS, SUMMARY_COLUMNS, Value};
+use crate::spool::search::{
+    self, Conditions, Dialect, HOLDS, MINUTE_MS, SUMMARY_COLUMNS, Value,
+};
 use crate::spool::{
     DeliveryId, Filter, Found, FoundDelivery, Glance, MailId, Page, Query, SpoolError, Summary,
 };
@@ -23,6 +26,16 @@ impl From<Value> for SqlValue {
             Value::Mail(mail) => SqlValue::Blob(mail.0.as_bytes().to_vec()),
         }
     }
+}
+
+/// Lets a connection answer [`search`].
+pub(super) fn teach(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function(HOLDS, 2, flags, |context| {
+        let text = |at| context.get_raw(at).as_str_or_null();
+        let (text, wanted) = (text(0)?, text(1)?.unwrap_or_default());
+        Ok(text.is_some_and(|text| text.to_lowercase().contains(wanted)))
+    })
 }
 
 fn values(conditions: Conditions) -> rusqlite::ParamsFromIter<impl Iterator<Item = SqlValue>> {

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures_util::Stream;
@@ -17,10 +17,12 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
-use crate::limits::{EVENT_STREAMS_MAX, EVENTS_BEHIND_MAX};
+use crate::limits::{EVENT_STREAMS_MAX, EVENTS_BEHIND_MAX, SESSION_LOOKED_AT};
 use crate::observe::{Happening, Observer};
 use crate::web::Shown;
+use crate::web::access::Session;
 use crate::web::problem::Problem;
 
 /// Tells everybody who listens.
@@ -138,11 +140,12 @@ fn told(happening: &Happening<'_>) -> Option<(&'static str, Value)> {
 /// What happens: `received`, `decided`, `attempt`, `outcome` (each with the mail's id) and `status` (read
 /// `/api/v1/status` again). The first event, and one after a browser was too slow, is `reload`: read
 /// everything again; nothing is told a second time, and `Last-Event-ID` is not looked at. A comment every
-/// 15 seconds keeps proxies from closing the stream.
+/// 15 seconds keeps proxies from closing the stream. It ends with the session that it was asked for with.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events",
     responses((status = 200, content_type = "text/event-stream", body = String)))]
 pub(super) async fn follow(
     State(shown): State<Arc<Shown>>,
+    headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let events = &shown.events;
     let place = Arc::clone(&events.streams).try_acquire_owned();
@@ -153,6 +156,7 @@ pub(super) async fn follow(
     let state = Following {
         receiver: events.sender.subscribe(),
         is_behind: true,
+        session: shown.access.session(&headers),
         _place: place,
     };
     Ok(Sse::new(unfold(state, next)).keep_alive(KeepAlive::default()))
@@ -162,14 +166,35 @@ struct Following {
     receiver: Receiver<Told>,
     /// It has to read everything again.
     is_behind: bool,
+    /// `None`: the password came with the request, or none is needed.
+    session: Option<Session>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Following {
+    /// Whoever follows has logged out, or has to log in again.
+    fn has_ended(&self) -> bool {
+        self.session
+            .as_ref()
+            .is_some_and(|session| !session.is_open())
+    }
 }
 
 async fn next(mut following: Following) -> Option<(Result<Event, Infallible>, Following)> {
     let told = match std::mem::take(&mut following.is_behind) {
         true => Err(RecvError::Lagged(0)),
-        false => following.receiver.recv().await,
+        false => loop {
+            match timeout(SESSION_LOOKED_AT, following.receiver.recv()).await {
+                Ok(told) => break told,
+                // Nothing happens: a session that has ended is noticed all the same.
+                Err(_) if following.has_ended() => return None,
+                Err(_) => {}
+            }
+        },
     };
+    if following.has_ended() {
+        return None;
+    }
     let event = match told {
         Ok(told) => Event::default().event(told.kind).data(&told.data),
         Err(RecvError::Lagged(_)) => Event::default().event("reload").data("{}"),

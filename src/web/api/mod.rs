@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Router, middleware};
@@ -65,8 +65,14 @@ pub(super) fn router() -> Router<Arc<Shown>> {
     let json_type = [(header::CONTENT_TYPE, "application/json")];
     router
         .route("/api/v1/openapi.json", get(async move || (json_type, json)))
+        .method_not_allowed_fallback(not_allowed)
         .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX))
         .layer(middleware::map_response(careful))
+}
+
+async fn not_allowed() -> Problem {
+    let detail = "that is not done there: see /api/v1/openapi.json";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
 /// Every operation may be refused.

@@ -10,7 +10,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::clock::{Clock, SystemClock};
-use crate::spool::{Ending, Glance, Totals};
+use crate::observe::Entries;
+use crate::spool::{Ending, Filter, Glance, StageFilter, Totals};
 use crate::web::Shown;
 use crate::web::entries::time;
 
@@ -131,17 +132,42 @@ pub(super) async fn status(State(shown): State<Arc<Shown>>) -> Json<Status> {
     Json(now(&shown).await)
 }
 
+/// What `/readyz` tells, too.
+pub async fn warnings(shown: &Shown, entries: &Entries) -> Vec<Trouble> {
+    let mut warnings = listed(&entries.warnings);
+    let dead = Filter {
+        stage: Some(StageFilter::Undropped),
+        ..Filter::default()
+    };
+    match shown.spool.list(dead, 1).await {
+        Ok(found) => warnings.extend(found.first().map(|newest| Trouble {
+            component: "dead letters".to_owned(),
+            problem: format!(
+                "there are mails that nobody was told of, the newest {}: {}",
+                newest.mail, newest.reason
+            ),
+        })),
+        Err(error) => warnings.push(Trouble {
+            component: "spool".to_owned(),
+            problem: error.to_string(),
+        }),
+    }
+    warnings
+}
+
+pub fn listed(entries: &BTreeMap<String, String>) -> Vec<Trouble> {
+    entries
+        .iter()
+        .map(|(component, problem)| Trouble {
+            component: component.clone(),
+            problem: problem.clone(),
+        })
+        .collect()
+}
+
 pub async fn now(shown: &Shown) -> Status {
     let glance = shown.spool.glance(SystemClock.now()).await;
     let entries = shown.health.entries();
-    let listed = |list: &BTreeMap<String, String>| -> Vec<Trouble> {
-        list.iter()
-            .map(|(component, problem)| Trouble {
-                component: component.clone(),
-                problem: problem.clone(),
-            })
-            .collect()
-    };
     let mut problems = listed(&entries.problems);
     if let Err(error) = &glance {
         problems.push(Trouble {
@@ -164,7 +190,7 @@ pub async fn now(shown: &Shown) -> Status {
         hostname: shown.hostname.clone(),
         ready: problems.is_empty(),
         problems,
-        warnings: listed(&entries.warnings),
+        warnings: warnings(shown, &entries).await,
         door: Door {
             connections: shown.door.connections_open.load(Ordering::Relaxed),
             connections_accepted: shown.door.connections_accepted.load(Ordering::Relaxed),

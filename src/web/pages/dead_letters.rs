@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query as Parameters, State};
+use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::given::Parameters;
 use super::{Refusal, rows};
 use crate::spool::{Ending, Filter, Found, MailId, Query, Stage, StageFilter};
 use crate::web::Shown;

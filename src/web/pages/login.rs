@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Form;
-use axum::extract::{ConnectInfo, Query as Parameters, State};
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::given::{Form, Parameters};
 use crate::web::Shown;
 use crate::web::reader::{Reader, local_path};
 use crate::web::shell;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query as Parameters, State};
+use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::given::{Parameters, Path};
 use super::marked::marked;
 use super::rows::sender;
 use super::{Refusal, timeline};
@@ -33,7 +34,7 @@ pub struct Asked {
 
 pub async fn page(
     State(shown): State<Arc<Shown>>,
-    Path(id): Path<String>,
+    Path(id): Path,
     Parameters(asked): Parameters<Asked>,
     reader: Reader,
 ) -> Result<Response, Refusal> {

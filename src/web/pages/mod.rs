@@ -4,6 +4,7 @@
 //! spool, rules and health say, and asks them for steps.
 
 mod dead_letters;
+mod given;
 mod login;
 mod mail;
 mod mails;
@@ -17,7 +18,6 @@ mod timeline;
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
@@ -28,6 +28,7 @@ use axum_extra::extract::cookie::{Cookie, SameSite};
 use maud::html;
 use serde::Deserialize;
 
+use self::given::Form;
 use crate::limits::API_BODY_BYTES_MAX;
 use crate::spool::SpoolError;
 use crate::web::Shown;
@@ -83,12 +84,15 @@ enum Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
-            Refusal::NotFound(reader) => shell::refusal(
-                &reader,
-                StatusCode::NOT_FOUND,
-                reader.say(words::NOT_FOUND),
-                &html! { (reader.say(words::NOT_FOUND_HINT)) },
-            ),
+            // The mail may have gone while its page was open.
+            Refusal::NotFound(reader) | Refusal::Spool(reader, SpoolError::Unknown(_)) => {
+                shell::refusal(
+                    &reader,
+                    StatusCode::NOT_FOUND,
+                    reader.say(words::NOT_FOUND),
+                    &html! { (reader.say(words::NOT_FOUND_HINT)) },
+                )
+            }
             Refusal::Spool(reader, error) => shell::refusal(
                 &reader,
                 StatusCode::SERVICE_UNAVAILABLE,

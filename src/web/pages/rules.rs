@@ -4,8 +4,7 @@
 
 use std::sync::Arc;
 
-use axum::Form;
-use axum::extract::{Path, Query as Parameters, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
@@ -13,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Refusal;
+use super::given::{Form, Parameters, Path};
 use super::mail::entries;
 use super::marked::marked;
 use crate::spool::{Found, Query};
@@ -71,7 +71,7 @@ pub async fn list(State(shown): State<Arc<Shown>>, reader: Reader) -> Response {
 
 pub async fn page(
     State(shown): State<Arc<Shown>>,
-    Path(source): Path<String>,
+    Path(source): Path,
     Parameters(asked): Parameters<Asked>,
     reader: Reader,
 ) -> Result<Response, Refusal> {
@@ -92,7 +92,7 @@ pub async fn page(
 
 pub async fn submit(
     State(shown): State<Arc<Shown>>,
-    Path(source): Path<String>,
+    Path(source): Path,
     reader: Reader,
     Form(mut bench): Form<Bench>,
 ) -> Result<Response, Refusal> {

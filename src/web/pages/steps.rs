@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use axum::Form;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::given::{Form, Path};
 use super::{Refusal, mail};
 use crate::clock::{Clock, SystemClock};
 use crate::spool::{DeadLetters, MailId, SpoolError};
@@ -29,7 +29,7 @@ pub struct Posted {
 
 pub async fn retry(
     State(shown): State<Arc<Shown>>,
-    Path(id): Path<String>,
+    Path(id): Path,
     reader: Reader,
     Form(posted): Form<Posted>,
 ) -> Result<Response, Refusal> {
@@ -55,7 +55,7 @@ pub async fn retry_all(
 
 pub async fn discard(
     State(shown): State<Arc<Shown>>,
-    Path(id): Path<String>,
+    Path(id): Path,
     reader: Reader,
     Form(posted): Form<Posted>,
 ) -> Result<Response, Refusal> {
@@ -69,7 +69,7 @@ pub async fn discard(
 /// What today's rules would decide, beside what was decided; nothing is changed.
 pub async fn rehearse(
     State(shown): State<Arc<Shown>>,
-    Path(id): Path<String>,
+    Path(id): Path,
     reader: Reader,
 ) -> Result<Response, Refusal> {
     let id = parse(&reader, &id)?;
@@ -96,7 +96,7 @@ pub async fn rehearse(
 /// Really: the mail is accepted again, under a new id.
 pub async fn replay(
     State(shown): State<Arc<Shown>>,
-    Path(id): Path<String>,
+    Path(id): Path,
     reader: Reader,
 ) -> Result<Response, Refusal> {
     let id = parse(&reader, &id)?;
@@ -108,7 +108,7 @@ pub async fn replay(
 /// The mail as a test of its rule file; written when the gateway may.
 pub async fn save_test(
     State(shown): State<Arc<Shown>>,
-    Path(id): Path<String>,
+    Path(id): Path,
     reader: Reader,
 ) -> Result<Response, Refusal> {
     let id = parse(&reader, &id)?;
@@ -138,7 +138,7 @@ pub async fn save_test(
 /// Asked before a rule file is written.
 pub async fn ask_test(
     State(shown): State<Arc<Shown>>,
-    Path(id): Path<String>,
+    Path(id): Path,
     reader: Reader,
 ) -> Result<Response, Refusal> {
     if !shown.may_edit_rules() {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query as Parameters, State};
+use axum::extract::State;
 use axum::response::Response;
 use maud::html;
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
+use super::given::Parameters;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::spool::lifecycle::TicketState;
 use crate::spool::{KnownTicket, TicketCursor};
@@ -113,7 +114,7 @@ fn address_after(ticket: &KnownTicket) -> String {
     )
 }
 
-/// The search for a ticket's mails.
+/// The search for a ticket's mails. Words are bounded, an external id is found as it is.
 fn mails_of(external_id: &str) -> String {
-    serde_urlencoded::to_string([("text", external_id)]).unwrap_or_default()
+    serde_urlencoded::to_string([("external_id", external_id)]).unwrap_or_default()
 }

@@ -1,9 +1,15 @@
 //! Who may ask.
 
+use std::net::Ipv4Addr;
+
+use mailbell::limits::{HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_PEER_MAX};
 use reqwest::Method;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::stage::{Stage, mail};
+
+const FORM: &str = "application/x-www-form-urlencoded";
 
 async fn status(request: reqwest::RequestBuilder) -> u16 {
     request.send().await.unwrap().status().as_u16()
@@ -120,20 +126,139 @@ async fn no_answer_has_a_secret() {
     }
 }
 
+/// What is followed with a session ends with it; what is followed with the password goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_events_ends_with_its_session() {
+    let stage = Stage::new("password = 'open sesame'").await;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap();
+    let url = |path: &str| format!("http://{}/{path}", stage.gateway.http);
+    let login = client.post(url("login")).header("content-type", FORM);
+    let login = login.body("password=open+sesame");
+    let login = login.send().await.unwrap();
+    let cookie = login.headers()["set-cookie"].to_str().unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let events = client.get(url("api/v1/events"));
+    let mut of_session = events.header("cookie", &cookie).send().await.unwrap();
+    let events = client.get(url("api/v1/events"));
+    let mut of_password = events.bearer_auth("open sesame").send().await.unwrap();
+    for answer in [&mut of_session, &mut of_password] {
+        let first = answer.chunk().await.unwrap().unwrap();
+        assert!(first.starts_with(b"event: reload"));
+    }
+    let logout = client.post(url("logout")).header("cookie", &cookie);
+    assert_eq!(status(logout).await, 303);
+    let (smtp, raw) = (stage.gateway.smtp, mail(1, "new", "Disk full"));
+    let send = move || crate::program::send(smtp, &[crate::stage::TO], &raw);
+    tokio::task::spawn_blocking(send).await.unwrap();
+    assert_eq!(of_session.chunk().await.unwrap(), None);
+    let told = of_password.chunk().await.unwrap().unwrap();
+    assert!(told.starts_with(b"event: received"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_request_means_is_not_left_open() {
+    let stage = Stage::new("").await;
+    for (head, status) in [
+        (&b"GET /api/v1/status HTTP/1.1\r\n"[..], 400),
+        (
+            b"GET /api/v1/status HTTP/1.1\r\nHost: \xfcber.example\r\n",
+            421,
+        ),
+        (b"GET /api/v1/status HTTP/1.0\r\n", 200),
+    ] {
+        let mut stream = TcpStream::connect(stage.gateway.http).await.unwrap();
+        stream.write_all(head).await.unwrap();
+        stream
+            .write_all(b"Connection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(
+            answer.split(' ').nth(1),
+            Some(&*status.to_string()),
+            "{answer}"
+        );
+    }
+}
+
+/// Where a person may come by a mistyped address or an old page, the answer is a page.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_page_is_told_by_a_page() {
+    let stage = Stage::new("").await;
+    let get = |path: &str| stage.request(Method::GET, path);
+    let untyped = stage.request(Method::POST, "login");
+    let form = |path: &str, body: &str| {
+        let request = stage.request(Method::POST, path);
+        request.header("content-type", FORM).body(body.to_owned())
+    };
+    let gone = "mails/00000000-0000-7000-8000-000000000000";
+    let too_large = "x".repeat(3 << 20);
+    for (request, expected) in [
+        (get("tickets?changed=abc"), 400),
+        (get("rules/desk?saved=abc"), 400),
+        (get("rules/%ff"), 404),
+        (get("mails/%ff"), 404),
+        (form("login", "next=/"), 422),
+        (form("language", ""), 422),
+        (form("login", &too_large), 413),
+        (form(&format!("{gone}/retry"), "back=/"), 404),
+        (form(&format!("{gone}/drop"), "back=/"), 404),
+        (untyped.body("password=x"), 415),
+    ] {
+        let answer = request.send().await.unwrap();
+        let (status, url) = (answer.status().as_u16(), answer.url().to_string());
+        let text = answer.text().await.unwrap();
+        assert_eq!(status, expected, "{url}: {text}");
+        assert!(text.starts_with("<!DOCTYPE html>"), "{url}: {text}");
+    }
+    // No word is that long, but a ticket's number may be.
+    let raw = String::from_utf8(mail(7, "new", "Disk full")).unwrap();
+    let raw = raw.replace("[Desk#7]", &format!("[Desk#{}]", "9".repeat(300)));
+    let id = stage.take(raw.as_bytes()).await;
+    let tickets = get("tickets").send().await.unwrap().text().await.unwrap();
+    let mut links = tickets
+        .split("href=\"/")
+        .filter_map(|rest| rest.split('"').next());
+    let its_mails = links.find(|link| link.starts_with("mails?")).unwrap();
+    let its_mails = get(its_mails).send().await.unwrap();
+    assert_eq!(its_mails.status().as_u16(), 200);
+    assert!(its_mails.text().await.unwrap().contains(&id));
+}
+
+/// A connection from another address of this machine.
+async fn connected(stage: &Stage, from: [u8; 4]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::from(from), 0).into()).unwrap();
+    socket.connect(stage.gateway.http).await.unwrap()
+}
+
 /// Silent connections fill every place: others are served as soon as the silent ones are turned out.
+/// One peer alone cannot fill them.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_ask_nothing_do_not_keep_others_out() {
     let stage = Stage::new("").await;
     let mut silent = Vec::new();
-    for number in 0..mailbell::limits::HTTP_CONNECTIONS_MAX {
-        let mut stream = tokio::net::TcpStream::connect(stage.gateway.http)
-            .await
-            .unwrap();
+    for number in 0..HTTP_CONNECTIONS_PER_PEER_MAX {
+        let mut stream = connected(&stage, [127, 0, 0, 2]).await;
         if number % 2 == 0 {
             let begun = b"GET /healthz HTTP/1.1\r\nHost: ";
             stream.write_all(begun).await.unwrap();
         }
         silent.push(stream);
+    }
+    let mut answer = String::new();
+    let mut one_more = connected(&stage, [127, 0, 0, 2]).await;
+    one_more.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let probe = stage.request(Method::GET, "healthz");
+    assert_eq!(status(probe.header("connection", "close")).await, 200);
+    for _ in HTTP_CONNECTIONS_PER_PEER_MAX..HTTP_CONNECTIONS_MAX {
+        silent.push(connected(&stage, [127, 0, 0, 3]).await);
     }
     let mut asking = Box::pin(status(stage.request(Method::GET, "healthz")));
     let soon = tokio::time::timeout(std::time::Duration::from_millis(200), &mut asking).await;

@@ -144,7 +144,12 @@ async fn dead_letters_are_retried_dropped_and_replayed() {
         page["mails"].as_array().unwrap().len()
     };
     assert_eq!(undropped().await, 3);
-    assert_eq!(stage.get("status").await["store"]["dead_letters"], 3);
+    let now = stage.get("status").await;
+    assert_eq!(now["store"]["dead_letters"], 3);
+    assert_eq!(now["warnings"][0]["component"], "dead letters");
+    let ready = stage.request(Method::GET, "readyz").send().await.unwrap();
+    let ready: serde_json::Value = ready.json().await.unwrap();
+    assert_eq!(ready["warnings"], now["warnings"]);
 
     let (status, changed) = stage.post(&format!("mails/{}/retry", dead[0])).await;
     assert_eq!((status, &changed["changed"]), (200, &json!(1)));
@@ -179,6 +184,24 @@ async fn dead_letters_are_retried_dropped_and_replayed() {
     assert_eq!(rest["next"], json!(null));
     let (status, _) = stage.ask(Method::GET, "tickets?before=x", None).await;
     assert_eq!(status, 400);
+}
+
+/// A tool that guesses a method wrong reads why.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_done_there_is_a_problem() {
+    let stage = Stage::new("").await;
+    for (method, path) in [
+        (Method::DELETE, "mails"),
+        (Method::GET, "dead-letters/retry"),
+        (Method::POST, "rules/desk"),
+        (Method::PUT, "openapi.json"),
+    ] {
+        let (status, problem) = stage.ask(method, path, None).await;
+        assert_eq!((status, &problem["status"]), (405, &json!(405)), "{path}");
+    }
+    let answer = stage.request(Method::DELETE, "api/v1/mails");
+    let answer = answer.send().await.unwrap();
+    assert_eq!(answer.headers()["allow"], "GET,HEAD");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,7 +50,7 @@ async fn mails_are_found_by_what_a_person_knows_of_them(store: Store) {
     let header = "Message-ID: <a@b>\r\nX: =?utf-8?q?=C3=BC?=\r\n";
     let first = bench.spool.accept(mail_with("ops", header, &disk), at(0));
     let first = first.await.unwrap();
-    let printer = json!({ "event": "new", "id": "KIX-2", "title": "Printer jam" });
+    let printer = json!({ "event": "new", "id": "KIX-2", "title": "Printer jam: Ölstand" });
     let second = bench.accept(&printer, 1).await;
     bench.decide(2).await;
     let third = bench.spool.accept(mail("night", &new("KIX-3")), at(3));
@@ -64,7 +64,10 @@ async fn mails_are_found_by_what_a_person_knows_of_them(store: Store) {
     assert_eq!(one.reverse_path, "kix@kix.example");
     assert_eq!(one.received, at(1));
     let delivery = &one.deliveries[0];
-    assert_eq!(delivery.summary.title.as_deref(), Some("Printer jam"));
+    assert_eq!(
+        delivery.summary.title.as_deref(),
+        Some("Printer jam: Ölstand")
+    );
     assert_eq!(delivery.summary.forward_path, "ops@alerts.example");
     assert!(!delivery.is_degraded);
     assert_eq!(
@@ -80,6 +83,7 @@ async fn mails_are_found_by_what_a_person_knows_of_them(store: Store) {
     assert_eq!(found(&bench, text("'\0")).await, []);
     assert_eq!(found(&bench, text("KIX-2")).await, [second]);
     assert_eq!(found(&bench, text("kix-")).await, [second, first]);
+    assert_eq!(found(&bench, text("ölSTAND")).await, [second]);
     assert_eq!(found(&bench, text("kix@kix")).await, [third, second, first]);
     assert_eq!(found(&bench, text("night@")).await, [third]);
     assert_eq!(found(&bench, text(&third.to_string())).await, [third]);
