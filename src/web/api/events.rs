@@ -139,8 +139,8 @@ fn told(happening: &Happening<'_>) -> Option<(&'static str, Value)> {
 /// `/api/v1/status` again). The first event, and one after a browser was too slow, is `reload`: read
 /// everything again; nothing is told a second time, and `Last-Event-ID` is not looked at. A comment every
 /// 15 seconds keeps proxies from closing the stream.
-#[utoipa::path(get, path = "/api/v1/events", tag = "events",
-    responses((status = 200, content_type = "text/event-stream", body = String)))]
+#[cfg_attr(test, utoipa::path(get, path = "/api/v1/events", tag = "events",
+    responses((status = 200, content_type = "text/event-stream", body = String))))]
 pub(super) async fn follow(
     State(shown): State<Arc<Shown>>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {

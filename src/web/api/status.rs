@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::clock::{Clock, SystemClock};
 use crate::spool::{Ending, Glance, Totals};
@@ -15,7 +14,8 @@ use crate::web::Shown;
 use crate::web::entries::time;
 
 /// The gateway at this moment.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Status {
     pub version: &'static str,
     pub hostname: String,
@@ -32,14 +32,16 @@ pub struct Status {
     pub store: Option<Store>,
 }
 
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Trouble {
     pub component: String,
     pub problem: String,
 }
 
 /// Since the start, but for `connections`.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Door {
     /// Open at this moment.
     pub connections: u64,
@@ -47,7 +49,8 @@ pub struct Door {
     pub mails_accepted: u64,
 }
 
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Rules {
     /// In the order in which they are asked.
     pub sources: Vec<Source>,
@@ -57,7 +60,8 @@ pub struct Rules {
     pub editable: bool,
 }
 
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Source {
     pub name: String,
     /// The path of the rule file.
@@ -68,7 +72,8 @@ pub struct Source {
 }
 
 /// One way out of one team.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Transport {
     pub team: String,
     /// `webhook` or `relay`.
@@ -79,7 +84,8 @@ pub struct Transport {
     pub problem: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Store {
     /// Gateways that share it.
     pub nodes: usize,
@@ -97,7 +103,8 @@ pub struct Store {
 }
 
 /// What has not ended.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Backlog {
     pub unfinished: u64,
     /// Not yet decided; 10000 stands for more, too, as in the next three.
@@ -111,7 +118,8 @@ pub struct Backlog {
 }
 
 /// accepted + split = outcomes + unfinished.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Ledger {
     pub accepted: u64,
     pub split: u64,
@@ -119,14 +127,15 @@ pub struct Ledger {
     pub outcomes: BTreeMap<&'static str, u64>,
 }
 
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Minute {
     pub mails: u64,
     pub alerts: u64,
 }
 
 /// Door, store, rules and transports, with what is wrong.
-#[utoipa::path(get, path = "/api/v1/status", tag = "status", responses((status = 200, body = Status)))]
+#[cfg_attr(test, utoipa::path(get, path = "/api/v1/status", tag = "status", responses((status = 200, body = Status))))]
 pub(super) async fn status(State(shown): State<Arc<Shown>>) -> Json<Status> {
     Json(now(&shown).await)
 }
