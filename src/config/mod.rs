@@ -18,14 +18,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
-use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::alarms::silence::Hours;
 use crate::diagnostic::{Diagnostic, suggestion};
 
-pub use load::{Loaded, Refused, load, locate, schema};
+pub use load::{Loaded, Refused, load, locate};
+
+/// The JSON Schema of mailbell.toml, for editors; written by the test in `written`.
+pub const SCHEMA: &str = include_str!("../../packaging/mailbell.schema.json");
 
 /// Everything that `serve` runs with.
 #[derive(Debug, Clone)]
@@ -261,7 +263,8 @@ pub struct Log {
     pub level: LogLevel,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
     #[default]
@@ -269,7 +272,8 @@ pub enum LogFormat {
     Json,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
     Error,
