@@ -14,7 +14,7 @@ use super::rules::saved;
 use crate::clock::{Clock, SystemClock};
 use crate::message::Envelope;
 use crate::rules::{Decision, editing};
-use crate::smtp::{AcceptError, MailSink, ReceivedMail, Recipient, Rest, RestId};
+use crate::smtp::{AcceptError, MailSink, ReceivedMail, Recipients, Rest, RestId};
 use crate::spool::MailId;
 use crate::web::Shown;
 use crate::web::problem::{Named, Params, Problem};
@@ -106,17 +106,11 @@ pub async fn again(shown: &Shown, id: MailId, send: bool) -> Result<Replay, Prob
     Ok(Replay { teams, sent_as })
 }
 
-/// One for each team, that of its first delivery.
-fn recipients(stored: &Stored) -> Vec<Recipient> {
-    let mut recipients: Vec<Recipient> = Vec::new();
+/// A team with several deliveries, as of a digest, had one at first.
+fn recipients(stored: &Stored) -> Recipients {
+    let mut recipients = Recipients::default();
     for delivery in &stored.mail.deliveries {
-        let summary = &delivery.summary;
-        if !recipients.iter().any(|known| known.team == summary.team) {
-            recipients.push(Recipient {
-                forward_path: summary.forward_path.clone(),
-                team: summary.team.clone(),
-            });
-        }
+        recipients.add(&delivery.summary.forward_path, &delivery.summary.team);
     }
     recipients
 }
@@ -125,7 +119,7 @@ async fn accept_again(
     shown: &Shown,
     id: MailId,
     stored: Stored,
-    recipients: Vec<Recipient>,
+    recipients: Recipients,
 ) -> Result<String, Problem> {
     let beginning = shown.spool.piece(id, 0).await?;
     let mail = ReceivedMail {
