@@ -180,11 +180,15 @@ pub struct Signl4 {
     pub ca_file: Option<PathBuf>,
 }
 
-/// Whose limits the sender keeps under (FORMATS.md 1.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// SIGNL4's limits of requests (support article 4404459248657).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
 pub enum Pace {
     Free,
+    #[default]
     Commercial,
+    /// Another endpoint, without limits.
     Off,
 }
 
@@ -324,7 +328,9 @@ pub struct Team {
     pub transports: Vec<TransportKind>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
 pub enum TransportKind {
     Webhook,
     Relay,
@@ -340,10 +346,13 @@ impl TransportKind {
 }
 
 /// What the relay sends to the team's address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
 pub enum RelayForm {
-    /// Plain-text `Key: Value` lines, which SIGNL4's mail endpoint reads (FORMATS.md 1.5), so
-    /// that external id and status survive.
+    /// Plain-text `Key: Value` lines, which SIGNL4's mail endpoint reads, so that external id and
+    /// status survive.
+    #[default]
     Alert,
     /// The mail as it came, attachments kept.
     Original,

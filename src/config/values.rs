@@ -132,8 +132,7 @@ written!(NetText, "Network",);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreText {
     Sqlite(String),
-    /// The whole address, which may hold a password.
-    Postgres(String),
+    Postgres,
 }
 
 impl Written for StoreText {
@@ -142,7 +141,7 @@ impl Written for StoreText {
     fn parse(text: &str) -> Option<Self> {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             let sound = text.parse::<tokio_postgres::Config>().is_ok();
-            return sound.then(|| StoreText::Postgres(text.to_owned()));
+            return sound.then_some(StoreText::Postgres);
         }
         let path = text.strip_prefix("sqlite:")?;
         // `sqlite:///var/lib/x.db` and `sqlite://x.db` are how other programs spell it.

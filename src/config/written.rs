@@ -11,7 +11,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::values::{AddressText, DelayText, DurationText, NetText, SizeText};
-use super::{LogFormat, LogLevel};
+use super::{LogFormat, LogLevel, Pace, RelayForm, TransportKind};
 
 /// mailbell.toml. Every key is optional but a team.
 #[derive(Debug, Default, Deserialize)]
@@ -159,17 +159,6 @@ pub struct Signl4 {
     /// PEM certificates trusted besides the system's.
     #[cfg_attr(test, schemars(with = "Option<PathBuf>"))]
     pub ca_file: Option<Spanned<PathBuf>>,
-}
-
-/// SIGNL4's limits of requests (support article 4404459248657).
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Pace {
-    Free,
-    Commercial,
-    /// Another endpoint, without limits.
-    Off,
 }
 
 /// How mail leaves.
@@ -336,23 +325,7 @@ pub struct Team {
     /// `alert` (default): SIGNL4's `Key: Value` lines; `original`: the mail as it came.
     pub relay_form: Option<RelayForm>,
     /// First, then second. Default: `webhook` when there is a secret, `relay` when there is `relay_to`.
-    pub transports: Option<Vec<Transport>>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum RelayForm {
-    Alert,
-    Original,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    Webhook,
-    Relay,
+    pub transports: Option<Vec<TransportKind>>,
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use crate::alert::Event;
+
 /// A string with its place.
 pub type Text = Spanned<String>;
 
@@ -175,8 +177,8 @@ pub struct Rule {
     #[cfg_attr(test, schemars(with = "String"))]
     pub name: Text,
     /// `new`, `acknowledged`, `resolved`, `update` or `ignore`.
-    #[cfg_attr(test, schemars(with = "EventName"))]
-    pub event: Spanned<EventName>,
+    #[cfg_attr(test, schemars(with = "Event"))]
+    pub event: Spanned<Event>,
     /// Must hold. A list of tables: one of them must hold.
     #[serde(default, rename = "match")]
     pub matches: AnyOf,
@@ -195,17 +197,6 @@ pub struct Rule {
     /// One mail, several tickets: each begins where this regex matches in the text.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub split: Option<Text>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum EventName {
-    New,
-    Acknowledged,
-    Resolved,
-    Update,
-    Ignore,
 }
 
 /// Templates: `{field}` is replaced, `{{` is a brace, a line whose placeholder is empty is left out.
@@ -272,7 +263,7 @@ pub struct TestMail {
 pub struct Want {
     pub source: Option<String>,
     pub rule: Option<String>,
-    pub event: Option<EventName>,
+    pub event: Option<Event>,
     pub degraded: Option<bool>,
     pub reason: Option<String>,
     pub external_id: Option<String>,

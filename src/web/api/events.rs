@@ -19,7 +19,7 @@ use tokio::sync::broadcast::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::{EVENT_STREAMS_MAX, EVENTS_BEHIND_MAX};
-use crate::observe::{Happening, Observer};
+use crate::observe::{Happening, Health, Observer};
 use crate::web::Shown;
 use crate::web::problem::Problem;
 
@@ -126,7 +126,7 @@ fn told(happening: &Happening<'_>) -> Option<(&'static str, Value)> {
         }
         | Happening::CircuitClosed { team, transport } => (
             "status",
-            json!({ "component": format!("{} of team {team}", transport.as_str()) }),
+            json!({ "component": Health::transport(*transport, team) }),
         ),
         Happening::MailNotStored { .. }
         | Happening::SpoolFailing { .. }

@@ -9,6 +9,7 @@ use axum::extract::State;
 use serde::Serialize;
 
 use crate::clock::{Clock, SystemClock};
+use crate::observe::Health;
 use crate::spool::{Ending, Glance, Totals};
 use crate::web::Shown;
 use crate::web::entries::time;
@@ -159,7 +160,7 @@ pub async fn now(shown: &Shown) -> Status {
         });
     }
     let transports = shown.transports.iter().map(|(team, kind)| {
-        let component = format!("{} of team {team}", kind.as_str());
+        let component = Health::transport(*kind, team);
         let problem = entries.problems.get(&component).cloned();
         Transport {
             team: team.clone(),
