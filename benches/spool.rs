@@ -12,7 +12,7 @@ use mailbell::alert::{Alert, Event, ExternalId, Status};
 use mailbell::clock::{Clock, SystemClock};
 use mailbell::deliver::schedule::Progress;
 use mailbell::rules::Decision;
-use mailbell::smtp::{ReceivedMail, Recipient};
+use mailbell::smtp::{ReceivedMail, Recipients};
 use mailbell::spool::sqlite::Sqlite;
 use mailbell::spool::{Ask, Budget, Decided, Deciding, Ending, Reading, Settlement, Spool, Step};
 
@@ -23,10 +23,7 @@ fn mail() -> ReceivedMail {
         tls: None,
         user: None,
         reverse_path: "kix@kix.example".to_owned(),
-        recipients: vec![Recipient {
-            forward_path: "ops@alerts.example".to_owned(),
-            team: "ops".to_owned(),
-        }],
+        recipients: Recipients::one("ops@alerts.example", "ops"),
         data: vec![b'x'; 4096],
         rest: None,
     }

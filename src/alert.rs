@@ -5,12 +5,16 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::limits::EXTERNAL_ID_BYTES_MAX;
 
-/// What a ticket mail says has happened (DESIGN.md section 6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What a ticket mail says has happened.
+// DESIGN.md section 6
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
 pub enum Event {
     /// A ticket came up: somebody is alerted.
     New,
@@ -81,6 +85,16 @@ impl Status {
         [Status::New, Status::Acknowledged, Status::Resolved]
             .into_iter()
             .find(|status| word.trim().eq_ignore_ascii_case(status.as_str()))
+    }
+}
+
+impl From<Status> for Event {
+    fn from(status: Status) -> Event {
+        match status {
+            Status::New => Event::New,
+            Status::Acknowledged => Event::Acknowledged,
+            Status::Resolved => Event::Resolved,
+        }
     }
 }
 

@@ -38,3 +38,7 @@ pub mod gateway;
 pub mod standin;
 
 pub mod cli;
+
+#[cfg(test)]
+#[path = "../tests/it/golden.rs"]
+pub mod golden;

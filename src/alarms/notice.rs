@@ -5,9 +5,9 @@
 
 use super::SOURCE;
 use super::cause::Told;
-use crate::alert::{Alert, Event, ExternalId, Status};
+use crate::alert::{Alert, ExternalId, Status};
 use crate::rules::Decision;
-use crate::smtp::{ReceivedMail, Recipient};
+use crate::smtp::{ReceivedMail, Recipients};
 
 /// RFC 2606 2: `.invalid` is never a domain, so no configured address is this one.
 pub const FORWARD_PATH: &str = "alarms@mailbell.invalid";
@@ -48,10 +48,7 @@ pub fn mail(told: &Told, hostname: &str) -> ReceivedMail {
         tls: None,
         user: None,
         reverse_path: String::new(),
-        recipients: vec![Recipient {
-            forward_path: FORWARD_PATH.to_owned(),
-            team: team.clone(),
-        }],
+        recipients: Recipients::one(FORWARD_PATH, team),
         data: text.into_bytes(),
         rest: None,
     }
@@ -88,11 +85,7 @@ pub fn read(raw: &[u8]) -> Decision {
     Decision {
         source: Some(SOURCE.to_owned()),
         rule: Some("alarm".to_owned()),
-        event: match status {
-            Status::New => Event::New,
-            Status::Acknowledged => Event::Acknowledged,
-            Status::Resolved => Event::Resolved,
-        },
+        event: status.into(),
         degraded: false,
         reason: "the gateway tells of itself".to_owned(),
         external_id,
@@ -113,6 +106,7 @@ mod tests {
 
     use super::*;
     use crate::alarms::cause::Cause;
+    use crate::alert::Event;
 
     #[test]
     fn an_alarm_comes_back_from_its_mail() {

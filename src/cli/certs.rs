@@ -10,7 +10,6 @@ use jiff::{ToSpan, Zoned};
 use rcgen::{CertificateParams, DnType, KeyPair};
 
 use super::{Answer, Surroundings};
-use crate::config;
 
 /// Anybody may read a certificate, nobody but the gateway its key.
 const CERTIFICATE_MODE: u32 = 0o644;

@@ -170,7 +170,7 @@ fn row(entry: &Summary) -> Vec<Cell> {
         Cell::new(entry.mail),
         Cell::new(seconds(entry.received)),
         Cell::new(&entry.team),
-        table::stage(entry.stage.as_str()),
+        table::stage(entry.stage),
         Cell::new(or_dash(&entry.external_id)),
         Cell::new(or_dash(&entry.title)),
         Cell::new(&entry.reason),
@@ -224,7 +224,7 @@ fn write_shown(out: &mut impl Write, shown: &Shown) -> std::io::Result<()> {
         let entry = &delivery.summary;
         writeln!(out)?;
         writeln!(out, "team        {} <{}>", entry.team, entry.forward_path)?;
-        let state = table::painted(entry.stage.as_str(), 0);
+        let state = table::painted(entry.stage, 0);
         match entry.reason.is_empty() {
             true => writeln!(out, "state       {state}")?,
             false => writeln!(out, "state       {state}: {}", entry.reason)?,

@@ -19,9 +19,9 @@ enum Of {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Answer> {
     let schema = match arguments.of {
-        Of::Rules => rules::schema(),
-        Of::Config => config::schema(),
+        Of::Rules => rules::SCHEMA,
+        Of::Config => config::SCHEMA,
     };
-    println!("{}", serde_json::to_string_pretty(&schema)?);
+    print!("{schema}");
     Ok(Answer::Yes)
 }

@@ -1,10 +1,12 @@
 //! Rows for people: columns as wide as the terminal, coloured only there.
 //!
-//! Must not know what the rows are about, but for the words of outcomes.
+//! Must not know what the rows are about, but for the stages of deliveries.
 
 use std::io::IsTerminal;
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+
+use crate::spool::{Ending, Stage};
 
 /// A table without lines. On a terminal long cells are wrapped to its width; in a pipe each row is
 /// one line.
@@ -27,28 +29,28 @@ pub(super) fn text(table: &Table) -> String {
     trimmed.collect()
 }
 
-/// A stage or an outcome, in the colour of how well it is.
-pub(super) fn stage(word: &str) -> Cell {
-    let cell = Cell::new(word);
-    match color(word).filter(|_| colours()) {
+/// A stage, in the colour of how well it is.
+pub(super) fn stage(stage: Stage) -> Cell {
+    let cell = Cell::new(stage.as_str());
+    match color(stage).filter(|_| colours()) {
         Some(color) => cell.fg(color),
         None => cell,
     }
 }
 
-fn color(word: &str) -> Option<Color> {
-    match word {
-        "alerted" | "acknowledged" | "resolved" | "relayed" => Some(Color::Green),
-        "dead-letter" => Some(Color::Red),
-        "suppressed" => None,
-        _ => Some(Color::Yellow),
+fn color(stage: Stage) -> Option<Color> {
+    match stage {
+        Stage::Settled(Ending::DeadLetter) => Some(Color::Red),
+        Stage::Settled(Ending::Suppressed) => None,
+        Stage::Settled(_) => Some(Color::Green),
+        Stage::Accepted | Stage::Behind | Stage::Waiting | Stage::Sending => Some(Color::Yellow),
     }
 }
 
-/// A word of a line that is no table, padded to `width` first: colour has no width.
-pub(super) fn painted(word: &str, width: usize) -> String {
-    let padded = format!("{word:<width$}");
-    let code = match color(word).filter(|_| colours()) {
+/// A stage in a line that is no table, padded to `width` first: colour has no width.
+pub(super) fn painted(stage: Stage, width: usize) -> String {
+    let padded = format!("{:<width$}", stage.as_str());
+    let code = match color(stage).filter(|_| colours()) {
         Some(Color::Green) => 32,
         Some(Color::Red) => 31,
         Some(_) => 33,

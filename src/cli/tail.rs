@@ -230,7 +230,7 @@ impl Arguments {
         let at = summary.settled.unwrap_or(summary.received);
         let at = entries::time(at);
         let at = at.split('.').next().unwrap_or_default();
-        let stage = table::painted(summary.stage.as_str(), 12);
+        let stage = table::painted(summary.stage, 12);
         let part = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let (source, rule) = (part(&summary.source), part(&summary.rule));
         let (ticket, title) = (part(&summary.external_id), part(&summary.title));

@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::resolve::{HOUR, MINUTE, Resolver, duration};
 use super::secrets::Sources;
-use super::{Alarms, Pace, Relay, Retry, Signl4, Storm, Team, written};
+use super::{Alarms, Relay, Retry, Signl4, Storm, Team, written};
 use crate::limits::STORM_TICKETS_MAX;
 
 impl Resolver<'_> {
@@ -15,13 +15,8 @@ impl Resolver<'_> {
         let url = match &signl4.url {
             Some(written) => {
                 let url = written.get_ref().clone();
-                let sound = ["http://", "https://"].iter().any(|scheme| {
-                    url.strip_prefix(scheme)
-                        .is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty())
-                });
-                if !sound {
-                    self.problem(written.span(), "signl4.url", "not an http or https URL")
-                        .hint =
+                if let Some(problem) = self.http_url(written.span(), "signl4.url", &url) {
+                    problem.hint =
                         Some("the default is https://connect.signl4.com/webhook/".to_owned());
                 }
                 if url.ends_with('/') || url.contains('?') {
@@ -39,22 +34,18 @@ impl Resolver<'_> {
         Signl4 {
             url,
             timeout: duration(signl4.timeout, Duration::from_secs(10)),
-            pace: match signl4.pace {
-                None | Some(written::Pace::Commercial) => Pace::Commercial,
-                Some(written::Pace::Free) => Pace::Free,
-                Some(written::Pace::Off) => Pace::Off,
-            },
+            pace: signl4.pace.unwrap_or_default(),
             proxy: signl4.proxy.as_ref().map(|written| self.proxy(written)),
             ca_file,
         }
     }
 
     fn proxy(&mut self, written: &Spanned<String>) -> SecretString {
-        if reqwest::Url::parse(written.get_ref()).is_err() {
-            self.problem(written.span(), "signl4.proxy", "the value is not a URL")
-                .hint = Some("for example http://proxy.example.com:3128".to_owned());
+        let url = written.get_ref().as_str();
+        if let Some(problem) = self.http_url(written.span(), "signl4.proxy", url) {
+            problem.hint = Some("for example http://proxy.example.com:3128".to_owned());
         }
-        SecretString::from(written.get_ref().as_str())
+        SecretString::from(url)
     }
 
     pub(super) fn retry(&mut self, retry: &written::Retry) -> Retry {

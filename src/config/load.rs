@@ -114,11 +114,6 @@ fn load_text(
     }
 }
 
-/// The JSON Schema of mailbell.toml, for editors.
-pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(Written).to_value()
-}
-
 fn read(path: &Path) -> Result<SourceText, Box<Diagnostic>> {
     let name = path.display().to_string();
     let failed = |reason: String| {

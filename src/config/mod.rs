@@ -18,14 +18,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
-use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::alarms::silence::Hours;
 use crate::diagnostic::{Diagnostic, suggestion};
 
-pub use load::{Loaded, Refused, load, load_draft, load_to_look, locate, schema};
+pub use load::{Loaded, Refused, load, load_draft, load_to_look, locate};
+
+/// The JSON Schema of mailbell.toml, for editors; written by the test in `written`.
+pub const SCHEMA: &str = include_str!("../../packaging/mailbell.schema.json");
 
 /// Everything that `serve` runs with.
 #[derive(Debug, Clone)]
@@ -194,11 +196,15 @@ pub struct Signl4 {
     pub ca_file: Option<PathBuf>,
 }
 
-/// Whose limits the sender keeps under (FORMATS.md 1.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// SIGNL4's limits of requests (support article 4404459248657).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
 pub enum Pace {
     Free,
+    #[default]
     Commercial,
+    /// Another endpoint, without limits.
     Off,
 }
 
@@ -277,7 +283,8 @@ pub struct Log {
     pub level: LogLevel,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
     #[default]
@@ -285,7 +292,8 @@ pub enum LogFormat {
     Json,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
     Error,
@@ -336,7 +344,9 @@ pub struct Team {
     pub transports: Vec<TransportKind>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
 pub enum TransportKind {
     Webhook,
     Relay,
@@ -352,10 +362,13 @@ impl TransportKind {
 }
 
 /// What the relay sends to the team's address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
 pub enum RelayForm {
-    /// Plain-text `Key: Value` lines, which SIGNL4's mail endpoint reads (FORMATS.md 1.5), so
-    /// that external id and status survive.
+    /// Plain-text `Key: Value` lines, which SIGNL4's mail endpoint reads, so that external id and
+    /// status survive.
+    #[default]
     Alert,
     /// The mail as it came, attachments kept.
     Original,

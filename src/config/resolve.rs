@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use toml::Spanned;
 
@@ -62,6 +63,19 @@ impl<'a> Resolver<'a> {
             .push(Diagnostic::at(self.source, span, message).key(key));
         let last = self.problems.len() - 1;
         &mut self.problems[last]
+    }
+
+    /// An address that HTTP requests are sent to; the value may be a secret and is not repeated. The
+    /// problem, when it is none.
+    pub(super) fn http_url(
+        &mut self,
+        span: Range<usize>,
+        key: &str,
+        url: &str,
+    ) -> Option<&mut Diagnostic> {
+        let is_sound = Url::parse(url)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        (!is_sound).then(|| self.problem(span, key, "the value is not an http or https URL"))
     }
 
     pub(super) fn config(&mut self, written: &written::Written) -> Config {
@@ -333,7 +347,7 @@ impl<'a> Resolver<'a> {
         };
         match StoreText::parse(url.expose_secret()) {
             Some(StoreText::Sqlite(path)) => Store::Sqlite(self.folder.join(path)),
-            Some(StoreText::Postgres(_)) => Store::Postgres(Postgres { url, ca_file }),
+            Some(StoreText::Postgres) => Store::Postgres(Postgres { url, ca_file }),
             None => {
                 // Not repeated: it may hold a password.
                 let message = format!("the value is not {}", StoreText::EXPECTED);

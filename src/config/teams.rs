@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::resolve::Resolver;
 use super::secrets::Sources;
-use super::{RelayForm, Team, TransportKind, written};
+use super::{Team, TransportKind, written};
 use crate::diagnostic::Diagnostic;
 use crate::smtp::address::canonical;
 
@@ -84,7 +84,7 @@ impl Resolver<'_> {
             TransportKind::Relay => team.relay_to.is_some(),
         };
         let transports: Vec<TransportKind> = match &team.transports {
-            Some(transports) => transports.iter().map(|kind| kind_of(*kind)).collect(),
+            Some(transports) => transports.clone(),
             None => [TransportKind::Webhook, TransportKind::Relay]
                 .into_iter()
                 .filter(available)
@@ -150,18 +150,8 @@ impl Resolver<'_> {
                 .relay_to
                 .as_ref()
                 .map(|address| SecretString::from(address.0.as_str())),
-            relay_form: match team.relay_form {
-                None | Some(written::RelayForm::Alert) => RelayForm::Alert,
-                Some(written::RelayForm::Original) => RelayForm::Original,
-            },
+            relay_form: team.relay_form.unwrap_or_default(),
             transports,
         }
-    }
-}
-
-fn kind_of(transport: written::Transport) -> TransportKind {
-    match transport {
-        written::Transport::Webhook => TransportKind::Webhook,
-        written::Transport::Relay => TransportKind::Relay,
     }
 }

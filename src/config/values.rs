@@ -2,7 +2,6 @@
 //!
 //! Each is parsed while the file is read, so a wrong one is reported at its place.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::IpAddr;
@@ -12,7 +11,6 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use ipnet::IpNet;
 use jiff::{Span, SpanRelativeTo};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 /// A value that is written as a text and has a form of its own.
@@ -50,13 +48,14 @@ macro_rules! written {
             }
         }
 
-        impl JsonSchema for $type {
-            fn schema_name() -> Cow<'static, str> {
+        #[cfg(test)]
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
                 $name.into()
             }
 
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": ["string" $(, $also)?], "description": <$type as Written>::EXPECTED })
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": ["string" $(, $also)?], "description": <$type as Written>::EXPECTED })
             }
         }
     };
@@ -133,8 +132,7 @@ written!(NetText, "Network",);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreText {
     Sqlite(String),
-    /// The whole address, which may hold a password.
-    Postgres(String),
+    Postgres,
 }
 
 impl Written for StoreText {
@@ -143,7 +141,7 @@ impl Written for StoreText {
     fn parse(text: &str) -> Option<Self> {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             let sound = text.parse::<tokio_postgres::Config>().is_ok();
-            return sound.then(|| StoreText::Postgres(text.to_owned()));
+            return sound.then_some(StoreText::Postgres);
         }
         let path = text.strip_prefix("sqlite:")?;
         // `sqlite:///var/lib/x.db` and `sqlite://x.db` are how other programs spell it.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use reqwest::Url;
 use secrecy::ExposeSecret;
 use toml::Spanned;
 
@@ -32,12 +31,8 @@ impl Resolver<'_> {
             env: None,
         };
         let headers = self.secret(span.clone(), "otlp.headers_file", &sources)?;
-        let is_sound = Url::parse(&endpoint)
-            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        if !is_sound {
-            let message =
-                format!("neither it nor {variable} may be anything but an http or https URL");
-            self.problem(span, "otlp.endpoint", message);
+        if let Some(problem) = self.http_url(span, "otlp.endpoint", &endpoint) {
+            problem.hint = Some(format!("it is from the file, else from {variable}"));
         }
         Some(Otlp {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
@@ -62,13 +57,7 @@ impl Resolver<'_> {
                 .hint = Some("set heartbeat.url, url_file or url_env".to_owned());
             return None;
         };
-        let is_sound = Url::parse(url.expose_secret())
-            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        if !is_sound {
-            // Not repeated: it is a secret.
-            let message = "the value is not an http or https URL";
-            self.problem(spanned.span(), "heartbeat.url", message);
-        }
+        self.http_url(spanned.span(), "heartbeat.url", url.expose_secret());
         Some(Heartbeat {
             url,
             every: duration(heartbeat.every, MINUTE),

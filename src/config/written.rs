@@ -7,52 +7,53 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::values::{AddressText, DelayText, DurationText, NetText, SizeText};
-use super::{LogFormat, LogLevel};
+use super::{LogFormat, LogLevel, Pace, RelayForm, TransportKind};
 
 /// mailbell.toml. Every key is optional but a team.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Written {
     /// The gateway's name in the SMTP greeting and in Received headers. Default: the machine's name.
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub hostname: Option<Spanned<String>>,
     pub smtp: Smtp,
     pub tls: Tls,
     pub spool: Spool,
     pub rules: Rules,
     pub signl4: Signl4,
-    #[schemars(with = "Option<Relay>")]
+    #[cfg_attr(test, schemars(with = "Option<Relay>"))]
     pub relay: Option<Spanned<Relay>>,
     pub retry: Retry,
     pub storm: Storm,
     pub alarms: Alarms,
     pub log: Log,
-    #[schemars(with = "Option<Otlp>")]
+    #[cfg_attr(test, schemars(with = "Option<Otlp>"))]
     pub otlp: Option<Spanned<Otlp>>,
-    #[schemars(with = "Option<Heartbeat>")]
+    #[cfg_attr(test, schemars(with = "Option<Heartbeat>"))]
     pub heartbeat: Option<Spanned<Heartbeat>>,
     pub canary: Canary,
-    #[schemars(with = "Vec<Silence>")]
+    #[cfg_attr(test, schemars(with = "Vec<Silence>"))]
     pub silence: Vec<Spanned<Silence>>,
     pub web: Web,
-    #[schemars(with = "Vec<Team>")]
+    #[cfg_attr(test, schemars(with = "Vec<Team>"))]
     pub team: Vec<Spanned<Team>>,
 }
 
 /// The door.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Smtp {
     /// Plain listeners, STARTTLS when a certificate is there. Default `["127.0.0.1:2525"]`.
-    #[schemars(with = "Vec<SocketAddr>")]
+    #[cfg_attr(test, schemars(with = "Vec<SocketAddr>"))]
     pub listen: Option<Spanned<Vec<SocketAddr>>>,
     /// Implicit TLS listeners, e.g. `["0.0.0.0:465"]`.
-    #[schemars(with = "Vec<SocketAddr>")]
+    #[cfg_attr(test, schemars(with = "Vec<SocketAddr>"))]
     pub listen_tls: Option<Spanned<Vec<SocketAddr>>>,
     /// Load balancers. Each of their connections must begin with a PROXY header (v1 or v2), and the
     /// address in it is the peer's. Default: none.
@@ -60,10 +61,10 @@ pub struct Smtp {
     /// Peers that may send without AUTH; `"0.0.0.0/0"` for a public MX. Default: this machine.
     pub allow: Option<Vec<NetText>>,
     /// Who may send after AUTH, from anywhere; only under TLS.
-    #[schemars(with = "Vec<User>")]
+    #[cfg_attr(test, schemars(with = "Vec<User>"))]
     pub users: Vec<Spanned<User>>,
     /// Refuse MAIL before TLS.
-    #[schemars(with = "Option<bool>")]
+    #[cfg_attr(test, schemars(with = "Option<bool>"))]
     pub require_tls: Option<Spanned<bool>>,
     /// The largest mail taken. Default 25 MiB.
     pub size_max: Option<SizeText>,
@@ -82,7 +83,8 @@ pub struct Smtp {
 }
 
 /// One who may authenticate.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct User {
     pub name: String,
@@ -94,32 +96,34 @@ pub struct User {
 }
 
 /// The certificate for STARTTLS and implicit TLS.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
     /// PEM, the chain with the server's own first. Default `certs/cert.pem` when it is there.
-    #[schemars(with = "Option<PathBuf>")]
+    #[cfg_attr(test, schemars(with = "Option<PathBuf>"))]
     pub certificate: Option<Spanned<PathBuf>>,
     /// PEM. Default `certs/key.pem` when it is there.
-    #[schemars(with = "Option<PathBuf>")]
+    #[cfg_attr(test, schemars(with = "Option<PathBuf>"))]
     pub key: Option<Spanned<PathBuf>>,
     /// PEM. Peers that show a certificate of one of these may send without AUTH.
-    #[schemars(with = "Option<PathBuf>")]
+    #[cfg_attr(test, schemars(with = "Option<PathBuf>"))]
     pub client_ca: Option<Spanned<PathBuf>>,
 }
 
 /// The durable store.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Spool {
     /// `sqlite:PATH`, or `postgres://user:password@host/database?sslmode=require` for several nodes.
     /// Default `sqlite:mailbell-data/spool.db`.
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub url: Option<Spanned<String>>,
     pub url_file: Option<PathBuf>,
     pub url_env: Option<String>,
     /// PEM certificates trusted for PostgreSQL besides the system's.
-    #[schemars(with = "Option<PathBuf>")]
+    #[cfg_attr(test, schemars(with = "Option<PathBuf>"))]
     pub ca_file: Option<Spanned<PathBuf>>,
     /// How long finished mails are kept. Default 30 days.
     pub retention: Option<DurationText>,
@@ -128,45 +132,38 @@ pub struct Spool {
 }
 
 /// The rule files.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Rules {
     /// Default `rules` when it is there, else the rule files inside the program.
-    #[schemars(with = "Option<PathBuf>")]
+    #[cfg_attr(test, schemars(with = "Option<PathBuf>"))]
     pub directory: Option<Spanned<PathBuf>>,
 }
 
 /// Where alerts go.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Signl4 {
     /// The team's secret is appended. Default `https://connect.signl4.com/webhook/`.
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub url: Option<Spanned<String>>,
     /// For one request. Default 10 seconds.
     pub timeout: Option<DurationText>,
     /// Whose limits the sender keeps under. Default `commercial`.
     pub pace: Option<Pace>,
     /// An HTTP proxy. Default: what the environment says (`HTTPS_PROXY`).
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub proxy: Option<Spanned<String>>,
     /// PEM certificates trusted besides the system's.
-    #[schemars(with = "Option<PathBuf>")]
+    #[cfg_attr(test, schemars(with = "Option<PathBuf>"))]
     pub ca_file: Option<Spanned<PathBuf>>,
 }
 
-/// SIGNL4's limits of requests (support article 4404459248657).
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Pace {
-    Free,
-    Commercial,
-    /// Another endpoint, without limits.
-    Off,
-}
-
 /// How mail leaves.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Relay {
     /// `smtp(s)://user:password@host:port?tls=required`
@@ -180,13 +177,14 @@ pub struct Relay {
 }
 
 /// When an attempt failed.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// The first wait; it doubles from there. Default 1 second.
     pub first: Option<DurationText>,
     /// The longest wait. Default 5 minutes.
-    #[schemars(with = "Option<DurationText>")]
+    #[cfg_attr(test, schemars(with = "Option<DurationText>"))]
     pub max: Option<Spanned<DurationText>>,
     /// After this long a delivery goes to the dead letters. Default 72 hours.
     pub give_up: Option<DurationText>,
@@ -195,12 +193,13 @@ pub struct Retry {
 }
 
 /// Many new tickets of one source within a short time become one summary alert that lists them.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Storm {
     /// So many new tickets of one source to one team within `window` page one by one; those after
     /// them are gathered into a summary. At most 1000. Default: no storm is looked for.
-    #[schemars(with = "Option<NonZeroUsize>")]
+    #[cfg_attr(test, schemars(with = "Option<NonZeroUsize>"))]
     pub tickets: Option<Spanned<NonZeroUsize>>,
     /// Default 5 minutes.
     pub window: Option<DurationText>,
@@ -209,21 +208,23 @@ pub struct Storm {
 }
 
 /// Alerts about the gateway itself: dead letters, a backlog, a transport that fails.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Alarms {
     /// Default true.
     pub enabled: Option<bool>,
     /// The team that is told. Default: the one that it concerns. One that cannot be reached is not
     /// told, if another can be.
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub team: Option<Spanned<String>>,
     /// How long alerts may be late, or a transport may fail. Default 10 minutes.
     pub after: Option<DurationText>,
 }
 
 /// Traces: each mail's way, sent to a collector by OTLP over HTTP (protobuf).
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Otlp {
     /// Such as `http://127.0.0.1:4318`; `/v1/traces` is appended. Default: the variable
@@ -234,7 +235,8 @@ pub struct Otlp {
 }
 
 /// What `serve` writes to stderr.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// `json`: one object for each line. Default `text`.
@@ -245,7 +247,8 @@ pub struct Log {
 
 /// An address that is called for as long as the whole way works: door, store, transports. Whoever is
 /// behind it tells people when the calls end.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Heartbeat {
     /// `https://…`, called with GET, through the proxy of `[signl4]`. A secret.
@@ -258,16 +261,18 @@ pub struct Heartbeat {
 
 /// A mail that the gateway sends to its own door and follows to its outcome. Nobody is paged; one that
 /// does not arrive is an alarm, and stops the heartbeat.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Canary {
     /// Such as `5m`. Default: never.
-    #[schemars(with = "Option<DurationText>")]
+    #[cfg_attr(test, schemars(with = "Option<DurationText>"))]
     pub every: Option<Spanned<DurationText>>,
 }
 
 /// A source that sends mail so regularly that its silence is an alarm.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Silence {
     /// The name in its rule file, such as `kix`.
@@ -281,11 +286,12 @@ pub struct Silence {
 }
 
 /// The HTTP listener: health, metrics, dashboard and API.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Web {
     /// Default `127.0.0.1:8025`.
-    #[schemars(with = "Option<SocketAddr>")]
+    #[cfg_attr(test, schemars(with = "Option<SocketAddr>"))]
     pub listen: Option<Spanned<SocketAddr>>,
     pub password: Option<String>,
     /// Needed to listen on anything but loopback. The password, or its argon2 hash.
@@ -299,12 +305,13 @@ pub struct Web {
 }
 
 /// Who is alerted.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Team {
     pub name: String,
     /// Forward-paths: `ops@alerts.example.com`, `*@alerts.example.com`. Others are refused at RCPT.
-    #[schemars(with = "Vec<AddressText>")]
+    #[cfg_attr(test, schemars(with = "Vec<AddressText>"))]
     pub addresses: Vec<Spanned<AddressText>>,
     /// Only these peers (and `users`) may send to this team. Default: whoever may send at all.
     pub allow: Option<Vec<NetText>>,
@@ -318,19 +325,21 @@ pub struct Team {
     /// `alert` (default): SIGNL4's `Key: Value` lines; `original`: the mail as it came.
     pub relay_form: Option<RelayForm>,
     /// First, then second. Default: `webhook` when there is a secret, `relay` when there is `relay_to`.
-    pub transports: Option<Vec<Transport>>,
+    pub transports: Option<Vec<TransportKind>>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum RelayForm {
-    Alert,
-    Original,
-}
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    Webhook,
-    Relay,
+    use super::*;
+    use crate::golden;
+
+    #[test]
+    fn the_schema_for_editors_is_made_from_the_keys() {
+        let schema = schemars::schema_for!(Written).to_value();
+        let json = serde_json::to_string_pretty(&schema).unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/mailbell.schema.json");
+        assert_eq!(golden::difference(&file, &json), None);
+    }
 }

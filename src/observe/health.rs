@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Happening, Observer};
+use crate::config::TransportKind;
 
 /// The state of the running gateway. Components are named by the program and by the
 /// configuration's teams, so the lists are bounded.
@@ -39,6 +40,11 @@ impl Health {
         self.lock().clone()
     }
 
+    /// The component that a team's way out is.
+    pub fn transport(kind: TransportKind, team: &str) -> String {
+        format!("{} of team {team}", kind.as_str())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -53,22 +59,18 @@ fn set(list: &mut List, component: &str, text: Option<String>) {
 
 impl Observer for Health {
     fn observe(&self, happening: &Happening<'_>) {
-        let transport = |team: &str, kind: &str| format!("{kind} of team {team}");
         match happening {
             Happening::CircuitOpened {
                 team,
-                transport: kind,
+                transport,
                 reason,
                 ..
             } => self.report(
-                &transport(team, kind.as_str()),
+                &Health::transport(*transport, team),
                 Some(format!("failing: {reason}")),
             ),
-            Happening::CircuitClosed {
-                team,
-                transport: kind,
-            } => {
-                self.report(&transport(team, kind.as_str()), None);
+            Happening::CircuitClosed { team, transport } => {
+                self.report(&Health::transport(*transport, team), None);
             }
             Happening::MailNotStored { reason } => self.report("spool", Some(reason.to_string())),
             Happening::MailAccepted { .. } => self.report("spool", None),

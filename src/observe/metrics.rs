@@ -82,7 +82,7 @@ pub struct Metrics {
     panics: Counter,
     stuck: Counter,
     spool_failures: Counter,
-    reloads: Family<OutcomeLabelsOfReload, Counter>,
+    reloads: Family<ReloadLabels, Counter>,
     canaries: Family<CanaryLabels, Counter>,
 }
 
@@ -92,7 +92,7 @@ struct CanaryLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabelsOfReload {
+struct ReloadLabels {
     what: &'static str,
     result: &'static str,
 }
@@ -225,7 +225,7 @@ impl Metrics {
     pub fn reloaded(&self, what: &'static str, well: bool) {
         let result = if well { "taken" } else { "refused" };
         self.reloads
-            .get_or_create(&OutcomeLabelsOfReload { what, result })
+            .get_or_create(&ReloadLabels { what, result })
             .inc();
     }
 }

@@ -129,53 +129,77 @@ pub struct Log;
 impl Observer for Log {
     fn observe(&self, happening: &Happening<'_>) {
         match happening {
-            Happening::MailAccepted { .. }
-            | Happening::MailNotStored { .. }
-            | Happening::MailDecided { .. }
-            | Happening::ReadingPanicked { .. }
-            | Happening::ReadingStuck { .. }
-            | Happening::Settled { .. } => log_mail(happening),
-            _ => log_transport(happening),
+            Happening::MailAccepted {
+                mail,
+                peer,
+                bytes,
+                teams,
+                ..
+            } => tracing::info!(%mail, %peer, bytes, teams, "mail accepted"),
+            Happening::MailNotStored { reason } => {
+                tracing::error!(%reason, "mail could not be stored, its sender will try again");
+            }
+            Happening::MailDecided {
+                mail,
+                team,
+                decision,
+            } => tracing::info!(
+                %mail,
+                team,
+                source = decision.source,
+                rule = decision.rule,
+                event = %decision.event,
+                external_id = decision.external_id.as_ref().map(|id| id.as_str()),
+                degraded = decision.degraded,
+                reason = decision.reason,
+                "mail decided"
+            ),
+            Happening::ReadingPanicked { mail, message } => {
+                tracing::error!(%mail, panic = message, "reading the mail panicked, it goes to the dead letters");
+            }
+            Happening::ReadingStuck { mail, after } => {
+                let after_ms = after.as_millis();
+                tracing::error!(%mail, after_ms, "reading the mail does not end, it goes to the dead letters");
+            }
+            Happening::Attempted {
+                mail,
+                team,
+                transport,
+                outcome,
+                took,
+            } => log_attempt(*mail, team, *transport, outcome, *took),
+            Happening::Settled { settled, after } => log_settled(settled, *after),
+            Happening::CircuitOpened {
+                team,
+                transport,
+                reason,
+                probe_in,
+                ..
+            } => tracing::error!(
+                team,
+                transport = transport.as_str(),
+                reason,
+                probe_in_ms = probe_in.as_millis(),
+                "transport fails, it is only probed from now on"
+            ),
+            Happening::CircuitClosed { team, transport } => {
+                tracing::info!(
+                    team,
+                    transport = transport.as_str(),
+                    "transport works again"
+                );
+            }
+            Happening::SpoolFailing {
+                doing,
+                reason,
+                pause,
+            } => tracing::error!(doing, %reason, pause_ms = pause.as_millis(), "spool fails"),
+            Happening::SpoolRecovered { doing } => tracing::info!(doing, "spool works again"),
+            Happening::SpoolFailedOnce { doing, reason } => {
+                tracing::warn!(doing, %reason, "spool failed, it is not tried again");
+            }
+            Happening::Drained { unfinished } => tracing::info!(unfinished, "pipeline stopped"),
         }
-    }
-}
-
-fn log_mail(happening: &Happening<'_>) {
-    match happening {
-        Happening::MailAccepted {
-            mail,
-            peer,
-            bytes,
-            teams,
-            ..
-        } => tracing::info!(%mail, %peer, bytes, teams, "mail accepted"),
-        Happening::MailNotStored { reason } => {
-            tracing::error!(%reason, "mail could not be stored, its sender will try again");
-        }
-        Happening::MailDecided {
-            mail,
-            team,
-            decision,
-        } => tracing::info!(
-            %mail,
-            team,
-            source = decision.source,
-            rule = decision.rule,
-            event = %decision.event,
-            external_id = decision.external_id.as_ref().map(|id| id.as_str()),
-            degraded = decision.degraded,
-            reason = decision.reason,
-            "mail decided"
-        ),
-        Happening::ReadingPanicked { mail, message } => {
-            tracing::error!(%mail, panic = message, "reading the mail panicked, it goes to the dead letters");
-        }
-        Happening::ReadingStuck { mail, after } => {
-            let after_ms = after.as_millis();
-            tracing::error!(%mail, after_ms, "reading the mail does not end, it goes to the dead letters");
-        }
-        Happening::Settled { settled, after } => log_settled(settled, *after),
-        _ => {}
     }
 }
 
@@ -193,49 +217,6 @@ fn log_settled(settled: &Settled, after: Duration) {
         tracing::error!(%mail, team, part, outcome = %ending, reason, after_ms, "dead letter: nobody was told of this mail");
     } else {
         tracing::info!(%mail, team, part, outcome = %ending, reason, after_ms, "settled");
-    }
-}
-
-fn log_transport(happening: &Happening<'_>) {
-    match happening {
-        Happening::Attempted {
-            mail,
-            team,
-            transport,
-            outcome,
-            took,
-        } => log_attempt(*mail, team, *transport, outcome, *took),
-        Happening::CircuitOpened {
-            team,
-            transport,
-            reason,
-            probe_in,
-            ..
-        } => tracing::error!(
-            team,
-            transport = transport.as_str(),
-            reason,
-            probe_in_ms = probe_in.as_millis(),
-            "transport fails, it is only probed from now on"
-        ),
-        Happening::CircuitClosed { team, transport } => {
-            tracing::info!(
-                team,
-                transport = transport.as_str(),
-                "transport works again"
-            );
-        }
-        Happening::SpoolFailing {
-            doing,
-            reason,
-            pause,
-        } => tracing::error!(doing, %reason, pause_ms = pause.as_millis(), "spool fails"),
-        Happening::SpoolRecovered { doing } => tracing::info!(doing, "spool works again"),
-        Happening::SpoolFailedOnce { doing, reason } => {
-            tracing::warn!(doing, %reason, "spool failed, it is not tried again");
-        }
-        Happening::Drained { unfinished } => tracing::info!(unfinished, "pipeline stopped"),
-        _ => {}
     }
 }
 

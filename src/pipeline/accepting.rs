@@ -13,16 +13,12 @@ use crate::spool::SpoolError;
 impl MailSink for Pipeline {
     async fn accept(&self, mail: ReceivedMail) -> Result<String, AcceptError> {
         let shared = &self.shared;
-        let (peer, bytes) = (mail.peer, mail.bytes());
-        let mut teams: Vec<String> = mail.recipients.iter().map(|r| r.team.clone()).collect();
-        teams.sort();
-        teams.dedup();
+        let (peer, bytes, teams) = (mail.peer, mail.bytes(), mail.recipients.len());
         let began = Instant::now();
         match in_time(shared.spool.accept(mail, shared.clock.now())).await {
             Ok(mail) => {
                 let took = began.elapsed();
                 shared.arrived.notify_one();
-                let teams = teams.len();
                 shared.tell(Happening::MailAccepted {
                     mail,
                     peer,

@@ -285,16 +285,6 @@ impl Rule {
     }
 }
 
-impl From<Status> for Event {
-    fn from(status: Status) -> Event {
-        match status {
-            Status::New => Event::New,
-            Status::Acknowledged => Event::Acknowledged,
-            Status::Resolved => Event::Resolved,
-        }
-    }
-}
-
 /// What the mail's own X-S4-Status line says.
 fn stated_status(values: &Values, problems: &mut Vec<String>) -> Option<Status> {
     let word = values.line("s4_status")?;

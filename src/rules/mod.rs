@@ -104,7 +104,5 @@ impl Decision {
     }
 }
 
-/// The JSON Schema of a rule file, for editors.
-pub fn schema() -> Value {
-    schemars::schema_for!(written::RuleFile).to_value()
-}
+/// The JSON Schema of a rule file, for editors; written by the test in `written`.
+pub const SCHEMA: &str = include_str!("../../rules/schema.json");

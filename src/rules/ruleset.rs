@@ -79,10 +79,10 @@ impl RuleSet {
     }
 
     /// What each file holds, in the order of the files.
-    pub fn summary(&self) -> Vec<Summary> {
+    pub fn summary(&self) -> Vec<SourceCounts> {
         self.sources
             .iter()
-            .map(|source| Summary {
+            .map(|source| SourceCounts {
                 name: source.name.get_ref().clone(),
                 fields: source.fields.len(),
                 rules: source.rules.len(),
@@ -94,7 +94,7 @@ impl RuleSet {
 
 /// The numbers of one rule file, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
+pub struct SourceCounts {
     pub name: String,
     pub fields: usize,
     pub rules: usize,

@@ -131,7 +131,7 @@ impl Comparison<'_> {
         let own = (!got.is_empty()).then_some(file);
         self.same("source", want.source.as_deref().or(own), Some(got));
         self.same("rule", want.rule.as_deref(), decision.rule.as_deref());
-        let event = want.event.map(|event| Event::from(event).as_str());
+        let event = want.event.map(Event::as_str);
         self.same("event", event, Some(decision.event.as_str()));
         self.same("reason", want.reason.as_deref(), Some(&decision.reason));
         let id = decision.external_id.as_ref().map(|id| id.as_str());

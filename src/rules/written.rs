@@ -2,35 +2,36 @@
 //!
 //! Every value that can be wrong in a way that serde cannot see keeps its place in the text.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
 use indexmap::IndexMap;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use crate::alert::Event;
+
 /// A string with its place.
 pub type Text = Spanned<String>;
 
 /// A rule file of mailbell: how to recognise the mails of one ticket system, and what to make of them.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RuleFile {
     /// The version of this format: 1.
-    #[schemars(with = "Option<u32>")]
+    #[cfg_attr(test, schemars(with = "Option<u32>"))]
     pub schema: Option<Spanned<u32>>,
     pub source: Source,
     /// Pieces of regexes, used as `{{name}}` in any regex of this file.
     #[serde(default)]
-    #[schemars(with = "IndexMap<String, String>")]
+    #[cfg_attr(test, schemars(with = "IndexMap<String, String>"))]
     pub define: IndexMap<Text, Text>,
     /// What to take from the mail, by field name.
     #[serde(default)]
-    #[schemars(with = "IndexMap<String, Field>")]
+    #[cfg_attr(test, schemars(with = "IndexMap<String, Field>"))]
     pub fields: IndexMap<Text, Field>,
     /// From top to bottom, the first that holds decides.
     #[serde(default)]
@@ -42,11 +43,12 @@ pub struct RuleFile {
     pub test: Vec<Test>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// The ticket system's name, once among all rule files.
-    #[schemars(with = "String")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub name: Text,
     /// What becomes of a mail of this source that no rule knows or that lacks a required field.
     #[serde(default)]
@@ -64,7 +66,8 @@ pub struct Source {
     pub gates: AnyOf,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum OnUnmatched {
     /// Alert with the raw subject, marked as degraded.
@@ -75,7 +78,8 @@ pub enum OnUnmatched {
 }
 
 /// Every key must hold; of a key's regexes, any.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Matcher {
     /// MAIL FROM of the envelope.
@@ -101,23 +105,25 @@ pub struct Matcher {
     /// The name of an attachment.
     pub attachments: Patterns,
     /// A header, by its name.
-    #[schemars(with = "IndexMap<String, Patterns>")]
+    #[cfg_attr(test, schemars(with = "IndexMap<String, Patterns>"))]
     pub header: IndexMap<Text, Patterns>,
     /// The mail inside a forwarded mail; does not hold for a mail that nobody forwarded.
     pub original: Original,
     /// An extracted field, by its name; only in rules.
-    #[schemars(with = "IndexMap<String, Patterns>")]
+    #[cfg_attr(test, schemars(with = "IndexMap<String, Patterns>"))]
     pub field: IndexMap<Text, Patterns>,
 }
 
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Original {
     pub from: Patterns,
     pub subject: Patterns,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Field {
     /// Without it the mail is not understood: it alerts with its raw subject.
@@ -125,7 +131,7 @@ pub struct Field {
     pub required: bool,
     /// Tried in order; the first that yields a value decides.
     #[serde(default)]
-    #[schemars(with = "Vec<Take>")]
+    #[cfg_attr(test, schemars(with = "Vec<Take>"))]
     pub take: Vec<Spanned<Take>>,
     /// The value when nothing was found.
     pub default: Option<String>,
@@ -136,23 +142,24 @@ pub struct Field {
     #[serde(default)]
     pub none: Vec<String>,
     /// What a regex without a label takes counts only if this does not match it.
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub never: Option<Text>,
 }
 
 /// One try: `label` or `regex`, and where to look; with both, the regex looks at the label's value.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Take {
     /// The part to look in. Default: `own_text` for a label, `text` for a regex.
     #[serde(rename = "in")]
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub part: Option<Text>,
     /// Words in front of the value, as in `Priority: High`.
     #[serde(default)]
     pub label: Patterns,
     /// Exactly one group is the value; or groups named after fields give several.
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub regex: Option<Text>,
     /// With `label`: the value goes on to the next label or the end of the text.
     #[serde(default)]
@@ -161,18 +168,19 @@ pub struct Take {
     #[serde(default)]
     pub last: bool,
     /// The value counts only if it stands in this part as well.
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub also_in: Option<Text>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    #[schemars(with = "String")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub name: Text,
     /// `new`, `acknowledged`, `resolved`, `update` or `ignore`.
-    #[schemars(with = "EventName")]
-    pub event: Spanned<EventName>,
+    #[cfg_attr(test, schemars(with = "Event"))]
+    pub event: Spanned<Event>,
     /// Must hold. A list of tables: one of them must hold.
     #[serde(default, rename = "match")]
     pub matches: AnyOf,
@@ -186,54 +194,46 @@ pub struct Rule {
     #[serde(default)]
     pub escalate: bool,
     /// Wait this long (such as `60s`) before paging; closed within that time, nobody is paged.
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub hold: Option<Text>,
     /// One mail, several tickets: each begins where this regex matches in the text.
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub split: Option<Text>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum EventName {
-    New,
-    Acknowledged,
-    Resolved,
-    Update,
-    Ignore,
-}
-
 /// Templates: `{field}` is replaced, `{{` is a brace, a line whose placeholder is empty is left out.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Alert {
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub external_id: Option<Text>,
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub title: Option<Text>,
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub message: Option<Text>,
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub service: Option<Text>,
     /// `latitude,longitude`
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub location: Option<Text>,
     /// `single_ack`, `multi_ack` or `emergency`
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub scenario: Option<Text>,
     /// Alert only when a keyword of a SIGNL4 category matches.
     pub filtering: Option<bool>,
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub source_system: Option<Text>,
     /// Tiles in the app.
-    #[schemars(with = "IndexMap<String, String>")]
+    #[cfg_attr(test, schemars(with = "IndexMap<String, String>"))]
     pub parameters: IndexMap<Text, Text>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Test {
-    #[schemars(with = "String")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub name: Text,
     pub mail: TestMail,
     /// One table, or one for each ticket of a digest.
@@ -241,11 +241,12 @@ pub struct Test {
 }
 
 /// A mail: a file, or the pieces of one.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TestMail {
     /// An .eml file, relative to this rule file.
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub file: Option<Text>,
     pub reverse_path: Option<String>,
     pub forward_path: Option<String>,
@@ -258,12 +259,13 @@ pub struct TestMail {
 }
 
 /// What is not named is not compared.
-#[derive(Debug, Default, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Want {
     pub source: Option<String>,
     pub rule: Option<String>,
-    pub event: Option<EventName>,
+    pub event: Option<Event>,
     pub degraded: Option<bool>,
     pub reason: Option<String>,
     pub external_id: Option<String>,
@@ -274,7 +276,8 @@ pub struct Want {
     pub alert: Option<WantAlert>,
 }
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum WantAlert {
     /// `false`: nobody is alerted. `true`: somebody is.
@@ -283,7 +286,8 @@ pub enum WantAlert {
     Values(IndexMap<String, WantValue>),
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum WantValue {
     Text(String),
@@ -337,22 +341,6 @@ impl<'de> Deserialize<'de> for Patterns {
     }
 }
 
-impl JsonSchema for Patterns {
-    fn schema_name() -> Cow<'static, str> {
-        "Strings".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "One string or a list of them.",
-            "anyOf": [
-                { "type": "string" },
-                { "type": "array", "items": { "type": "string" } },
-            ],
-        })
-    }
-}
-
 /// One table or a list of them.
 #[derive(Debug)]
 pub struct OneOrMany<T>(pub Vec<T>);
@@ -392,13 +380,48 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     }
 }
 
-impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
-    fn schema_name() -> Cow<'static, str> {
-        format!("OneOrMany{}", T::schema_name()).into()
+#[cfg(test)]
+mod schema {
+    use std::borrow::Cow;
+    use std::path::Path;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    use super::*;
+    use crate::golden;
+
+    impl JsonSchema for Patterns {
+        fn schema_name() -> Cow<'static, str> {
+            "Strings".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "description": "One string or a list of them.",
+                "anyOf": [
+                    { "type": "string" },
+                    { "type": "array", "items": { "type": "string" } },
+                ],
+            })
+        }
     }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let one = generator.subschema_for::<T>();
-        json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
+    impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
+        fn schema_name() -> Cow<'static, str> {
+            format!("OneOrMany{}", T::schema_name()).into()
+        }
+
+        fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+            let one = generator.subschema_for::<T>();
+            json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
+        }
+    }
+
+    #[test]
+    fn the_schema_for_editors_is_made_from_the_keys() {
+        let schema = schemars::schema_for!(RuleFile).to_value();
+        let json = serde_json::to_string_pretty(&schema).unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules/schema.json");
+        assert_eq!(golden::difference(&file, &json), None);
     }
 }

@@ -1,6 +1,6 @@
 //! What a certificate says of itself: until when it holds, and for which names.
 //!
-//! Pure, over DER. Reading is x509-parser's, because rustls and webpki check a validity but do
+//! Pure, over DER. Reading is x509-cert's, because rustls and webpki check a validity but do
 //! not tell it; names are matched by rustls, as clients do.
 
 use std::time::Duration;
@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 use crate::limits;
 
@@ -29,10 +30,10 @@ pub enum Expiry {
 pub fn not_after(chain: &[CertificateDer<'_>]) -> Result<Timestamp, String> {
     let mut earliest = Timestamp::MAX;
     for certificate in chain {
-        let (_, certificate) =
-            X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
-        let end = certificate.validity().not_after.timestamp();
-        earliest = earliest.min(Timestamp::from_second(end).unwrap_or(Timestamp::MAX));
+        let certificate = Certificate::from_der(certificate).map_err(|error| error.to_string())?;
+        let end = certificate.tbs_certificate.validity.not_after;
+        earliest =
+            earliest.min(Timestamp::try_from(end.to_system_time()).unwrap_or(Timestamp::MAX));
     }
     Ok(earliest)
 }

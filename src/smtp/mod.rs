@@ -30,6 +30,7 @@ pub mod tls;
 mod transaction;
 
 use std::net::IpAddr;
+use std::ops::Deref;
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -47,7 +48,7 @@ pub struct ReceivedMail {
     /// MAIL FROM without angle brackets; empty for the null reverse-path.
     pub reverse_path: String,
     /// Never empty.
-    pub recipients: Vec<Recipient>,
+    pub recipients: Recipients,
     /// Dot-unstuffed, otherwise as it came, with this gateway's Received header in front. Of a large
     /// mail, its beginning.
     pub data: Vec<u8>,
@@ -88,6 +89,37 @@ pub struct Recipient {
     pub forward_path: String,
     /// `[[team]] name`.
     pub team: String,
+}
+
+/// A mail is one delivery for each team, to the first of its addresses that is named.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recipients(Vec<Recipient>);
+
+impl Recipients {
+    /// Of a team that has one already, nothing is added.
+    pub fn add(&mut self, forward_path: &str, team: &str) {
+        if self.0.iter().all(|known| known.team != team) {
+            self.0.push(Recipient {
+                forward_path: forward_path.to_owned(),
+                team: team.to_owned(),
+            });
+        }
+    }
+
+    /// One delivery.
+    pub fn one(forward_path: &str, team: &str) -> Recipients {
+        let mut one = Recipients::default();
+        one.add(forward_path, team);
+        one
+    }
+}
+
+impl Deref for Recipients {
+    type Target = [Recipient];
+
+    fn deref(&self) -> &[Recipient] {
+        &self.0
+    }
 }
 
 /// Why a mail could not be taken; the peer is told to come again.

@@ -14,14 +14,14 @@ use super::policy::{Route, Sender};
 use super::received::Trace;
 use super::reply::{self, Reply};
 use super::session::{Behind, CloseReason, Mode, Next, Session, Waiting};
-use super::{AcceptError, ReceivedMail, Recipient, Rest};
+use super::{AcceptError, ReceivedMail, Recipients, Rest};
 use crate::limits;
 
 /// One mail, from MAIL to its last byte.
 #[derive(Debug)]
 pub(super) struct Transaction {
     mail: Mail,
-    recipients: Vec<Recipient>,
+    recipients: Recipients,
     /// Accepted RCPT commands; two may lead to one team.
     recipients_accepted: usize,
     recipients_tried: usize,
@@ -55,7 +55,7 @@ impl Session {
         self.deferral = None;
         self.transaction = Some(Transaction {
             mail,
-            recipients: Vec::new(),
+            recipients: Recipients::default(),
             recipients_accepted: 0,
             recipients_tried: 0,
             body: None,
@@ -110,7 +110,9 @@ impl Session {
             match self.policy.route(&mailbox, sender) {
                 Route::Teams(teams) => {
                     transaction.recipients_accepted += 1;
-                    transaction.add(&mailbox, &teams);
+                    for team in &teams {
+                        transaction.recipients.add(&mailbox.spelled, team);
+                    }
                     self.write(&reply::RECIPIENT_OK);
                     return;
                 }
@@ -264,7 +266,7 @@ impl Session {
         if transaction.body.is_some() {
             return;
         }
-        let only = match transaction.recipients.as_slice() {
+        let only = match &*transaction.recipients {
             [only] => Some(only.forward_path.as_str()),
             _ => None,
         };
@@ -337,18 +339,6 @@ impl Transaction {
     fn sender(&self) -> String {
         let sender = self.mail.sender.as_ref();
         sender.map_or_else(String::new, |mailbox| mailbox.spelled.clone())
-    }
-
-    /// One delivery for each team, however many of its addresses are named.
-    fn add(&mut self, mailbox: &Mailbox, teams: &[Arc<str>]) {
-        for team in teams {
-            if self.recipients.iter().all(|known| *known.team != **team) {
-                self.recipients.push(Recipient {
-                    forward_path: mailbox.spelled.clone(),
-                    team: team.to_string(),
-                });
-            }
-        }
     }
 
     /// RFC 5321 3.3: out of sequence, or all recipients were refused.

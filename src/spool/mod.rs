@@ -40,7 +40,7 @@ use crate::alert::{Alert, ExternalId};
 use crate::clock::Time;
 use crate::limits::RETRY_BATCH;
 use crate::rules::Decision;
-use crate::smtp::{AcceptError, ReceivedMail, Recipient, Rest, RestId};
+use crate::smtp::{AcceptError, ReceivedMail, Rest, RestId};
 pub use id::{DeliveryId, MailId};
 pub use ledger::{Audit, TeamLedger, Totals};
 pub use open::{open_gateway, open_visitor};
@@ -299,17 +299,6 @@ pub struct Pruned {
 /// What sorts behind everything that begins with `prefix`, byte by byte.
 pub(crate) fn beyond(prefix: &str) -> String {
     format!("{prefix}\u{10ffff}")
-}
-
-/// A mail to two addresses of one team is one delivery.
-pub(crate) fn one_for_each_team(recipients: &[Recipient]) -> Vec<&Recipient> {
-    let mut firsts: Vec<&Recipient> = Vec::new();
-    for recipient in recipients {
-        if !firsts.iter().any(|first| first.team == recipient.team) {
-            firsts.push(recipient);
-        }
-    }
-    firsts
 }
 
 /// Moments that outlive the process, each under a name that the program or the configuration gives.

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use utoipa::ToSchema;
 
 use crate::clock::Time;
 use crate::spool::{self, Found, Shown, ShownDelivery, Stage, Summary};
 
 /// All about one mail.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Mail {
     pub id: String,
     /// RFC 3339 in UTC, as all times.
@@ -31,7 +31,8 @@ pub struct Mail {
 }
 
 /// One thing that happened to a mail.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Moment {
     pub at: String,
     /// `received`, `attempt` or `settled`.
@@ -45,18 +46,20 @@ pub struct Moment {
 }
 
 /// One delivery: where it is, every attempt, and under `decision` the object of `test --json`.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Delivery {
     #[serde(flatten)]
     pub entry: Entry,
     pub answers: Vec<Attempt>,
     /// What the rules made of it; `None` while it is not decided. `alert` is what is sent.
-    #[schema(value_type = Option<Object>)]
+    #[cfg_attr(test, schema(value_type = Option<Object>))]
     pub decision: Option<Value>,
 }
 
 /// A delivery in a list.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Entry {
     /// The mail's.
     pub id: String,
@@ -86,7 +89,8 @@ pub struct Entry {
 }
 
 /// One try of one transport.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Attempt {
     pub at: String,
     pub took_ms: u64,
@@ -99,7 +103,8 @@ pub struct Attempt {
 }
 
 /// One mail of a page.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Line {
     pub id: String,
     pub received: String,
@@ -109,7 +114,8 @@ pub struct Line {
     pub deliveries: Vec<LineDelivery>,
 }
 
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct LineDelivery {
     #[serde(flatten)]
     pub entry: Entry,
@@ -118,7 +124,8 @@ pub struct LineDelivery {
 }
 
 /// Mails, newest first.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Page {
     pub mails: Vec<Line>,
     /// The value of `before` for older ones.

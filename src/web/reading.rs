@@ -9,7 +9,6 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
-use utoipa::ToSchema;
 
 use super::Shown;
 use super::problem::Problem;
@@ -22,7 +21,8 @@ use crate::rules::{Decision, RuleSet};
 use crate::spool::{self, MailId};
 
 /// How rules read a mail.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Reading {
     /// Of a forwarded mail, those of the ticket system's mail.
     pub from: String,
@@ -42,12 +42,13 @@ pub struct Reading {
     #[serde(skip)]
     pub steps: Vec<Step>,
     /// The objects of `test --json`, one for each ticket that the mail is about.
-    #[schema(value_type = Vec<Object>)]
+    #[cfg_attr(test, schema(value_type = Vec<Object>))]
     pub decisions: Vec<Value>,
 }
 
 /// A place that a field's value was taken from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Span {
     pub field: String,
     /// `text` or `subject`.

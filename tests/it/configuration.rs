@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use mailbell::config::{self, Config, Loaded};
 use secrecy::ExposeSecret;
+use serde_json::Value;
 
 use crate::golden;
 
@@ -124,7 +125,7 @@ fn the_sample_file_loads_and_says_the_defaults() {
 fn the_sample_file_names_every_key() {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("mailbell.toml");
     let text = std::fs::read_to_string(sample).unwrap();
-    let schema = config::schema();
+    let schema: Value = serde_json::from_str(config::SCHEMA).unwrap();
     let mut missing = Vec::new();
     let mut sections = vec![schema["properties"].clone()];
     let named = schema["$defs"].as_object().unwrap().values();
@@ -136,13 +137,6 @@ fn the_sample_file_names_every_key() {
         }));
     }
     assert!(missing.is_empty(), "not in mailbell.toml: {missing:?}");
-}
-
-#[test]
-fn the_schema_for_editors_is_the_programs() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/mailbell.schema.json");
-    let schema = serde_json::to_string_pretty(&config::schema()).unwrap();
-    assert_eq!(golden::difference(&file, &schema), None);
 }
 
 #[test]

@@ -219,14 +219,6 @@ fn a_title_that_names_another_systems_ticket_does_not_take_the_mail_there() {
     assert_eq!(decision.source.as_deref(), Some("kix"));
 }
 
-#[test]
-fn the_schema_for_editors_is_the_one_of_the_program() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules/schema.json");
-    let schema = serde_json::to_string_pretty(&rules::schema()).unwrap();
-    let difference = golden::difference(&path, &schema);
-    assert!(difference.is_none(), "{}", difference.unwrap_or_default());
-}
-
 /// A trace asks every source and runs every regex's whole condition; of many sources, a decision
 /// asks those whose gates' words stand in the mail.
 #[test]

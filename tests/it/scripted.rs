@@ -6,7 +6,7 @@ use mailbell::alert::{Alert, Event, ExternalId, Status};
 use mailbell::message::Envelope;
 use mailbell::pipeline::Decider;
 use mailbell::rules::Decision;
-use mailbell::smtp::{ReceivedMail, Recipient};
+use mailbell::smtp::{ReceivedMail, Recipients};
 use serde_json::{Value, json};
 
 /// A mail for one team; `script` is read by [`decision`].
@@ -22,10 +22,7 @@ pub fn mail_with(team: &str, header: &str, script: &Value) -> ReceivedMail {
         tls: None,
         user: None,
         reverse_path: "kix@kix.example".to_owned(),
-        recipients: vec![Recipient {
-            forward_path: format!("{team}@alerts.example"),
-            team: team.to_owned(),
-        }],
+        recipients: Recipients::one(&format!("{team}@alerts.example"), team),
         data: format!("{header}Subject: scripted\r\n\r\n{script}\r\n").into_bytes(),
         rest: None,
     }

@@ -8,7 +8,7 @@ use crate::alert::Event;
 use crate::rules::matcher::{Condition, Matcher, Subject};
 use crate::rules::part::Part;
 use crate::rules::ruleset::{AlertTemplates, Rule};
-use crate::rules::written::{self, EventName, Patterns, Text};
+use crate::rules::written::{self, Patterns, Text};
 
 impl Compiler<'_> {
     pub(super) fn gate(&mut self, written: &written::Matcher) -> Matcher {
@@ -93,7 +93,7 @@ impl Compiler<'_> {
 
     fn rule(&mut self, written: &written::Rule, alert: &AlertTemplates) -> Rule {
         let key = format!("rule.{}", written.name.get_ref());
-        let event = Event::from(*written.event.get_ref());
+        let event = *written.event.get_ref();
         if written.escalate && event != Event::Update {
             let message = format!("`escalate` is for updates, and this rule says `{event}`");
             self.problem(&written.name, &key, message);
@@ -131,17 +131,5 @@ impl Compiler<'_> {
                 .hint = Some("write `60s`, `5m` or `1h`".to_owned());
         }
         duration
-    }
-}
-
-impl From<EventName> for Event {
-    fn from(name: EventName) -> Event {
-        match name {
-            EventName::New => Event::New,
-            EventName::Acknowledged => Event::Acknowledged,
-            EventName::Resolved => Event::Resolved,
-            EventName::Update => Event::Update,
-            EventName::Ignore => Event::Ignore,
-        }
     }
 }

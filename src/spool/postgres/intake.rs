@@ -14,9 +14,7 @@ use super::transaction::{self, on_connection};
 use crate::clock::Time;
 use crate::limits::{POSTGRES_WORK_MAX, SMTP_PIECE_BYTES, UNDECIDED_BYTES_MAX};
 use crate::smtp::{ReceivedMail, Rest, RestId};
-use crate::spool::{
-    Addressed, DeliveryId, MailId, SpoolError, ToDecide, Undecided, one_for_each_team,
-};
+use crate::spool::{Addressed, DeliveryId, MailId, SpoolError, ToDecide, Undecided};
 
 /// One statement is one transaction: mails, their deliveries and the ledger, in one round trip.
 pub(super) const ACCEPT: &str = "WITH m AS (
@@ -161,7 +159,7 @@ async fn accept_in_one(
     let mut forward_paths: Vec<String> = Vec::new();
     let mut since: Vec<i64> = Vec::new();
     for (id, mail, now) in mails {
-        for (number, recipient) in (0..).zip(one_for_each_team(&mail.recipients)) {
+        for (number, recipient) in (0..).zip(mail.recipients.iter()) {
             of_mails.push(id.0);
             numbers.push(number);
             teams.push(&recipient.team);

@@ -9,7 +9,7 @@ use super::rows;
 use crate::clock::Time;
 use crate::limits::{SMTP_PIECE_BYTES, UNDECIDED_BYTES_MAX};
 use crate::smtp::{ReceivedMail, Rest, RestId};
-use crate::spool::{Addressed, DeliveryId, MailId, SpoolError, Undecided, one_for_each_team};
+use crate::spool::{Addressed, DeliveryId, MailId, SpoolError, Undecided};
 
 /// What a mail is called in the file.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(super) fn accept(
         .prepare_cached("INSERT INTO bodies (seq, raw, rest) VALUES (?1, ?2, ?3)")?
         .execute(params![seq, mail.data, mail.rest.map(|rest| rest.id.0)])?;
     let mut addressed = Vec::new();
-    for (number, recipient) in (0..).zip(one_for_each_team(&mail.recipients)) {
+    for (number, recipient) in (0..).zip(mail.recipients.iter()) {
         let delivery = DeliveryId::new(seq, number);
         connection
             .prepare_cached(

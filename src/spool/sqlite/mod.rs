@@ -439,7 +439,7 @@ impl Spool for Sqlite {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::smtp::{AcceptError, Recipient};
+    use crate::smtp::{AcceptError, Recipients};
 
     fn mail(bytes: usize) -> ReceivedMail {
         ReceivedMail {
@@ -448,10 +448,7 @@ mod tests {
             tls: None,
             user: None,
             reverse_path: String::new(),
-            recipients: vec![Recipient {
-                forward_path: "ops@alerts.example".to_owned(),
-                team: "ops".to_owned(),
-            }],
+            recipients: Recipients::one("ops@alerts.example", "ops"),
             data: vec![b'x'; bytes],
             rest: None,
         }

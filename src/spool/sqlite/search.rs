@@ -11,9 +11,7 @@ use crate::clock::Time;
 use crate::limits::{COUNT_MAX, SEARCH_MAX};
 use crate::message::subject;
 use crate::spool::plan::DROPPED;
-use crate::spool::search::{
-    self, Conditions, Dialect, HOLDS, MINUTE_MS, SUMMARY_COLUMNS, Value,
-};
+use crate::spool::search::{self, Conditions, Dialect, HOLDS, MINUTE_MS, SUMMARY_COLUMNS, Value};
 use crate::spool::{
     DeliveryId, Filter, Found, FoundDelivery, Glance, MailId, Page, Query, SpoolError, Summary,
 };

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::limits::{EVENT_STREAMS_MAX, EVENTS_BEHIND_MAX, SESSION_LOOKED_AT};
-use crate::observe::{Happening, Observer};
+use crate::observe::{Happening, Health, Observer};
 use crate::web::Shown;
 use crate::web::access::Session;
 use crate::web::problem::Problem;
@@ -128,7 +128,7 @@ fn told(happening: &Happening<'_>) -> Option<(&'static str, Value)> {
         }
         | Happening::CircuitClosed { team, transport } => (
             "status",
-            json!({ "component": format!("{} of team {team}", transport.as_str()) }),
+            json!({ "component": Health::transport(*transport, team) }),
         ),
         Happening::MailNotStored { .. }
         | Happening::SpoolFailing { .. }
@@ -141,8 +141,8 @@ fn told(happening: &Happening<'_>) -> Option<(&'static str, Value)> {
 /// `/api/v1/status` again). The first event, and one after a browser was too slow, is `reload`: read
 /// everything again; nothing is told a second time, and `Last-Event-ID` is not looked at. A comment every
 /// 15 seconds keeps proxies from closing the stream. It ends with the session that it was asked for with.
-#[utoipa::path(get, path = "/api/v1/events", tag = "events",
-    responses((status = 200, content_type = "text/event-stream", body = String)))]
+#[cfg_attr(test, utoipa::path(get, path = "/api/v1/events", tag = "events",
+    responses((status = 200, content_type = "text/event-stream", body = String))))]
 pub(super) async fn follow(
     State(shown): State<Arc<Shown>>,
     headers: HeaderMap,

@@ -8,7 +8,6 @@ use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use futures_util::stream::{self, Stream};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
 
 use crate::clock::{Clock, SystemClock};
 use crate::limits::API_PAGE_MAX;
@@ -19,13 +18,14 @@ use crate::web::problem::{Named, Params, Problem};
 use crate::web::reading::{self, Reading};
 
 /// Which mails are looked for. Everything that is given has to fit.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, IntoParams)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[cfg_attr(test, derive(utoipa::IntoParams))]
 #[serde(default, deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
+#[cfg_attr(test, into_params(parameter_in = Query))]
 pub struct Asked {
     /// Part of title, reason, external id, Message-ID, reverse-path or forward-path; or a whole id of
     /// mail, message or ticket.
-    #[param(max_length = 200)]
+    #[cfg_attr(test, param(max_length = 200))]
     pub text: Option<String>,
     pub team: Option<String>,
     /// The rule file that took it.
@@ -39,7 +39,7 @@ pub struct Asked {
     /// Only older ones than this: `next` of the page before.
     pub before: Option<String>,
     /// Mails on the page. Default 50.
-    #[param(minimum = 1, maximum = 200)]
+    #[cfg_attr(test, param(minimum = 1, maximum = 200))]
     pub limit: Option<usize>,
 }
 
@@ -91,7 +91,7 @@ impl Asked {
 }
 
 /// Mails, newest first.
-#[utoipa::path(get, path = "/api/v1/mails", tag = "mails", params(Asked), responses((status = 200, body = Page)))]
+#[cfg_attr(test, utoipa::path(get, path = "/api/v1/mails", tag = "mails", params(Asked), responses((status = 200, body = Page))))]
 pub(super) async fn search(
     State(shown): State<Arc<Shown>>,
     Params(asked): Params<Asked>,
@@ -101,8 +101,8 @@ pub(super) async fn search(
 }
 
 /// One mail: where each of its deliveries is, and every attempt with its answer.
-#[utoipa::path(get, path = "/api/v1/mails/{id}", tag = "mails",
-    params(("id" = Uuid, Path, description = "The mail's id")), responses((status = 200, body = Mail)))]
+#[cfg_attr(test, utoipa::path(get, path = "/api/v1/mails/{id}", tag = "mails",
+    params(("id" = Uuid, Path, description = "The mail's id")), responses((status = 200, body = Mail))))]
 pub(super) async fn show(
     State(shown): State<Arc<Shown>>,
     Named(id): Named<String>,
@@ -113,9 +113,9 @@ pub(super) async fn show(
 }
 
 /// The mail's bytes as they were accepted.
-#[utoipa::path(get, path = "/api/v1/mails/{id}/original", tag = "mails",
+#[cfg_attr(test, utoipa::path(get, path = "/api/v1/mails/{id}/original", tag = "mails",
     params(("id" = Uuid, Path, description = "The mail's id")),
-    responses((status = 200, content_type = "message/rfc822", body = Vec<u8>)))]
+    responses((status = 200, content_type = "message/rfc822", body = Vec<u8>))))]
 pub(super) async fn original(
     State(shown): State<Arc<Shown>>,
     Named(id): Named<String>,
@@ -157,8 +157,8 @@ fn pieces(
 }
 
 /// How today's rules read it: text, fields with their places, trace, decisions.
-#[utoipa::path(get, path = "/api/v1/mails/{id}/reading", tag = "mails",
-    params(("id" = Uuid, Path, description = "The mail's id")), responses((status = 200, body = Reading)))]
+#[cfg_attr(test, utoipa::path(get, path = "/api/v1/mails/{id}/reading", tag = "mails",
+    params(("id" = Uuid, Path, description = "The mail's id")), responses((status = 200, body = Reading))))]
 pub(super) async fn reading(
     State(shown): State<Arc<Shown>>,
     Named(id): Named<String>,
@@ -167,14 +167,15 @@ pub(super) async fn reading(
 }
 
 /// How many deliveries a change has changed.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Changed {
     pub changed: usize,
 }
 
 /// The mail's dead letters wait again; those that were never decided are decided again.
-#[utoipa::path(post, path = "/api/v1/mails/{id}/retry", tag = "mails",
-    params(("id" = Uuid, Path, description = "The mail's id")), responses((status = 200, body = Changed)))]
+#[cfg_attr(test, utoipa::path(post, path = "/api/v1/mails/{id}/retry", tag = "mails",
+    params(("id" = Uuid, Path, description = "The mail's id")), responses((status = 200, body = Changed))))]
 pub(super) async fn retry(
     State(shown): State<Arc<Shown>>,
     Named(id): Named<String>,
@@ -183,8 +184,8 @@ pub(super) async fn retry(
 }
 
 /// Every dead letter that nobody has dropped waits again.
-#[utoipa::path(post, path = "/api/v1/dead-letters/retry", tag = "mails",
-    responses((status = 200, body = Changed)))]
+#[cfg_attr(test, utoipa::path(post, path = "/api/v1/dead-letters/retry", tag = "mails",
+    responses((status = 200, body = Changed))))]
 pub(super) async fn retry_all(State(shown): State<Arc<Shown>>) -> Result<Json<Changed>, Problem> {
     retried(&shown, DeadLetters::All).await
 }
@@ -197,8 +198,8 @@ async fn retried(shown: &Shown, which: DeadLetters) -> Result<Json<Changed>, Pro
 
 /// What is unfinished of the mail ends as a dead letter that nobody is told of any more, and its dead
 /// letters are marked so. What a transport has at this moment is not touched.
-#[utoipa::path(post, path = "/api/v1/mails/{id}/drop", tag = "mails",
-    params(("id" = Uuid, Path, description = "The mail's id")), responses((status = 200, body = Changed)))]
+#[cfg_attr(test, utoipa::path(post, path = "/api/v1/mails/{id}/drop", tag = "mails",
+    params(("id" = Uuid, Path, description = "The mail's id")), responses((status = 200, body = Changed))))]
 pub(super) async fn discard(
     State(shown): State<Arc<Shown>>,
     Named(id): Named<String>,

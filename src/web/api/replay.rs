@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::mails::parse;
@@ -15,15 +14,16 @@ use super::rules::saved;
 use crate::clock::{Clock, SystemClock};
 use crate::message::Envelope;
 use crate::rules::{Decision, editing};
-use crate::smtp::{AcceptError, MailSink, ReceivedMail, Recipient, Rest, RestId};
+use crate::smtp::{AcceptError, MailSink, ReceivedMail, Recipients, Rest, RestId};
 use crate::spool::MailId;
 use crate::web::Shown;
 use crate::web::problem::{Named, Params, Problem};
 use crate::web::reading::{self, Stored};
 
-#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(utoipa::IntoParams))]
 #[serde(default, deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
+#[cfg_attr(test, into_params(parameter_in = Query))]
 pub struct HowToReplay {
     /// Accept the mail again, as if its sender had sent it now. Default: only say what would be
     /// decided.
@@ -31,21 +31,23 @@ pub struct HowToReplay {
 }
 
 /// What was decided, and what today's rules decide.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Replay {
     pub teams: Vec<OfTeam>,
     /// The id of the mail that was accepted in its place.
     pub sent_as: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct OfTeam {
     pub team: String,
     pub forward_path: String,
     /// Empty when it was never decided.
-    #[schema(value_type = Vec<Object>)]
+    #[cfg_attr(test, schema(value_type = Vec<Object>))]
     pub before: Vec<Value>,
-    #[schema(value_type = Vec<Object>)]
+    #[cfg_attr(test, schema(value_type = Vec<Object>))]
     pub now: Vec<Value>,
     pub same: bool,
 }
@@ -55,9 +57,9 @@ pub struct OfTeam {
 /// Nothing is changed unless `send=true`. Then the mail is accepted again, under a new id: its decision,
 /// its ticket's order and what has already been sent are looked at as of any mail, so that a repeated
 /// `new` of an open ticket pages nobody twice. What of the old one has reached nobody is dropped.
-#[utoipa::path(post, path = "/api/v1/mails/{id}/replay", tag = "mails",
+#[cfg_attr(test, utoipa::path(post, path = "/api/v1/mails/{id}/replay", tag = "mails",
     params(("id" = Uuid, Path, description = "The mail's id"), HowToReplay),
-    responses((status = 200, body = Replay)))]
+    responses((status = 200, body = Replay))))]
 pub(super) async fn replay(
     State(shown): State<Arc<Shown>>,
     Named(id): Named<String>,
@@ -104,17 +106,11 @@ pub async fn again(shown: &Shown, id: MailId, send: bool) -> Result<Replay, Prob
     Ok(Replay { teams, sent_as })
 }
 
-/// One for each team, that of its first delivery.
-fn recipients(stored: &Stored) -> Vec<Recipient> {
-    let mut recipients: Vec<Recipient> = Vec::new();
+/// A team with several deliveries, as of a digest, had one at first.
+fn recipients(stored: &Stored) -> Recipients {
+    let mut recipients = Recipients::default();
     for delivery in &stored.mail.deliveries {
-        let summary = &delivery.summary;
-        if !recipients.iter().any(|known| known.team == summary.team) {
-            recipients.push(Recipient {
-                forward_path: summary.forward_path.clone(),
-                team: summary.team.clone(),
-            });
-        }
+        recipients.add(&delivery.summary.forward_path, &delivery.summary.team);
     }
     recipients
 }
@@ -123,7 +119,7 @@ async fn accept_again(
     shown: &Shown,
     id: MailId,
     stored: Stored,
-    recipients: Vec<Recipient>,
+    recipients: Recipients,
 ) -> Result<String, Problem> {
     let beginning = shown.spool.piece(id, 0).await?;
     let mail = ReceivedMail {
@@ -173,7 +169,8 @@ async fn accept_with(
 }
 
 /// A mail as a test of its rule file.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Test {
     /// The source whose rule file it belongs to.
     pub source: String,
@@ -190,8 +187,8 @@ pub struct Test {
 /// With `web.edit_rules` the mail, a large one without the content of its attachments, is put beside the
 /// rule files, and the test at the end of its rule file; the files are checked as for a reload, and the
 /// former version is kept.
-#[utoipa::path(post, path = "/api/v1/mails/{id}/test", tag = "mails",
-    params(("id" = Uuid, Path, description = "The mail's id")), responses((status = 200, body = Test)))]
+#[cfg_attr(test, utoipa::path(post, path = "/api/v1/mails/{id}/test", tag = "mails",
+    params(("id" = Uuid, Path, description = "The mail's id")), responses((status = 200, body = Test))))]
 pub(super) async fn test(
     State(shown): State<Arc<Shown>>,
     Named(id): Named<String>,

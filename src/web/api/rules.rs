@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::mails::parse;
 use super::status::{Source, sources};
@@ -17,13 +16,15 @@ use crate::web::problem::{Body, Named, Place, Problem};
 use crate::web::reading::{self, Reading, Stored};
 
 /// All rule files in force.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Rules {
     pub sources: Vec<Source>,
 }
 
 /// The text of a rule file.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct RuleFile {
     pub name: String,
     pub file: String,
@@ -34,7 +35,8 @@ pub struct RuleFile {
 }
 
 /// A draft of a rule file and the mail that it is tried on: one of `mail` and `raw`.
-#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Draft {
     /// The rule file; default: the one in force.
@@ -50,7 +52,8 @@ pub struct Draft {
 }
 
 /// What came of a draft.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Tried {
     /// What is wrong with the rule file, failing tests too.
     pub diagnostics: Vec<Place>,
@@ -59,7 +62,8 @@ pub struct Tried {
 }
 
 /// A rule file to be put in force.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Edited {
     pub text: String,
@@ -69,7 +73,7 @@ pub struct Edited {
 }
 
 /// The rule files in force.
-#[utoipa::path(get, path = "/api/v1/rules", tag = "rules", responses((status = 200, body = Rules)))]
+#[cfg_attr(test, utoipa::path(get, path = "/api/v1/rules", tag = "rules", responses((status = 200, body = Rules))))]
 pub(super) async fn list(State(shown): State<Arc<Shown>>) -> Json<Rules> {
     Json(Rules {
         sources: sources(&shown),
@@ -77,8 +81,8 @@ pub(super) async fn list(State(shown): State<Arc<Shown>>) -> Json<Rules> {
 }
 
 /// One rule file as it is in force.
-#[utoipa::path(get, path = "/api/v1/rules/{source}", tag = "rules",
-    params(("source" = String, Path, description = "`[source] name`")), responses((status = 200, body = RuleFile)))]
+#[cfg_attr(test, utoipa::path(get, path = "/api/v1/rules/{source}", tag = "rules",
+    params(("source" = String, Path, description = "`[source] name`")), responses((status = 200, body = RuleFile))))]
 pub(super) async fn show(
     State(shown): State<Arc<Shown>>,
     Named(source): Named<String>,
@@ -104,9 +108,9 @@ fn no_source() -> Problem {
 }
 
 /// A draft in the place of a rule file, tried on a mail together with the others. Nothing is changed.
-#[utoipa::path(post, path = "/api/v1/rules/{source}/try", tag = "rules",
+#[cfg_attr(test, utoipa::path(post, path = "/api/v1/rules/{source}/try", tag = "rules",
     params(("source" = String, Path, description = "`[source] name`")),
-    request_body = Draft, responses((status = 200, body = Tried)))]
+    request_body = Draft, responses((status = 200, body = Tried))))]
 pub(super) async fn attempt(
     State(shown): State<Arc<Shown>>,
     Named(source): Named<String>,
@@ -158,9 +162,9 @@ pub async fn tried(shown: &Shown, source: &str, draft: Draft) -> Result<Tried, P
 
 /// Puts a rule file in force (`web.edit_rules`): checked as for a reload, written as a whole, the former
 /// version kept in `.history`.
-#[utoipa::path(put, path = "/api/v1/rules/{source}", tag = "rules",
+#[cfg_attr(test, utoipa::path(put, path = "/api/v1/rules/{source}", tag = "rules",
     params(("source" = String, Path, description = "`[source] name`")),
-    request_body = Edited, responses((status = 200, body = RuleFile)))]
+    request_body = Edited, responses((status = 200, body = RuleFile))))]
 pub(super) async fn save(
     State(shown): State<Arc<Shown>>,
     Named(source): Named<String>,

@@ -7,16 +7,16 @@ use std::sync::atomic::Ordering;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::clock::{Clock, SystemClock};
-use crate::observe::Entries;
+use crate::observe::{Entries, Health};
 use crate::spool::{Ending, Filter, Glance, StageFilter, Totals};
 use crate::web::Shown;
 use crate::web::entries::time;
 
 /// The gateway at this moment.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Status {
     pub version: &'static str,
     pub hostname: String,
@@ -33,14 +33,16 @@ pub struct Status {
     pub store: Option<Store>,
 }
 
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Trouble {
     pub component: String,
     pub problem: String,
 }
 
 /// Since the start, but for `connections`.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Door {
     /// Open at this moment.
     pub connections: u64,
@@ -48,7 +50,8 @@ pub struct Door {
     pub mails_accepted: u64,
 }
 
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Rules {
     /// In the order in which they are asked.
     pub sources: Vec<Source>,
@@ -58,7 +61,8 @@ pub struct Rules {
     pub editable: bool,
 }
 
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Source {
     pub name: String,
     /// The path of the rule file.
@@ -69,7 +73,8 @@ pub struct Source {
 }
 
 /// One way out of one team.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Transport {
     pub team: String,
     /// `webhook` or `relay`.
@@ -80,7 +85,8 @@ pub struct Transport {
     pub problem: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Store {
     /// Gateways that share it.
     pub nodes: usize,
@@ -98,7 +104,8 @@ pub struct Store {
 }
 
 /// What has not ended.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Backlog {
     pub unfinished: u64,
     /// Not yet decided; 10000 stands for more, too, as in the next three.
@@ -112,7 +119,8 @@ pub struct Backlog {
 }
 
 /// accepted + split = outcomes + unfinished.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Ledger {
     pub accepted: u64,
     pub split: u64,
@@ -120,14 +128,15 @@ pub struct Ledger {
     pub outcomes: BTreeMap<&'static str, u64>,
 }
 
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Minute {
     pub mails: u64,
     pub alerts: u64,
 }
 
 /// Door, store, rules and transports, with what is wrong.
-#[utoipa::path(get, path = "/api/v1/status", tag = "status", responses((status = 200, body = Status)))]
+#[cfg_attr(test, utoipa::path(get, path = "/api/v1/status", tag = "status", responses((status = 200, body = Status))))]
 pub(super) async fn status(State(shown): State<Arc<Shown>>) -> Json<Status> {
     Json(now(&shown).await)
 }
@@ -176,7 +185,7 @@ pub async fn now(shown: &Shown) -> Status {
         });
     }
     let transports = shown.transports.iter().map(|(team, kind)| {
-        let component = format!("{} of team {team}", kind.as_str());
+        let component = Health::transport(*kind, team);
         let problem = entries.problems.get(&component).cloned();
         Transport {
             team: team.clone(),

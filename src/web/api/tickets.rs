@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
 
 use crate::clock::Time;
 use crate::limits::API_PAGE_MAX;
@@ -17,26 +16,29 @@ use crate::web::Shown;
 use crate::web::entries::time;
 use crate::web::problem::{Params, Problem};
 
-#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(utoipa::IntoParams))]
 #[serde(default, deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
+#[cfg_attr(test, into_params(parameter_in = Query))]
 pub struct Asked {
     /// `next` of the page before.
     pub before: Option<String>,
     /// Tickets on the page. Default 50.
-    #[param(minimum = 1, maximum = 200)]
+    #[cfg_attr(test, param(minimum = 1, maximum = 200))]
     pub limit: Option<usize>,
 }
 
 /// Tickets that SIGNL4 has been told of and that are not resolved, the last changed first.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Tickets {
     pub tickets: Vec<Ticket>,
     /// The value of `before` for those that changed earlier.
     pub next: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Ticket {
     pub team: String,
     pub external_id: String,
@@ -54,7 +56,7 @@ pub struct Ticket {
 }
 
 /// Tickets that are open.
-#[utoipa::path(get, path = "/api/v1/tickets", tag = "tickets", params(Asked), responses((status = 200, body = Tickets)))]
+#[cfg_attr(test, utoipa::path(get, path = "/api/v1/tickets", tag = "tickets", params(Asked), responses((status = 200, body = Tickets))))]
 pub(super) async fn list(
     State(shown): State<Arc<Shown>>,
     Params(asked): Params<Asked>,

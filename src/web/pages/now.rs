@@ -13,6 +13,7 @@ use super::rows;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::config::TransportKind;
 use crate::limits::COUNT_MAX;
+use crate::observe::Health;
 use crate::spool::search::Count;
 use crate::spool::{Found, Glance, Query, SpoolError};
 use crate::web::Shown;
@@ -172,7 +173,7 @@ fn parts(shown: &Shown, reader: &Reader) -> Vec<Part> {
             TransportKind::Webhook => now::WEBHOOK_OF,
             TransportKind::Relay => now::RELAY_OF,
         };
-        let key = format!("{} of team {team}", kind.as_str());
+        let key = Health::transport(*kind, team);
         parts.push(part(
             reader.language.fill(name, &[team]),
             &|component| component == key,

@@ -7,7 +7,7 @@ use mailbell::alert::ExternalId;
 use mailbell::clock::{Clock, Time};
 use mailbell::config::Retention;
 use mailbell::deliver::schedule::Progress;
-use mailbell::smtp::{ReceivedMail, Recipient, Rest, RestId};
+use mailbell::smtp::{ReceivedMail, Rest, RestId};
 use mailbell::spool::lifecycle::TicketState;
 use mailbell::spool::retention;
 use mailbell::spool::{
@@ -403,12 +403,8 @@ pub async fn a_mail_received_twice_is_a_named_duplicate_within_a_window(store: S
 pub async fn a_mail_to_several_teams_has_one_outcome_for_each(store: Store) {
     let bench = Bench::new(store).await;
     let mut mail = mail("ops", &new("T"));
-    for (path, team) in [("b@x", "night"), ("c@x", "ops")] {
-        mail.recipients.push(Recipient {
-            forward_path: path.to_owned(),
-            team: team.to_owned(),
-        });
-    }
+    mail.recipients.add("b@x", "night");
+    mail.recipients.add("c@x", "ops");
     bench.spool.accept(mail, at(0)).await.unwrap();
     let undecided = bench.spool.undecided(10).await.unwrap().mails;
     assert_eq!(undecided[0].addressed.len(), 2);
