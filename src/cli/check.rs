@@ -1,5 +1,6 @@
 //! `mailbell check`: the configuration, every rule file, every rule's own tests.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -47,34 +48,41 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         problems.extend(config.problems_with(rules.sources().collect::<Vec<_>>().iter().copied()));
     }
     let summary = rules.map(|rules| rules.summary()).unwrap_or_default();
+    let mut out = std::io::stdout().lock();
     if arguments.json {
-        println!(
+        let found: Vec<_> = problems.iter().map(as_json).collect();
+        writeln!(
+            out,
             "{}",
-            json!({ "ok": problems.is_empty(), "problems": problems.iter().map(as_json).collect::<Vec<_>>() })
-        );
+            json!({ "ok": problems.is_empty(), "problems": found })
+        )?;
         return Ok(answer(&problems));
     }
     for problem in &problems {
-        println!("{problem}\n");
+        writeln!(out, "{problem}\n")?;
     }
     match &file {
-        Some(path) => println!("configuration  {}", path.display()),
-        None => println!("configuration  none found (serve needs one with a [[team]])"),
+        Some(path) => writeln!(out, "configuration  {}", path.display())?,
+        None => writeln!(
+            out,
+            "configuration  none found (serve needs one with a [[team]])"
+        )?,
     }
     match &folder {
-        Some(folder) => println!("rules          {}", folder.display()),
-        None => println!("rules          inside the program"),
+        Some(folder) => writeln!(out, "rules          {}", folder.display())?,
+        None => writeln!(out, "rules          inside the program")?,
     }
     for source in &summary {
-        println!(
+        writeln!(
+            out,
             "  {:<14} {} fields, {} rules, {} tests",
             source.name, source.fields, source.rules, source.tests
-        );
+        )?;
     }
     match problems.len() {
-        0 => println!("all well"),
-        1 => println!("1 problem"),
-        count => println!("{count} problems"),
+        0 => writeln!(out, "all well")?,
+        1 => writeln!(out, "1 problem")?,
+        count => writeln!(out, "{count} problems")?,
     }
     Ok(answer(&problems))
 }

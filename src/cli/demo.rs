@@ -86,16 +86,18 @@ async fn demonstrate() -> anyhow::Result<Answer> {
     let rulebook = Rulebook::open(None).map_err(Problems)?;
     let gateway = Gateway::start(&config, Arc::new(rulebook)).await?;
     let smtp = *gateway.addresses.smtp.first().context("no listener")?;
-    println!(
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
         "gateway              smtp {smtp}, health and metrics http://{}",
         gateway.addresses.http
-    );
-    println!("stand-in for SIGNL4  {}", standin.url());
+    )?;
+    writeln!(out, "stand-in for SIGNL4  {}", standin.url())?;
     let mut shown = 0;
     let mut all_well = true;
     for (number, (what, raw)) in SAMPLES.iter().enumerate() {
-        println!("\n{}. {what}", number + 1);
-        println!("   mail      {}", message::read(raw).subject);
+        writeln!(out, "\n{}. {what}", number + 1)?;
+        writeln!(out, "   mail      {}", message::read(raw).subject)?;
         let reply =
             tokio::task::spawn_blocking(move || submission::submit(smtp, raw, ADDRESS)).await??;
         let id = reply
@@ -115,12 +117,12 @@ async fn demonstrate() -> anyhow::Result<Answer> {
                     .unwrap_or_default()
                     .to_owned()
             };
-            println!("   outcome   {}: {}", text("stage"), text("reason"));
+            writeln!(out, "   outcome   {}: {}", text("stage"), text("reason"))?;
             all_well &= submission::is_finished(&delivery) && text("stage") != "dead-letter";
         }
     }
     gateway.drain().await;
-    println!("{NEXT}");
+    writeln!(out, "{NEXT}")?;
     Ok(if all_well { Answer::Yes } else { Answer::No })
 }
 

@@ -39,7 +39,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         return Ok(Answer::Yes);
     };
     let Some((shown, raw)) = look_up(id, surroundings)? else {
-        eprintln!("mailbell: no mail has the id {id}");
+        super::tell(format_args!("mailbell: no mail has the id {id}"));
         return Ok(Answer::No);
     };
     let (message, _) = arguments.reading.open(&raw);
@@ -57,13 +57,15 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         arguments.print(&rules.explain(&message, &envelope))?;
     }
     if !arguments.json {
-        println!();
+        let mut out = std::io::stdout().lock();
+        writeln!(out)?;
         for delivery in shown.deliveries.iter().map(|one| &one.summary) {
             let stage = delivery.stage.as_str();
-            println!(
+            writeln!(
+                out,
                 "in the spool: {stage} for {}: {}",
                 delivery.team, delivery.reason
-            );
+            )?;
         }
     }
     Ok(Answer::Yes)

@@ -80,10 +80,10 @@ fn configured_folder(surroundings: &Surroundings) -> Option<PathBuf> {
     match surroundings.load() {
         Ok(loaded) => loaded.config.rules.directory.or_else(default),
         Err(_) => {
-            eprintln!(
+            super::tell(format_args!(
                 "mailbell: {} has problems (mailbell check lists them); using the default rules",
                 file.display()
-            );
+            ));
             default()
         }
     }

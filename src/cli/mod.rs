@@ -22,7 +22,7 @@ mod table;
 mod tail;
 mod test;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -165,12 +165,18 @@ pub fn run() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             match error.downcast_ref::<Problems>() {
-                Some(problems) => eprintln!("{problems}"),
-                None => eprintln!("mailbell: {error:#}"),
+                Some(problems) => tell(problems),
+                None => tell(format_args!("mailbell: {error:#}")),
             }
             ExitCode::from(2)
         }
     }
+}
+
+/// A line on stderr. `eprintln!` panics where nobody can be told any more: a reader that is gone, a
+/// full disk.
+fn tell(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -187,6 +193,8 @@ fn start_log(log: config::Log) {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would be told on stderr, by a macro that panics when that is what cannot be written.
+        .log_internal_errors(false)
         .with_target(false);
     // The only failure is that there is a log already.
     let _ = match log.format {

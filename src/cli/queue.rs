@@ -127,7 +127,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
                 let count = spool
                     .drop_mail(arguments.id.parse()?, SystemClock.now())
                     .await?;
-                Ok(changed(count, "dropped"))
+                changed(count, "dropped")
             }
             Command::Export(arguments) => export(spool, arguments).await,
             Command::Audit(arguments) => audit(spool, arguments).await,
@@ -153,7 +153,7 @@ async fn list(spool: &dyn Spool, arguments: &List) -> anyhow::Result<Answer> {
             writeln!(out, "{}", json!(entries::summary(entry)))?;
         }
     } else if found.is_empty() {
-        eprintln!("mailbell: nothing is like that");
+        super::tell("mailbell: nothing is like that");
     } else {
         let mut rows = table::new(&[
             "ID", "RECEIVED", "TEAM", "STATE", "TICKET", "TITLE", "REASON",
@@ -185,7 +185,7 @@ fn seconds(time: Time) -> String {
 async fn show(spool: &dyn Spool, arguments: &Show) -> anyhow::Result<Answer> {
     let id: MailId = arguments.id.parse()?;
     let Some(shown) = spool.show(id).await? else {
-        eprintln!("mailbell: no mail has the id {id}");
+        super::tell(format_args!("mailbell: no mail has the id {id}"));
         return Ok(Answer::No);
     };
     let mut out = std::io::stdout().lock();
@@ -275,12 +275,12 @@ async fn retry(spool: &dyn Spool, arguments: &Retry) -> anyhow::Result<Answer> {
     let waiting = progress::spinner("retrying");
     let count = spool.retry(which, SystemClock.now()).await?;
     drop(waiting);
-    Ok(changed(count, "waiting again"))
+    changed(count, "waiting again")
 }
 
-fn changed(count: usize, what: &str) -> Answer {
-    println!("{count} {what}");
-    if count > 0 { Answer::Yes } else { Answer::No }
+fn changed(count: usize, what: &str) -> anyhow::Result<Answer> {
+    writeln!(std::io::stdout(), "{count} {what}")?;
+    Ok(if count > 0 { Answer::Yes } else { Answer::No })
 }
 
 async fn export(spool: &dyn Spool, arguments: &Export) -> anyhow::Result<Answer> {
@@ -290,7 +290,7 @@ async fn export(spool: &dyn Spool, arguments: &Export) -> anyhow::Result<Answer>
     };
     let id: MailId = id.parse()?;
     let Some(first) = spool.piece(id, 0).await? else {
-        eprintln!("mailbell: no mail has the id {id}");
+        super::tell(format_args!("mailbell: no mail has the id {id}"));
         return Ok(Answer::No);
     };
     match &arguments.output {
@@ -360,22 +360,24 @@ async fn export_dead(spool: &dyn Spool, folder: &Path) -> anyhow::Result<Answer>
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(changed(mails.len(), "exported"))
+    changed(mails.len(), "exported")
 }
 
 async fn audit(spool: &dyn Spool, arguments: &Audit) -> anyhow::Result<Answer> {
     let audit = spool.audit().await?;
     let balances = audit.balances();
+    let mut out = std::io::stdout().lock();
     if arguments.json {
         let teams: serde_json::Map<String, Value> = audit
             .teams
             .iter()
             .map(|(team, ledger)| (team.clone(), as_json(ledger)))
             .collect();
-        println!(
+        writeln!(
+            out,
             "{}",
             json!({ "balances": balances, "teams": teams, "problems": audit.problems })
-        );
+        )?;
         return Ok(if balances { Answer::Yes } else { Answer::No });
     }
     let mut header = vec!["TEAM", "ACCEPTED", "SPLIT"];
@@ -390,18 +392,19 @@ async fn audit(spool: &dyn Spool, arguments: &Audit) -> anyhow::Result<Answer> {
             .map(|number| number.to_string());
         rows.add_row([team.clone()].into_iter().chain(numbers));
     }
-    print!("{}", table::text(&rows));
+    write!(out, "{}", table::text(&rows))?;
     for problem in &audit.problems {
-        println!("{problem}");
+        writeln!(out, "{problem}")?;
     }
-    println!(
+    writeln!(
+        out,
         "{}",
         if balances {
             "the ledger balances"
         } else {
             "the ledger does NOT balance"
         }
-    );
+    )?;
     Ok(if balances { Answer::Yes } else { Answer::No })
 }
 

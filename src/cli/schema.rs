@@ -1,5 +1,7 @@
 //! `mailbell schema`: JSON Schemas, so that editors complete and check the files.
 
+use std::io::Write;
+
 use super::Answer;
 use crate::{config, rules};
 
@@ -22,6 +24,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Answer> {
         Of::Rules => rules::schema(),
         Of::Config => config::schema(),
     };
-    println!("{}", serde_json::to_string_pretty(&schema)?);
+    let text = serde_json::to_string_pretty(&schema)?;
+    writeln!(std::io::stdout(), "{text}")?;
     Ok(Answer::Yes)
 }

@@ -1,5 +1,6 @@
 //! `mailbell send`: a mail to the running gateway, followed to its outcome.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -42,7 +43,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         report(
             arguments.json,
             &json!({ "id": null, "reply": reply.text(), "deliveries": [] }),
-        );
+        )?;
         return Ok(Answer::No);
     };
     // A hash is no password: then the gateway says that it needs one.
@@ -54,7 +55,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         if !arguments.json {
             deliveries
                 .iter()
-                .for_each(|delivery| eprintln!("{}", line(delivery)));
+                .for_each(|delivery| super::tell(line(delivery)));
         }
     });
     let ended = deliveries(&super::runtime()?.block_on(follow)?);
@@ -70,7 +71,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     report(
         arguments.json,
         &json!({ "id": id, "reply": reply.text(), "deliveries": ended }),
-    );
+    )?;
     Ok(answer)
 }
 
@@ -80,19 +81,15 @@ fn default_recipient(config: &Config) -> Option<String> {
     Some(address.replace("*@", "ops@"))
 }
 
-fn report(as_json: bool, result: &Value) {
+fn report(as_json: bool, result: &Value) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
     if as_json {
-        println!("{result}");
-        return;
+        return writeln!(out, "{result}");
     }
-    println!(
-        "{}",
-        result
-            .get("reply")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    );
+    let reply = result.get("reply").and_then(Value::as_str);
+    writeln!(out, "{}", reply.unwrap_or_default())?;
     for delivery in deliveries(result) {
-        println!("{}", line(&delivery));
+        writeln!(out, "{}", line(&delivery))?;
     }
+    Ok(())
 }

@@ -7,7 +7,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::golden;
-use crate::program::{corpus, mailbell, output, transcript};
+use crate::program::{corpus, mailbell, output, redirected, transcript};
+use crate::stage::{Stage, TEAM};
 
 fn check(name: &str, arguments: &[&str]) -> Option<String> {
     let text = transcript(arguments, &output(arguments)).replace(
@@ -144,6 +145,45 @@ fn what_each_command_says_of_itself() {
         })
         .collect();
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
+
+#[test]
+fn output_that_cannot_be_written_is_told_and_panics_nowhere() {
+    let stage = Stage::new(TEAM);
+    let gateway = stage.start();
+    let mail = "tests/corpus/freshservice/01-new-en-alternative.eml";
+    stage.name_ports(&gateway);
+    let config = stage.config();
+    let commands: [&[&str]; 13] = [
+        &["check"],
+        &["check", "--json"],
+        &["queue", "audit"],
+        &["queue", "audit", "--json"],
+        &["queue", "retry", "--all"],
+        &["schema"],
+        &["doctor"],
+        &["doctor", "--json"],
+        &["send", mail],
+        &["demo"],
+        &["test", mail],
+        &["explain", mail],
+        &["man"],
+    ];
+    for command in commands {
+        let arguments = [&[config.as_str()], command].concat();
+        let output = redirected(&arguments, ">/dev/full").output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {told}");
+        assert!(
+            told.contains("No space left on device"),
+            "{command:?}: {told}"
+        );
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = mailbell(&arguments).stdout(writer).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{command:?}: {told}");
+    }
 }
 
 #[test]

@@ -22,6 +22,18 @@ pub fn output(arguments: &[&str]) -> Output {
     mailbell(arguments).output().unwrap()
 }
 
+/// A command of the binary as a shell starts it that sends its output elsewhere, such as
+/// `2>/dev/full`.
+pub fn redirected(arguments: &[&str], to: &str) -> Command {
+    let program = env!("CARGO_BIN_EXE_mailbell");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("exec \"$0\" \"$@\" {to}"), program])
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
 /// A command as somebody at a terminal sees it.
 pub fn transcript(arguments: &[&str], output: &Output) -> String {
     format!(
