@@ -74,15 +74,14 @@ impl Reading {
 
 fn configured_folder(surroundings: &Surroundings) -> Option<PathBuf> {
     let default = || Some(PathBuf::from("rules")).filter(|folder| folder.is_dir());
-    let Some(file) = surroundings.config_file() else {
+    let Some(configured) = surroundings.configured() else {
         return default();
     };
     match surroundings.load() {
         Ok(loaded) => loaded.config.rules.directory.or_else(default),
         Err(_) => {
             super::tell(format_args!(
-                "mailbell: {} has problems (mailbell check lists them); using the default rules",
-                file.display()
+                "mailbell: {configured} has problems (mailbell check lists them); using the default rules"
             ));
             default()
         }

@@ -97,6 +97,13 @@ impl Surroundings {
         config::locate(self.config.as_deref(), &self.environment)
     }
 
+    /// What is configured, as people call it; `None` when nothing is.
+    fn configured(&self) -> Option<String> {
+        let file = self.config_file().map(|file| file.display().to_string());
+        let by_environment = config::is_by_environment(&self.environment);
+        file.or_else(|| by_environment.then(|| "the environment".to_owned()))
+    }
+
     fn load(&self) -> anyhow::Result<Loaded> {
         config::load(self.config_file().as_deref(), &self.environment)
             .map_err(|refused| Problems(refused.problems).into())
@@ -134,12 +141,13 @@ pub fn run() -> ExitCode {
     }
     // The one TLS provider, before any client or listener is built.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let environment = match environment() {
+        Ok(environment) => environment,
+        Err(error) => return could_not(&error),
+    };
     let surroundings = Surroundings {
         config: arguments.config,
-        // `vars` panics on a variable that is not UTF-8; none of ours can be meant by one.
-        environment: std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect(),
+        environment,
     };
     let answer = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments, &surroundings),
@@ -163,14 +171,33 @@ pub fn run() -> ExitCode {
         Ok(Answer::No) => ExitCode::from(1),
         // The reader of our stdout is gone (`mailbell test … | head`): nothing is wrong.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            match error.downcast_ref::<Problems>() {
-                Some(problems) => tell(problems),
-                None => tell(format_args!("mailbell: {error:#}")),
+        Err(error) => could_not(&error),
+    }
+}
+
+fn could_not(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<Problems>() {
+        Some(problems) => tell(problems),
+        None => tell(format_args!("mailbell: {error:#}")),
+    }
+    ExitCode::from(2)
+}
+
+/// The variables that are UTF-8 (`vars` panics on another one). One of ours has to be: it would be
+/// left out, and something else configured than was meant.
+fn environment() -> anyhow::Result<Vec<(String, String)>> {
+    let mut environment = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let shown = name.to_string_lossy().into_owned();
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => environment.push((name, value)),
+            _ if shown.starts_with(config::VARIABLES) => {
+                anyhow::bail!("the variable {shown} is not UTF-8")
             }
-            ExitCode::from(2)
+            _ => {}
         }
     }
+    Ok(environment)
 }
 
 /// A line on stderr. `eprintln!` panics where nobody can be told any more: a reader that is gone, a

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Config;
-use super::environment::Overrides;
+use super::environment::{Overrides, PREFIX};
 use super::resolve::Resolver;
 use super::secrets;
 use super::written::Written;
@@ -39,7 +39,8 @@ pub fn locate(given: Option<&Path>, environment: &[(String, String)]) -> Option<
         .or_else(|| {
             environment
                 .iter()
-                .find(|(name, _)| name == "MAILBELL_CONFIG")
+                // Set to nothing is how a unit file or a container takes a variable back.
+                .find(|(name, value)| name == "MAILBELL_CONFIG" && !value.is_empty())
                 .map(|(_, value)| PathBuf::from(value))
         })
         .or_else(|| {
@@ -60,21 +61,31 @@ pub fn load(file: Option<&Path>, environment: &[(String, String)]) -> Result<Loa
         None => SourceText::new("(defaults)", ""),
     };
     let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
-    match resolve(&source, folder, environment) {
-        Ok(config) => Ok(Loaded {
-            config,
-            file: file.map(Path::to_owned),
-        }),
-        Err(refused) => Err(Refused {
-            problems: refused.problems.into_iter().map(secrets::redact).collect(),
-            ..refused
-        }),
-    }
+    Ok(Loaded {
+        config: resolve(&source, folder, environment)?,
+        file: file.map(Path::to_owned),
+    })
 }
 
 /// The JSON Schema of mailbell.toml, for editors.
 pub fn schema() -> serde_json::Value {
     schemars::schema_for!(Written).to_value()
+}
+
+/// Whether anything is configured without a file, by variables.
+pub fn is_by_environment(environment: &[(String, String)]) -> bool {
+    let mut names = environment.iter().map(|(name, _)| name);
+    names.any(|name| name.starts_with(PREFIX))
+}
+
+/// What holds between keys is told at the section that they are in, or without a place: the key
+/// itself is better.
+fn placed(problem: Diagnostic, document: &Document<'_>) -> Diagnostic {
+    let span = document.value(&problem.key).or(problem.span);
+    Diagnostic {
+        span: span.filter(|span| !span.is_empty()),
+        ..problem
+    }
 }
 
 fn read(path: &Path) -> Result<SourceText, Box<Diagnostic>> {
@@ -105,18 +116,20 @@ fn resolve(
 ) -> Result<Config, Refused> {
     let overrides = Overrides::new(environment, source);
     let mut document = Document::parse(source).map_err(|problems| Refused {
-        problems,
+        problems: problems.into_iter().map(secrets::redact).collect(),
         rules: Some(folder.join("rules")).filter(|default| default.is_dir()),
     })?;
-    overrides.apply(&mut document);
+    let no_place = overrides.apply(&mut document);
     let (written, mut problems) = document.read::<Written>();
+    problems.extend(no_place);
     let config = written.map(|written| {
         let team_was_refused = problems
             .iter()
             .any(|problem| problem.key.starts_with("team"));
         let mut resolver = Resolver::new(source, folder, environment, team_was_refused);
         let config = resolver.config(&written);
-        problems.append(&mut resolver.problems);
+        let found = resolver.problems.into_iter();
+        problems.extend(found.map(|problem| placed(problem, &document)));
         config
     });
     match config {
@@ -127,7 +140,7 @@ fn resolve(
             Err(Refused {
                 problems: problems
                     .into_iter()
-                    .map(|problem| overrides.relocate(problem))
+                    .map(|problem| overrides.relocate(secrets::redact(problem)))
                     .collect(),
                 // One that is not there has been reported.
                 rules: rules.filter(|directory| directory.is_dir()),

@@ -262,7 +262,8 @@ impl<'a> Resolver<'a> {
         match sources.read(self.folder, self.environment) {
             Ok(secret) => Some(secret),
             Err(message) => {
-                self.problem(span, key, message);
+                let section = key.trim_end_matches(&format!(".{}", sources.key));
+                self.problem(span, &format!("{section}.{}", sources.used()), message);
                 None
             }
         }

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::resolve::Resolver;
 use super::secrets::Sources;
 use super::{RelayForm, Team, TransportKind, written};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, suggestion};
 
 impl Resolver<'_> {
     pub(super) fn teams(&mut self, written: &written::Written, has_relay: bool) -> Vec<Team> {
@@ -58,6 +58,15 @@ impl Resolver<'_> {
                             "team.addresses",
                             format!("{} belongs to team `{owner}` already", address.get_ref().0),
                         );
+                    }
+                }
+                for user in team.users.iter().flatten() {
+                    let mut names = written.smtp.users.iter().map(|user| &*user.get_ref().name);
+                    if !names.clone().any(|name| name == user) {
+                        let message = format!("`smtp.users` has no user `{user}`");
+                        self.problem(spanned.span(), "team.users", message).hint =
+                            suggestion(user, &mut names)
+                                .map(|name| format!("did you mean `{name}`?"));
                     }
                 }
                 self.team(spanned, has_relay)

@@ -31,7 +31,7 @@ impl Resolver<'_> {
             file: written.and_then(|otlp| otlp.headers_file.as_ref()),
             env: None,
         };
-        let headers = self.secret(span.clone(), "otlp.headers_file", &sources)?;
+        let headers = self.secret(span.clone(), "otlp", &sources)?;
         let is_sound = Url::parse(&endpoint)
             .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         if !is_sound {
