@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::{Answer, Surroundings};
 use crate::config;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, SourceText};
+use crate::gateway;
 use crate::rules::rulebook;
 
 #[derive(Debug, clap::Args)]
@@ -22,11 +23,14 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
     let mut problems = Vec::new();
-    let file = surroundings.config_file();
+    let configured = surroundings.configured();
     let mut folder = arguments.rules.clone();
     let mut config = None;
-    match &file {
-        Some(path) => match config::load(Some(path), &surroundings.environment) {
+    match &configured {
+        Some(_) => match config::load(
+            surroundings.config_file().as_deref(),
+            &surroundings.environment,
+        ) {
             Ok(loaded) => {
                 folder = folder.or_else(|| loaded.config.rules.directory.clone());
                 config = Some(loaded.config);
@@ -47,6 +51,13 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     if let (Some(config), Some(rules)) = (&config, &rules) {
         problems.extend(config.problems_with(rules.sources().collect::<Vec<_>>().iter().copied()));
     }
+    if let (Some(config), Some(name)) = (&config, &configured) {
+        let runtime = super::runtime()?;
+        let _entered = runtime.enter();
+        let source = SourceText::new(name.as_str(), "");
+        let unusable = gateway::unusable(config).into_iter();
+        problems.extend(unusable.map(|error| Diagnostic::of_file(&source, format!("{error:#}"))));
+    }
     let summary = rules.map(|rules| rules.summary()).unwrap_or_default();
     let mut out = std::io::stdout().lock();
     if arguments.json {
@@ -61,8 +72,8 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     for problem in &problems {
         writeln!(out, "{problem}\n")?;
     }
-    match &file {
-        Some(path) => writeln!(out, "configuration  {}", path.display())?,
+    match &configured {
+        Some(name) => writeln!(out, "configuration  {name}")?,
         None => writeln!(
             out,
             "configuration  none found (serve needs one with a [[team]])"
