@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use serde_json::Value;
 
-use super::submission::{self, deliveries};
+use super::submission::{self, Door, deliveries};
 use super::{Answer, Problems};
 use crate::config::{self, Config};
 use crate::gateway::Gateway;
@@ -86,6 +86,10 @@ async fn demonstrate() -> anyhow::Result<Answer> {
     let rulebook = Rulebook::open(None).map_err(Problems)?;
     let gateway = Gateway::start(&config, Arc::new(rulebook)).await?;
     let smtp = *gateway.addresses.smtp.first().context("no listener")?;
+    let door = Door {
+        address: smtp,
+        is_implicit_tls: false,
+    };
     let mut out = std::io::stdout();
     writeln!(
         out,
@@ -99,7 +103,7 @@ async fn demonstrate() -> anyhow::Result<Answer> {
         writeln!(out, "\n{}. {what}", number + 1)?;
         writeln!(out, "   mail      {}", message::read(raw).subject)?;
         let reply =
-            tokio::task::spawn_blocking(move || submission::submit(smtp, raw, ADDRESS)).await??;
+            tokio::task::spawn_blocking(move || submission::submit(door, raw, ADDRESS)).await??;
         let id = reply
             .id()
             .with_context(|| format!("the gateway said: {}", reply.text()))?;

@@ -110,6 +110,11 @@ struct Plan {
 /// Exit code 0 when what was written passes `check`.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Answer> {
     let plan = arguments.plan()?;
+    anyhow::ensure!(
+        plan.secret_file.to_str().is_some(),
+        "{}: a configuration cannot name it, it is not UTF-8",
+        plan.secret_file.display()
+    );
     let folder = &arguments.out;
     let written = write(&plan, folder, arguments.force)?;
     let loaded = config::load(Some(&folder.join("mailbell.toml")), &[]);

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use super::{Answer, Surroundings, progress, table};
 use crate::clock::{Clock, SystemClock, Time};
 use crate::spool::{
-    self, DeadLetters, Ending, Filter, MailId, Piece, Shown, Spool, Stage, StageFilter, Summary,
-    TeamLedger,
+    self, DeadLetters, Ending, Filter, MailId, Piece, Shown, Spool, SpoolError, Stage, StageFilter,
+    Summary, TeamLedger,
 };
 use crate::web::entries;
 
@@ -49,7 +49,7 @@ struct List {
     /// Only these: unfinished, settled, undropped, or an outcome such as dead-letter
     #[arg(long, value_name = "STATE", value_parser = StageFilter::parse)]
     state: Option<StageFilter>,
-    /// Only dead letters
+    /// Only dead letters that nobody has dropped
     #[arg(long, conflicts_with = "state")]
     dead: bool,
     #[arg(long)]
@@ -124,10 +124,8 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
             Command::Show(arguments) => show(spool, arguments).await,
             Command::Retry(arguments) => retry(spool, arguments).await,
             Command::Drop(arguments) => {
-                let count = spool
-                    .drop_mail(arguments.id.parse()?, SystemClock.now())
-                    .await?;
-                changed(count, "dropped")
+                let dropped = spool.drop_mail(arguments.id.parse()?, SystemClock.now());
+                changed(dropped.await, "dropped")
             }
             Command::Export(arguments) => export(spool, arguments).await,
             Command::Audit(arguments) => audit(spool, arguments).await,
@@ -136,9 +134,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
 }
 
 async fn list(spool: &dyn Spool, arguments: &List) -> anyhow::Result<Answer> {
-    let dead = arguments
-        .dead
-        .then_some(StageFilter::Ending(Ending::DeadLetter));
+    let dead = arguments.dead.then_some(StageFilter::Undropped);
     let filter = Filter {
         stage: dead.or(arguments.state),
         team: arguments.team.clone(),
@@ -273,12 +269,20 @@ async fn retry(spool: &dyn Spool, arguments: &Retry) -> anyhow::Result<Answer> {
         None => DeadLetters::All,
     };
     let waiting = progress::spinner("retrying");
-    let count = spool.retry(which, SystemClock.now()).await?;
+    let retried = spool.retry(which, SystemClock.now()).await;
     drop(waiting);
-    changed(count, "waiting again")
+    changed(retried, "waiting again")
 }
 
-fn changed(count: usize, what: &str) -> anyhow::Result<Answer> {
+fn changed(changed: Result<usize, SpoolError>, what: &str) -> anyhow::Result<Answer> {
+    let count = match changed {
+        Ok(count) => count,
+        Err(SpoolError::Unknown(reason)) => {
+            super::tell(format_args!("mailbell: {reason}"));
+            return Ok(Answer::No);
+        }
+        Err(error) => return Err(error.into()),
+    };
     writeln!(std::io::stdout(), "{count} {what}")?;
     Ok(if count > 0 { Answer::Yes } else { Answer::No })
 }
@@ -360,7 +364,7 @@ async fn export_dead(spool: &dyn Spool, folder: &Path) -> anyhow::Result<Answer>
         bar.inc(1);
     }
     bar.finish_and_clear();
-    changed(mails.len(), "exported")
+    changed(Ok(mails.len()), "exported")
 }
 
 async fn audit(spool: &dyn Spool, arguments: &Audit) -> anyhow::Result<Answer> {

@@ -1,12 +1,13 @@
 //! `mailbell send`: a mail to the running gateway, followed to its outcome.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::submission::{self, deliveries, is_finished, line};
+use super::submission::{self, Door, deliveries, is_finished, line};
 use super::{Answer, Surroundings, mails};
 use crate::config::{Config, Password};
 
@@ -33,12 +34,16 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         None => default_recipient(&config)
             .context("no team has an address to send to: give one with --to")?,
     };
-    let gateway = config
-        .smtp
-        .listen
-        .first()
-        .context("no plain SMTP listener is configured")?;
-    let reply = submission::submit(*gateway, &raw, &to)?;
+    let door = |is_implicit_tls| {
+        move |address: &SocketAddr| Door {
+            address: *address,
+            is_implicit_tls,
+        }
+    };
+    let plain = config.smtp.listen.first().map(door(false));
+    let door = plain.or(config.smtp.listen_tls.first().map(door(true)));
+    let door = door.context("no SMTP listener is configured")?;
+    let reply = submission::submit(door, &raw, &to)?;
     let Some(id) = reply.id() else {
         report(
             arguments.json,
