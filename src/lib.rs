@@ -1,9 +1,10 @@
 #![forbid(unsafe_code)]
-// They panic when their reader is gone or their disk is full: nothing of it may depend on that.
-#![warn(clippy::print_stdout, clippy::print_stderr)]
 #![doc = include_str!("ARCHITECTURE.md")]
 //!
 //! The modules, in the order in which the data flows.
+
+// They panic when their reader is gone or their disk is full: nothing of it may depend on that.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod limits;
 
