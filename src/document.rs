@@ -5,6 +5,7 @@
 
 pub mod quoted;
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
@@ -22,6 +23,21 @@ pub struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
+    /// Where the value of `section.key` stands, if there is one and it is neither a list nor in one.
+    pub fn value(&self, key: &str) -> Option<Range<usize>> {
+        let mut table = self.root.get_ref();
+        let mut steps = key.split('.').peekable();
+        while let Some(step) = steps.next() {
+            let value = table.get(step)?;
+            match value.get_ref() {
+                DeValue::Table(inner) => table = inner,
+                DeValue::Array(_) => return None,
+                _ => return steps.peek().is_none().then(|| value.span()),
+            }
+        }
+        None
+    }
+
     /// Every syntax error of the text, or the document.
     pub fn parse(source: &'a SourceText) -> Result<Document<'a>, Vec<Diagnostic>> {
         let (root, errors) = DeTable::parse_recoverable(&source.text);
@@ -39,7 +55,8 @@ impl<'a> Document<'a> {
     /// nothing could be made of the document even without those entries.
     pub fn read<T: DeserializeOwned>(&self) -> (Option<T>, Vec<Diagnostic>) {
         let mut root = self.root.clone();
-        let mut problems = Vec::new();
+        let mut problems: Vec<Diagnostic> = Vec::new();
+        let mut removed = HashSet::new();
         while problems.len() < limits::DIAGNOSTICS_MAX {
             let error = match T::deserialize(Deserializer::from(root.clone())) {
                 Ok(value) => return (Some(value), problems),
@@ -52,18 +69,32 @@ impl<'a> Document<'a> {
                     .unwrap_or_default()
             };
             // Entries taken out of a list have moved the later ones: the name comes from the whole.
-            problems.push(from_error(
-                self.source,
-                &error,
-                dotted(&path_in(&self.root)),
-            ));
+            let key = dotted(&path_in(&self.root));
+            let problem = from_error(self.source, &error, key.clone());
+            // Of what was taken out, others come that are none: it is missing, or what it stood in is
+            // as unknown as it was.
+            let is_missing =
+                missing(&error).is_some_and(|name| removed.contains(&format!("{key}.{name}")));
+            let is_told = problems
+                .last()
+                .is_some_and(|last| last.span == problem.span && last.message == problem.message);
+            if !is_missing && !is_told {
+                problems.push(problem);
+            }
             let path = path_in(&root);
             if path.is_empty() || !remove(root.get_mut(), &path) {
                 break;
             }
+            removed.insert(key);
         }
         (None, problems)
     }
+}
+
+/// The key that serde misses.
+fn missing(error: &toml::de::Error) -> Option<&str> {
+    let name = error.message().trim().strip_prefix("missing field `")?;
+    name.strip_suffix('`')
 }
 
 /// One step from a table or an array to what it holds.
@@ -272,6 +303,14 @@ mod tests {
         );
         assert_eq!(problems[0].hint.as_deref(), Some("did you mean `listen`?"));
         assert_eq!(value.unwrap().team.len(), 1);
+    }
+
+    #[test]
+    fn what_was_taken_out_is_told_once() {
+        let source = SourceText::new("x.toml", "[[team]]\nname = 1\n");
+        let (_, problems) = Document::parse(&source).unwrap().read::<Root>();
+        let found: Vec<&str> = problems.iter().map(|p| p.key.as_str()).collect();
+        assert_eq!(found, ["team[0].name"]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::alarms::watch::Faults;
 use crate::alarms::{canary, notice};
 use crate::clock::SystemClock;
-use crate::config::{Config, Team, TransportKind};
+use crate::config::{Config, Loaded, Refused, Team, TransportKind};
 use crate::deliver::lanes::Transports;
 use crate::deliver::pace::Pace;
 use crate::deliver::{relay, signl4};
@@ -56,7 +56,7 @@ pub struct Gateway {
     door: TaskTracker,
     rest: TaskTracker,
     broken: Broken,
-    _watch: Option<Watch>,
+    watch: Option<Watch>,
     _watch_certificates: Option<tls::Watch>,
 }
 
@@ -99,9 +99,7 @@ impl Gateway {
             Arc::clone(&events) as Arc<dyn Observer>,
         ];
         let mut exporter = None;
-        if let Some(otlp) = &config.otlp {
-            let http = signl4::http(&config.signl4).context("otlp")?;
-            let (traces, sends) = observe::traces(otlp, &config.hostname, http, clock.clone())?;
+        if let Some((traces, sends)) = traces(config, clock.clone())? {
             observers.push(Arc::new(traces));
             exporter = Some(sends);
         }
@@ -164,7 +162,7 @@ impl Gateway {
             door: TaskTracker::new(),
             rest: TaskTracker::new(),
             broken: Broken::default(),
-            _watch: watch,
+            watch,
             _watch_certificates: watch_certificates,
         };
         gateway.watch_itself(&pipeline, faults, config)?;
@@ -202,6 +200,8 @@ impl Gateway {
         self.until_stopped(async move { broken.tell(stored.broken().await) });
         let (certificates, reports) = (Arc::clone(&self.certificates), self.reports.clone());
         self.until_stopped(async move { reports.follow_expiry(&certificates).await });
+        let health = Arc::clone(&self.reports.health);
+        self.until_stopped(watching::try_store(health, Arc::clone(&spool)));
         let retention = config.spool.retention;
         self.until_stopped(spool::retention::keep(
             spool,
@@ -240,14 +240,45 @@ impl Gateway {
 
     /// Reads rules and certificate again. What is wrong stays as it was, and is reported.
     pub fn reload(&self) {
+        if let Some(Err(error)) = self.watch.as_ref().map(Watch::renew) {
+            tracing::warn!(%error, "rule files are not watched: reload them with SIGHUP");
+        }
         self.reports.rules(self.rulebook.reload());
         self.reports
             .certificate(&self.certificates, self.certificates.reload());
     }
 
+    /// Tells whether what is configured is still what it runs with: it is taken at a start only.
+    pub fn compare(&self, running: &Config, configured: Result<Loaded, Refused>) {
+        let warning = match configured {
+            Ok(loaded) if loaded.config.is_same(running) => None,
+            Ok(_) => Some("it has changed, the old one is in force: restart to take it".to_owned()),
+            Err(Refused { problems, .. }) => {
+                for problem in &problems {
+                    tracing::error!("the configuration has a problem: {problem}");
+                }
+                let count = problems.len();
+                let first = problems
+                    .first()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                Some(format!(
+                    "it has {count} problems, the old one is in force; first: {first}"
+                ))
+            }
+        };
+        if let Some(warning) = &warning {
+            tracing::warn!("the configuration on disk: {warning}");
+        }
+        self.reports.health.warn("configuration", warning);
+        self.reports.events.status("configuration");
+    }
+
     /// Stops accepting, lets running mails and deliveries come to their end for a bounded time,
     /// and returns when everything has stopped. What is unfinished is in the spool.
     pub async fn drain(self) {
+        let stopping = "stopping: no new mail is taken".to_owned();
+        self.reports.health.report("gateway", Some(stopping));
         self.stop_door.cancel();
         self.door.close();
         self.door.wait().await;
@@ -397,6 +428,33 @@ fn watch(rulebook: &Arc<Rulebook>, reports: &Reports) -> Option<Watch> {
             |error| tracing::warn!(%error, "rule files are not watched: reload them with SIGHUP"),
         )
         .ok()
+}
+
+/// What only shows when the parts are made, as a start does: certificates, clients. Must run where
+/// [`Gateway::start`] may.
+pub fn unusable(config: &Config) -> Vec<anyhow::Error> {
+    let clock = Arc::new(SystemClock);
+    let certificates = Certificates::load(&config.tls).map(drop);
+    let clients = transports(config, &(clock.clone() as Arc<dyn crate::clock::Clock>)).map(drop);
+    // The HTTP client is the same.
+    let clients = clients.and_then(|()| traces(config, clock).map(drop));
+    let certificates = certificates.context("TLS certificate");
+    certificates
+        .err()
+        .into_iter()
+        .chain(clients.err())
+        .collect()
+}
+
+fn traces(
+    config: &Config,
+    clock: Arc<SystemClock>,
+) -> anyhow::Result<Option<(observe::Traces, observe::Exporter)>> {
+    let Some(otlp) = &config.otlp else {
+        return Ok(None);
+    };
+    let http = signl4::http(&config.signl4).context("otlp")?;
+    observe::traces(otlp, &config.hostname, http, clock).map(Some)
 }
 
 fn ways_out(config: &Config) -> Vec<(String, TransportKind)> {

@@ -3,6 +3,9 @@
 //!
 //! The modules, in the order in which the data flows.
 
+// They panic when their reader is gone or their disk is full: nothing of it may depend on that.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod limits;
 
 pub mod clock;

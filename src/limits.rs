@@ -330,7 +330,10 @@ pub const SILENCE_DAYS_MAX: i32 = 400;
 /// A source that was last seen so long ago: its next mail is noted at once, others now and then.
 pub const SEEN_NOTED_AFTER: Duration = Duration::from_secs(60);
 
-/// Each step of the heartbeat: the door's greeting, the store's answer, the call.
+/// Between two trials of a store that has refused a mail; a load balancer asks about as often.
+pub const STORE_TRIED_EVERY: Duration = Duration::from_secs(5);
+
+/// Each step of the heartbeat, and a trial of the store: the door's greeting, the store's answer, the call.
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The canary has so long to be accepted, and again to reach its outcome: some mails may be read before

@@ -17,7 +17,7 @@ pub struct CaFileError {
 /// A client without a certificate of its own. Needs the process's rustls provider installed.
 ///
 /// # Errors
-/// `ca_file` cannot be read, or holds what is no certificate.
+/// `ca_file` cannot be read, holds none, or what is no certificate.
 pub fn client(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, CaFileError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
@@ -28,9 +28,14 @@ pub fn client(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, CaFileErro
             reason,
         };
         let certificates = CertificateDer::pem_file_iter(path).map_err(|e| fail(e.to_string()))?;
+        let mut is_empty = true;
         for certificate in certificates {
+            is_empty = false;
             let certificate = certificate.map_err(|e| fail(e.to_string()))?;
             roots.add(certificate).map_err(|e| fail(e.to_string()))?;
+        }
+        if is_empty {
+            return Err(fail("holds no certificate in PEM".to_owned()));
         }
     }
     Ok(rustls::ClientConfig::builder()

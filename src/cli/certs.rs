@@ -60,11 +60,15 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     write(&key, &pair.key, KEY_MODE)?;
     write(&certificate, &pair.certificate, CERTIFICATE_MODE)?;
-    println!("certificate  {}", certificate.display());
-    println!("key          {}", key.display());
-    println!("name         {name}");
-    println!("until        {}", pair.last_day);
-    println!("Senders that check certificates will not take it: it is for a first test.");
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "certificate  {}", certificate.display())?;
+    writeln!(out, "key          {}", key.display())?;
+    writeln!(out, "name         {name}")?;
+    writeln!(out, "until        {}", pair.last_day)?;
+    writeln!(
+        out,
+        "Senders that check certificates will not take it: it is for a first test."
+    )?;
     Ok(Answer::Yes)
 }
 

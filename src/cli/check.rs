@@ -1,12 +1,14 @@
 //! `mailbell check`: the configuration, every rule file, every rule's own tests.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use serde_json::json;
 
 use super::{Answer, Surroundings};
 use crate::config;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, SourceText};
+use crate::gateway;
 use crate::rules::rulebook;
 
 #[derive(Debug, clap::Args)]
@@ -21,11 +23,14 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
     let mut problems = Vec::new();
-    let file = surroundings.config_file();
+    let configured = surroundings.configured();
     let mut folder = arguments.rules.clone();
     let mut config = None;
-    match &file {
-        Some(path) => match config::load(Some(path), &surroundings.environment) {
+    match &configured {
+        Some(_) => match config::load(
+            surroundings.config_file().as_deref(),
+            &surroundings.environment,
+        ) {
             Ok(loaded) => {
                 folder = folder.or_else(|| loaded.config.rules.directory.clone());
                 config = Some(loaded.config);
@@ -46,38 +51,52 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     if let (Some(config), Some(rules)) = (&config, &rules) {
         problems.extend(config.problems_with(rules.sources().collect::<Vec<_>>().iter().copied()));
     }
+    if let (Some(config), Some(name)) = (&config, &configured) {
+        let runtime = super::runtime()?;
+        let _entered = runtime.enter();
+        let source = SourceText::new(name.as_str(), "");
+        let unusable = gateway::unusable(config).into_iter();
+        problems.extend(unusable.map(|error| Diagnostic::of_file(&source, format!("{error:#}"))));
+    }
     let summary = rules.map(|rules| rules.summary()).unwrap_or_default();
+    let mut out = std::io::stdout().lock();
     if arguments.json {
-        println!(
+        let found: Vec<_> = problems.iter().map(as_json).collect();
+        writeln!(
+            out,
             "{}",
-            json!({ "ok": problems.is_empty(), "problems": problems.iter().map(as_json).collect::<Vec<_>>() })
-        );
+            json!({ "ok": problems.is_empty(), "problems": found })
+        )?;
         return Ok(answer(&problems));
     }
     for problem in &problems {
-        println!("{problem}\n");
+        writeln!(out, "{problem}\n")?;
     }
-    match &file {
-        Some(path) => println!("configuration  {}", path.display()),
-        None => println!("configuration  none found (serve needs one with a [[team]])"),
+    match &configured {
+        Some(name) => writeln!(out, "configuration  {name}")?,
+        None => writeln!(
+            out,
+            "configuration  none found (serve needs one with a [[team]])"
+        )?,
     }
     match &folder {
-        Some(folder) => println!("rules          {}", folder.display()),
-        None => println!("rules          inside the program"),
+        Some(folder) => writeln!(out, "rules          {}", folder.display())?,
+        None => writeln!(out, "rules          inside the program")?,
     }
     if config.is_some_and(|config| config.refuses_every_other_machine()) {
-        println!("to look at     {}", super::REFUSES_OTHERS);
+        writeln!(out, "to look at     {}", super::REFUSES_OTHERS)?;
     }
     for source in &summary {
-        println!(
+        writeln!(
+            out,
             "  {:<14} {} fields, {} rules, {} tests",
             source.name, source.fields, source.rules, source.tests
-        );
+        )?;
     }
     match problems.len() {
-        0 => println!("all well"),
-        1 => println!("1 problem"),
-        count => println!("{count} problems"),
+        0 => writeln!(out, "all well")?,
+        1 => writeln!(out, "1 problem")?,
+        count => writeln!(out, "{count} problems")?,
     }
     Ok(answer(&problems))
 }

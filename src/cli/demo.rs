@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use serde_json::Value;
 
-use super::submission::{self, deliveries};
+use super::submission::{self, Door, deliveries};
 use super::{Answer, Problems};
 use crate::config::{self, Config};
 use crate::gateway::Gateway;
@@ -86,18 +86,24 @@ async fn demonstrate() -> anyhow::Result<Answer> {
     let rulebook = Rulebook::open(None).map_err(Problems)?;
     let gateway = Gateway::start(&config, Arc::new(rulebook)).await?;
     let smtp = *gateway.addresses.smtp.first().context("no listener")?;
-    println!(
+    let door = Door {
+        address: smtp,
+        is_implicit_tls: false,
+    };
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
         "gateway              smtp {smtp}, health and metrics http://{}",
         gateway.addresses.http
-    );
-    println!("stand-in for SIGNL4  {}", standin.url());
+    )?;
+    writeln!(out, "stand-in for SIGNL4  {}", standin.url())?;
     let mut shown = 0;
     let mut all_well = true;
     for (number, (what, raw)) in SAMPLES.iter().enumerate() {
-        println!("\n{}. {what}", number + 1);
-        println!("   mail      {}", message::read(raw).subject);
+        writeln!(out, "\n{}. {what}", number + 1)?;
+        writeln!(out, "   mail      {}", message::read(raw).subject)?;
         let reply =
-            tokio::task::spawn_blocking(move || submission::submit(smtp, raw, ADDRESS)).await??;
+            tokio::task::spawn_blocking(move || submission::submit(door, raw, ADDRESS)).await??;
         let id = reply
             .id()
             .with_context(|| format!("the gateway said: {}", reply.text()))?;
@@ -115,12 +121,12 @@ async fn demonstrate() -> anyhow::Result<Answer> {
                     .unwrap_or_default()
                     .to_owned()
             };
-            println!("   outcome   {}: {}", text("stage"), text("reason"));
+            writeln!(out, "   outcome   {}: {}", text("stage"), text("reason"))?;
             all_well &= submission::is_finished(&delivery) && text("stage") != "dead-letter";
         }
     }
     gateway.drain().await;
-    println!("{NEXT}");
+    writeln!(out, "{NEXT}")?;
     Ok(if all_well { Answer::Yes } else { Answer::No })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns what of the trace is shown first and what is folded. How the trace comes about is `rules`'.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use crate::spool::{self, MailId, Shown};
 pub(super) struct Arguments {
     /// A mail (`-` reads it from stdin), or the id of one in the spool, explained by today's rules
     #[arg(value_name = "FILE.eml|ID")]
-    mail: String,
+    mail: OsString,
     #[command(flatten)]
     reading: mails::Reading,
     /// Every gate and every rule, also where nothing came of it
@@ -31,7 +32,10 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
     let rules = arguments.reading.rules(surroundings)?;
     let file = Path::new(&arguments.mail);
-    let id = arguments.mail.parse::<MailId>().ok();
+    let id = arguments
+        .mail
+        .to_str()
+        .and_then(|id| id.parse::<MailId>().ok());
     let Some(id) = id.filter(|_| !file.exists()) else {
         let raw = mails::read(file)?;
         let (message, envelope) = arguments.reading.open(&raw);
@@ -39,7 +43,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         return Ok(Answer::Yes);
     };
     let Some((shown, raw)) = look_up(id, surroundings)? else {
-        eprintln!("mailbell: no mail has the id {id}");
+        super::tell(format_args!("mailbell: no mail has the id {id}"));
         return Ok(Answer::No);
     };
     let (message, _) = arguments.reading.open(&raw);
@@ -57,13 +61,15 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         arguments.print(&rules.explain(&message, &envelope))?;
     }
     if !arguments.json {
-        println!();
+        let mut out = std::io::stdout().lock();
+        writeln!(out)?;
         for delivery in shown.deliveries.iter().map(|one| &one.summary) {
             let stage = delivery.stage.as_str();
-            println!(
+            writeln!(
+                out,
                 "in the spool: {stage} for {}: {}",
                 delivery.team, delivery.reason
-            );
+            )?;
         }
     }
     Ok(Answer::Yes)

@@ -126,12 +126,17 @@ impl Plan {
 /// Exit code 0 when what was written passes `check`.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Answer> {
     let plan = arguments.plan()?;
+    anyhow::ensure!(
+        plan.secret_file.to_str().is_some(),
+        "{}: a configuration cannot name it, it is not UTF-8",
+        plan.secret_file.display()
+    );
     let folder = &arguments.out;
     let file = folder.join("mailbell.toml");
     let loaded = match config::load_draft(&file, &plan.draft()) {
         Ok(loaded) => loaded,
         Err(refused) => {
-            eprintln!("mailbell: nothing is written, because that would be wrong with it:\n");
+            super::tell("mailbell: nothing is written, because that would be wrong with it:\n");
             return Err(Problems(refused.problems).into());
         }
     };

@@ -74,16 +74,15 @@ impl Reading {
 
 fn configured_folder(surroundings: &Surroundings) -> Option<PathBuf> {
     let default = || Some(PathBuf::from("rules")).filter(|folder| folder.is_dir());
-    let Some(file) = surroundings.config_file() else {
+    let Some(configured) = surroundings.configured() else {
         return default();
     };
     match surroundings.load_quietly() {
         Ok(loaded) => loaded.config.rules.directory.or_else(default),
         Err(_) => {
-            eprintln!(
-                "mailbell: {} has problems (mailbell check lists them); using the default rules",
-                file.display()
-            );
+            super::tell(format_args!(
+                "mailbell: {configured} has problems (mailbell check lists them); using the default rules"
+            ));
             default()
         }
     }

@@ -22,7 +22,7 @@ mod table;
 mod tail;
 mod test;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -101,6 +101,13 @@ impl Surroundings {
         config::locate(self.config.as_deref(), &self.environment)
     }
 
+    /// What is configured, as people call it; `None` when nothing is.
+    fn configured(&self) -> Option<String> {
+        let file = self.config_file().map(|file| file.display().to_string());
+        let by_environment = config::is_by_environment(&self.environment);
+        file.or_else(|| by_environment.then(|| "the environment".to_owned()))
+    }
+
     /// For commands that look at what the gateway does. Says which of its secrets they cannot read.
     fn load(&self) -> anyhow::Result<Loaded> {
         let loaded = self
@@ -108,10 +115,10 @@ impl Surroundings {
             .map_err(|refused| anyhow::Error::from(Problems(refused.problems)))?;
         for unread in &loaded.unread {
             let (line, _) = unread.position();
-            eprintln!(
+            tell(format_args!(
                 "mailbell: {}:{line}: {}",
                 unread.source.path, unread.message
-            );
+            ));
         }
         Ok(loaded)
     }
@@ -152,12 +159,13 @@ pub fn run() -> ExitCode {
     }
     // The one TLS provider, before any client or listener is built.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let environment = match environment() {
+        Ok(environment) => environment,
+        Err(error) => return could_not(&error),
+    };
     let surroundings = Surroundings {
         config: arguments.config,
-        // `vars` panics on a variable that is not UTF-8; none of ours can be meant by one.
-        environment: std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect(),
+        environment,
     };
     let answer = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments, &surroundings),
@@ -181,14 +189,39 @@ pub fn run() -> ExitCode {
         Ok(Answer::No) => ExitCode::from(1),
         // The reader of our stdout is gone (`mailbell test … | head`): nothing is wrong.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            match error.downcast_ref::<Problems>() {
-                Some(problems) => eprintln!("{problems}"),
-                None => eprintln!("mailbell: {error:#}"),
+        Err(error) => could_not(&error),
+    }
+}
+
+fn could_not(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<Problems>() {
+        Some(problems) => tell(problems),
+        None => tell(format_args!("mailbell: {error:#}")),
+    }
+    ExitCode::from(2)
+}
+
+/// The variables that are UTF-8 (`vars` panics on another one). One of ours has to be: it would be
+/// left out, and something else configured than was meant.
+fn environment() -> anyhow::Result<Vec<(String, String)>> {
+    let mut environment = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let shown = name.to_string_lossy().into_owned();
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => environment.push((name, value)),
+            _ if shown.starts_with(config::VARIABLES) => {
+                anyhow::bail!("the variable {shown} is not UTF-8")
             }
-            ExitCode::from(2)
+            _ => {}
         }
     }
+    Ok(environment)
+}
+
+/// A line on stderr. `eprintln!` panics where nobody can be told any more: a reader that is gone, a
+/// full disk.
+fn tell(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -205,6 +238,8 @@ fn start_log(log: config::Log) {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would be told on stderr, by a macro that panics when that is what cannot be written.
+        .log_internal_errors(false)
         .with_target(false);
     // The only failure is that there is a log already.
     let _ = match log.format {

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use super::{Answer, Surroundings, progress, table};
 use crate::clock::{Clock, SystemClock, Time};
 use crate::spool::{
-    self, DeadLetters, Ending, Filter, MailId, Piece, Shown, Spool, Stage, StageFilter, Summary,
-    TeamLedger,
+    self, DeadLetters, Ending, Filter, MailId, Piece, Shown, Spool, SpoolError, Stage, StageFilter,
+    Summary, TeamLedger,
 };
 use crate::web::entries;
 
@@ -49,7 +49,7 @@ struct List {
     /// Only these: unfinished, settled, undropped, or an outcome such as dead-letter
     #[arg(long, value_name = "STATE", value_parser = StageFilter::parse)]
     state: Option<StageFilter>,
-    /// Only dead letters
+    /// Only dead letters that nobody has dropped
     #[arg(long, conflicts_with = "state")]
     dead: bool,
     #[arg(long)]
@@ -124,10 +124,8 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
             Command::Show(arguments) => show(spool, arguments).await,
             Command::Retry(arguments) => retry(spool, arguments).await,
             Command::Drop(arguments) => {
-                let count = spool
-                    .drop_mail(arguments.id.parse()?, SystemClock.now())
-                    .await?;
-                Ok(changed(count, "dropped"))
+                let dropped = spool.drop_mail(arguments.id.parse()?, SystemClock.now());
+                changed(dropped.await, "dropped")
             }
             Command::Export(arguments) => export(spool, arguments).await,
             Command::Audit(arguments) => audit(spool, arguments).await,
@@ -136,9 +134,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
 }
 
 async fn list(spool: &dyn Spool, arguments: &List) -> anyhow::Result<Answer> {
-    let dead = arguments
-        .dead
-        .then_some(StageFilter::Ending(Ending::DeadLetter));
+    let dead = arguments.dead.then_some(StageFilter::Undropped);
     let filter = Filter {
         stage: dead.or(arguments.state),
         team: arguments.team.clone(),
@@ -153,7 +149,7 @@ async fn list(spool: &dyn Spool, arguments: &List) -> anyhow::Result<Answer> {
             writeln!(out, "{}", json!(entries::summary(entry)))?;
         }
     } else if found.is_empty() {
-        eprintln!("mailbell: nothing is like that");
+        super::tell("mailbell: nothing is like that");
     } else {
         let mut rows = table::new(&[
             "ID", "RECEIVED", "TEAM", "STATE", "TICKET", "TITLE", "REASON",
@@ -185,7 +181,7 @@ fn seconds(time: Time) -> String {
 async fn show(spool: &dyn Spool, arguments: &Show) -> anyhow::Result<Answer> {
     let id: MailId = arguments.id.parse()?;
     let Some(shown) = spool.show(id).await? else {
-        eprintln!("mailbell: no mail has the id {id}");
+        super::tell(format_args!("mailbell: no mail has the id {id}"));
         return Ok(Answer::No);
     };
     let mut out = std::io::stdout().lock();
@@ -273,14 +269,22 @@ async fn retry(spool: &dyn Spool, arguments: &Retry) -> anyhow::Result<Answer> {
         None => DeadLetters::All,
     };
     let waiting = progress::spinner("retrying");
-    let count = spool.retry(which, SystemClock.now()).await?;
+    let retried = spool.retry(which, SystemClock.now()).await;
     drop(waiting);
-    Ok(changed(count, "waiting again"))
+    changed(retried, "waiting again")
 }
 
-fn changed(count: usize, what: &str) -> Answer {
-    println!("{count} {what}");
-    if count > 0 { Answer::Yes } else { Answer::No }
+fn changed(changed: Result<usize, SpoolError>, what: &str) -> anyhow::Result<Answer> {
+    let count = match changed {
+        Ok(count) => count,
+        Err(SpoolError::Unknown(reason)) => {
+            super::tell(format_args!("mailbell: {reason}"));
+            return Ok(Answer::No);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    writeln!(std::io::stdout(), "{count} {what}")?;
+    Ok(if count > 0 { Answer::Yes } else { Answer::No })
 }
 
 async fn export(spool: &dyn Spool, arguments: &Export) -> anyhow::Result<Answer> {
@@ -290,7 +294,7 @@ async fn export(spool: &dyn Spool, arguments: &Export) -> anyhow::Result<Answer>
     };
     let id: MailId = id.parse()?;
     let Some(first) = spool.piece(id, 0).await? else {
-        eprintln!("mailbell: no mail has the id {id}");
+        super::tell(format_args!("mailbell: no mail has the id {id}"));
         return Ok(Answer::No);
     };
     match &arguments.output {
@@ -360,22 +364,24 @@ async fn export_dead(spool: &dyn Spool, folder: &Path) -> anyhow::Result<Answer>
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(changed(mails.len(), "exported"))
+    changed(Ok(mails.len()), "exported")
 }
 
 async fn audit(spool: &dyn Spool, arguments: &Audit) -> anyhow::Result<Answer> {
     let audit = spool.audit().await?;
     let balances = audit.balances();
+    let mut out = std::io::stdout().lock();
     if arguments.json {
         let teams: serde_json::Map<String, Value> = audit
             .teams
             .iter()
             .map(|(team, ledger)| (team.clone(), as_json(ledger)))
             .collect();
-        println!(
+        writeln!(
+            out,
             "{}",
             json!({ "balances": balances, "teams": teams, "problems": audit.problems })
-        );
+        )?;
         return Ok(if balances { Answer::Yes } else { Answer::No });
     }
     let mut header = vec!["TEAM", "ACCEPTED", "SPLIT"];
@@ -390,18 +396,19 @@ async fn audit(spool: &dyn Spool, arguments: &Audit) -> anyhow::Result<Answer> {
             .map(|number| number.to_string());
         rows.add_row([team.clone()].into_iter().chain(numbers));
     }
-    print!("{}", table::text(&rows));
+    write!(out, "{}", table::text(&rows))?;
     for problem in &audit.problems {
-        println!("{problem}");
+        writeln!(out, "{problem}")?;
     }
-    println!(
+    writeln!(
+        out,
         "{}",
         if balances {
             "the ledger balances"
         } else {
             "the ledger does NOT balance"
         }
-    );
+    )?;
     Ok(if balances { Answer::Yes } else { Answer::No })
 }
 

@@ -1,5 +1,7 @@
 //! `mailbell schema`: JSON Schemas, so that editors complete and check the files.
 
+use std::io::Write;
+
 use super::Answer;
 use crate::{config, rules};
 
@@ -22,6 +24,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Answer> {
         Of::Rules => rules::SCHEMA,
         Of::Config => config::SCHEMA,
     };
-    print!("{schema}");
+    write!(std::io::stdout(), "{schema}")?;
     Ok(Answer::Yes)
 }

@@ -1,11 +1,13 @@
 //! `mailbell send`: a mail to the running gateway, followed to its outcome.
 
+use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::submission::{self, deliveries, is_finished, line};
+use super::submission::{self, Door, deliveries, is_finished, line};
 use super::{Answer, Surroundings, mails};
 use crate::config::{Config, Password};
 
@@ -32,17 +34,21 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         None => default_recipient(&config)
             .context("no team has an address to send to: give one with --to")?,
     };
-    let gateway = config
-        .smtp
-        .listen
-        .first()
-        .context("no plain SMTP listener is configured")?;
-    let reply = submission::submit(*gateway, &raw, &to)?;
+    let door = |is_implicit_tls| {
+        move |address: &SocketAddr| Door {
+            address: *address,
+            is_implicit_tls,
+        }
+    };
+    let plain = config.smtp.listen.first().map(door(false));
+    let door = plain.or(config.smtp.listen_tls.first().map(door(true)));
+    let door = door.context("no SMTP listener is configured")?;
+    let reply = submission::submit(door, &raw, &to)?;
     let Some(id) = reply.id() else {
         report(
             arguments.json,
             &json!({ "id": null, "reply": reply.text(), "deliveries": [] }),
-        );
+        )?;
         return Ok(Answer::No);
     };
     // A hash is no password: then the gateway says that it needs one.
@@ -54,7 +60,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         if !arguments.json {
             deliveries
                 .iter()
-                .for_each(|delivery| eprintln!("{}", line(delivery)));
+                .for_each(|delivery| super::tell(line(delivery)));
         }
     });
     let ended = deliveries(&super::runtime()?.block_on(follow)?);
@@ -70,7 +76,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     report(
         arguments.json,
         &json!({ "id": id, "reply": reply.text(), "deliveries": ended }),
-    );
+    )?;
     Ok(answer)
 }
 
@@ -80,19 +86,15 @@ fn default_recipient(config: &Config) -> Option<String> {
     Some(address.replace("*@", "ops@"))
 }
 
-fn report(as_json: bool, result: &Value) {
+fn report(as_json: bool, result: &Value) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
     if as_json {
-        println!("{result}");
-        return;
+        return writeln!(out, "{result}");
     }
-    println!(
-        "{}",
-        result
-            .get("reply")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    );
+    let reply = result.get("reply").and_then(Value::as_str);
+    writeln!(out, "{}", reply.unwrap_or_default())?;
     for delivery in deliveries(result) {
-        println!("{}", line(&delivery));
+        writeln!(out, "{}", line(&delivery))?;
     }
+    Ok(())
 }

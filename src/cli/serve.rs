@@ -31,7 +31,12 @@ pub(super) fn run(_: &Arguments, surroundings: &Surroundings) -> anyhow::Result<
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         let broken = loop {
             tokio::select! {
-                _ = hangup.recv() => gateway.reload(),
+                _ = hangup.recv() => {
+                    gateway.reload();
+                    let file = surroundings.config_file();
+                    let configured = config::load(file.as_deref(), &surroundings.environment);
+                    gateway.compare(&config, configured);
+                }
                 _ = terminate.recv() => break None,
                 _ = interrupt.recv() => break None,
                 reason = gateway.broken() => break Some(reason),

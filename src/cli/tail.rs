@@ -105,7 +105,7 @@ impl Watch {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.is_away, true) {
-                    eprintln!("mailbell: {error}; trying again");
+                    super::tell(format_args!("mailbell: {error}; trying again"));
                 }
             }
         }

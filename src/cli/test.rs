@@ -35,7 +35,11 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
             if arguments.json {
                 writeln!(out, "{}", Value::Object(object))?;
             } else {
-                write_readable(&mut out, &object)?;
+                let nothing = match decision.dead_letter {
+                    true => "no alert: it goes to the dead letters",
+                    false => "no alert",
+                };
+                write_readable(&mut out, &object, nothing)?;
             }
         }
     }
@@ -45,6 +49,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
 fn write_readable(
     out: &mut impl Write,
     object: &serde_json::Map<String, Value>,
+    nothing: &str,
 ) -> std::io::Result<()> {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or("-");
     writeln!(out, "{}", text("file"))?;
@@ -93,7 +98,7 @@ fn write_readable(
         if object.get("alert").is_some_and(Value::is_object) {
             "alert:"
         } else {
-            "no alert"
+            nothing
         }
     )?;
     if let Some(alert) = object.get("alert").and_then(Value::as_object) {

@@ -52,12 +52,18 @@ impl Resolver<'_> {
         let first = duration(retry.first, Duration::from_secs(1));
         let max = retry.max.as_ref().map_or(5 * MINUTE, |max| max.get_ref().0);
         if max < first {
-            let span = retry.max.as_ref().map_or(0..0, Spanned::span);
-            self.problem(
-                span,
-                "retry.max",
-                "the longest wait is shorter than the first",
-            );
+            match &retry.max {
+                Some(max) => self.problem(
+                    max.span(),
+                    "retry.max",
+                    "the longest wait is shorter than the first",
+                ),
+                None => self.problem(
+                    0..0,
+                    "retry.first",
+                    "the first wait is longer than the longest: set `retry.max`, too",
+                ),
+            };
         }
         Retry {
             first,
@@ -123,6 +129,14 @@ impl Resolver<'_> {
             .hint = Some(
                 "for example smtp://user:password@mail.example.com:587?tls=required".to_owned(),
             );
+        }
+        if relay
+            .from
+            .as_ref()
+            .is_some_and(|from| from.0.starts_with("*@"))
+        {
+            let message = "one sender is wanted, not every address of a domain";
+            self.problem(spanned.span(), "relay.from", message);
         }
         Some(Relay {
             url,

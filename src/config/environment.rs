@@ -13,7 +13,7 @@ use super::written::Written;
 use crate::diagnostic::{Diagnostic, SourceText};
 use crate::document::Document;
 
-const PREFIX: &str = "MAILBELL__";
+pub const PREFIX: &str = "MAILBELL__";
 
 /// The variables that override something. Their names make up a text of one line each, whose
 /// offsets begin behind the configuration file's, so that a place tells file from variable.
@@ -40,15 +40,23 @@ impl Overrides {
         let mut variables = Vec::new();
         let mut sorted: Vec<_> = environment
             .iter()
-            .filter_map(|(name, value)| Some((name, name.strip_prefix(PREFIX)?, value)))
+            .filter_map(|(name, value)| {
+                let path = name.strip_prefix(PREFIX)?.to_lowercase();
+                let path: Vec<String> = path.split("__").map(str::to_owned).collect();
+                Some((name, path, value))
+            })
             .collect();
-        sorted.sort();
+        // A table before what is in it, the second of a list before the tenth.
+        sorted.sort_by_key(|(_, path, _)| {
+            let step = |step: &String| step.parse::<usize>().map_err(|_| step.clone());
+            path.iter().map(step).collect::<Vec<_>>()
+        });
         for (name, path, value) in sorted {
             let start = base + names.len();
             names.push_str(name);
             names.push('\n');
             variables.push(Variable {
-                path: path.to_lowercase().split("__").map(str::to_owned).collect(),
+                path,
                 span: start..start + name.len(),
                 readings: readings(value),
             });
@@ -60,9 +68,11 @@ impl Overrides {
         }
     }
 
-    /// The document with every variable in its place.
-    pub(super) fn apply<'a>(&'a self, document: &mut Document<'a>) {
+    /// The document with every variable in its place, and what is wrong with those that have none.
+    pub(super) fn apply<'a>(&'a self, document: &mut Document<'a>) -> Vec<Diagnostic> {
+        let mut problems = Vec::new();
         for variable in &self.variables {
+            let mut no_place = None;
             let candidates: Vec<Document<'a>> = variable
                 .readings
                 .iter()
@@ -70,15 +80,21 @@ impl Overrides {
                     let mut value = DeValue::parse(reading).ok()?;
                     relabel(&mut value, &variable.span);
                     let mut candidate = document.clone();
-                    set(
-                        candidate.root.get_mut(),
-                        &variable.path,
-                        value,
-                        &variable.span,
-                    );
-                    Some(candidate)
+                    let root = candidate.root.get_mut();
+                    match set(root, &variable.path, value, &variable.span) {
+                        Ok(()) => Some(candidate),
+                        Err(reason) => {
+                            no_place = Some(reason);
+                            None
+                        }
+                    }
                 })
                 .collect();
+            if let Some(reason) = no_place {
+                let key = variable.path.join(".");
+                let span = variable.span.clone();
+                problems.push(Diagnostic::at(&self.names, span, reason).key(key));
+            }
             // Where none fits, the first reading's problem is the one that is told.
             let fitting = candidates
                 .iter()
@@ -87,6 +103,7 @@ impl Overrides {
                 *document = chosen;
             }
         }
+        problems
     }
 
     /// A problem whose place is behind the file's text is one with a variable.
@@ -138,18 +155,19 @@ fn relabel(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) {
     *value = Spanned::new(span.clone(), inner);
 }
 
+/// An error says why there is no such place.
 fn set<'a>(
     table: &mut DeTable<'a>,
     path: &'a [String],
     value: Spanned<DeValue<'a>>,
     span: &Range<usize>,
-) {
+) -> Result<(), String> {
     let Some((key, rest)) = path.split_first() else {
-        return;
+        return Ok(());
     };
     let Some(next) = rest.first() else {
         table.insert(Spanned::new(span.clone(), key.as_str().into()), value);
-        return;
+        return Ok(());
     };
     if !table.contains_key(key.as_str()) {
         let empty = match next.parse::<usize>() {
@@ -163,31 +181,44 @@ fn set<'a>(
     }
     match table.get_mut(key.as_str()).map(Spanned::get_mut) {
         Some(DeValue::Table(inner)) => set(inner, rest, value, span),
-        Some(DeValue::Array(array)) => set_item(array, rest, value, span),
-        _ => {}
+        Some(DeValue::Array(array)) => set_item(array, key, rest, value, span),
+        _ => Err(format!("`{key}` is one value, there is no `{next}` in it")),
     }
 }
 
-/// Sets inside a list; an index one behind the end adds a table.
+/// Sets inside the list `key`; an index one behind the end adds a table.
 fn set_item<'a>(
     array: &mut DeArray<'a>,
+    key: &str,
     path: &'a [String],
     value: Spanned<DeValue<'a>>,
     span: &Range<usize>,
-) {
-    let Some((Ok(index), rest)) = path
-        .split_first()
-        .map(|(first, rest)| (first.parse::<usize>(), rest))
-    else {
-        return;
+) -> Result<(), String> {
+    let Some((step, rest)) = path.split_first() else {
+        return Ok(());
+    };
+    let Ok(index) = step.parse::<usize>() else {
+        return Err(format!(
+            "`{key}` is a list: its entries are numbered from 0"
+        ));
     };
     if index == array.len() {
         array.push(Spanned::new(span.clone(), DeValue::Table(DeTable::new())));
     }
-    if let Some(item) = array.get_mut(index) {
-        match item.get_mut() {
-            DeValue::Table(inner) if !rest.is_empty() => set(inner, rest, value, span),
-            _ => *item = value,
+    let length = array.len();
+    let Some(item) = array.get_mut(index) else {
+        return Err(format!(
+            "`{key}` ends before number {length}: its entries are numbered without a gap"
+        ));
+    };
+    match (item.get_mut(), rest.first()) {
+        (_, None) => *item = value,
+        (DeValue::Table(inner), Some(_)) => return set(inner, rest, value, span),
+        (_, Some(next)) => {
+            return Err(format!(
+                "entry {index} is one value, there is no `{next}` in it"
+            ));
         }
     }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Config;
-use super::environment::Overrides;
+use super::environment::{Overrides, PREFIX};
 use super::resolve::Resolver;
 use super::secrets;
 use super::written::Written;
@@ -43,7 +43,8 @@ pub fn locate(given: Option<&Path>, environment: &[(String, String)]) -> Option<
         .or_else(|| {
             environment
                 .iter()
-                .find(|(name, _)| name == "MAILBELL_CONFIG")
+                // Set to nothing is how a unit file or a container takes a variable back.
+                .find(|(name, value)| name == "MAILBELL_CONFIG" && !value.is_empty())
                 .map(|(_, value)| PathBuf::from(value))
         })
         .or_else(|| {
@@ -101,16 +102,27 @@ fn load_text(
     secrets: Secrets,
 ) -> Result<Loaded, Refused> {
     let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
-    match resolve(source, folder, environment, secrets) {
-        Ok((config, unread)) => Ok(Loaded {
-            config,
-            file: file.map(Path::to_owned),
-            unread: unread.into_iter().map(secrets::redact).collect(),
-        }),
-        Err(refused) => Err(Refused {
-            problems: refused.problems.into_iter().map(secrets::redact).collect(),
-            ..refused
-        }),
+    let (config, unread) = resolve(source, folder, environment, secrets)?;
+    Ok(Loaded {
+        config,
+        file: file.map(Path::to_owned),
+        unread,
+    })
+}
+
+/// Whether anything is configured without a file, by variables.
+pub fn is_by_environment(environment: &[(String, String)]) -> bool {
+    let mut names = environment.iter().map(|(name, _)| name);
+    names.any(|name| name.starts_with(PREFIX))
+}
+
+/// What holds between keys is told at the section that they are in, or without a place: the key
+/// itself is better.
+fn placed(problem: Diagnostic, document: &Document<'_>) -> Diagnostic {
+    let span = document.value(&problem.key).or(problem.span);
+    Diagnostic {
+        span: span.filter(|span| !span.is_empty()),
+        ..problem
     }
 }
 
@@ -143,12 +155,13 @@ fn resolve(
 ) -> Result<(Config, Vec<Diagnostic>), Refused> {
     let overrides = Overrides::new(environment, source);
     let mut document = Document::parse(source).map_err(|problems| Refused {
-        problems,
+        problems: problems.into_iter().map(secrets::redact).collect(),
         rules: Some(folder.join("rules")).filter(|default| default.is_dir()),
         hostname: None,
     })?;
-    overrides.apply(&mut document);
+    let no_place = overrides.apply(&mut document);
     let (written, mut problems) = document.read::<Written>();
+    problems.extend(no_place);
     let mut unread = Vec::new();
     let config = written.map(|written| {
         let team_was_refused = problems
@@ -156,17 +169,22 @@ fn resolve(
             .any(|problem| problem.key.starts_with("team"));
         let mut resolver = Resolver::new(source, folder, environment, team_was_refused);
         let config = resolver.config(&written);
-        problems.append(&mut resolver.problems);
+        let place = |problem| placed(problem, &document);
+        let found = std::mem::take(&mut resolver.problems).into_iter();
+        problems.extend(found.map(place));
+        let not_read = std::mem::take(&mut resolver.unread).into_iter().map(place);
         match secrets {
-            Secrets::Needed => problems.append(&mut resolver.unread),
-            Secrets::MayBeMissing => unread = resolver.unread,
+            Secrets::Needed => problems.extend(not_read),
+            Secrets::MayBeMissing => unread = not_read.collect(),
         }
         config
     });
     match config {
         Some(config) if problems.is_empty() => {
             let unread = unread.into_iter();
-            let unread = unread.map(|problem| overrides.relocate(problem)).collect();
+            let unread = unread
+                .map(|problem| overrides.relocate(secrets::redact(problem)))
+                .collect();
             Ok((config, unread))
         }
         config => {
@@ -177,7 +195,7 @@ fn resolve(
             Err(Refused {
                 problems: problems
                     .into_iter()
-                    .map(|problem| overrides.relocate(problem))
+                    .map(|problem| overrides.relocate(secrets::redact(problem)))
                     .collect(),
                 // One that is not there has been reported.
                 rules: rules.flatten().filter(|directory| directory.is_dir()),

@@ -12,19 +12,21 @@ mod values;
 mod watching;
 mod written;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::alarms::silence::Hours;
 use crate::diagnostic::{Diagnostic, suggestion};
 
-pub use load::{Loaded, Refused, load, load_draft, load_to_look, locate};
+pub use environment::PREFIX as VARIABLES;
+pub use load::{Loaded, Refused, is_by_environment, load, load_draft, load_to_look, locate};
 
 /// The JSON Schema of mailbell.toml, for editors; written by the test in `written`.
 pub const SCHEMA: &str = include_str!("../../packaging/mailbell.schema.json");
@@ -74,6 +76,36 @@ impl Config {
             && smtp.allow.iter().all(is_loopback)
             && smtp.users.is_empty()
             && self.tls.client_ca.is_none()
+    }
+
+    /// Whether the program would run with the same values.
+    pub fn is_same(&self, other: &Config) -> bool {
+        // The form without secrets, and the secrets.
+        format!("{self:?}") == format!("{other:?}") && self.secrets() == other.secrets()
+    }
+
+    /// In an order that the rest of the configuration fixes.
+    fn secrets(&self) -> Vec<&str> {
+        let mut secrets: Vec<&SecretString> = Vec::new();
+        let users = self.smtp.users.iter().map(|user| &user.password);
+        for password in users.chain(&self.web.password) {
+            let (Password::Plain(secret) | Password::Hash(secret)) = password;
+            secrets.push(secret);
+        }
+        if let Store::Postgres(postgres) = &self.spool.store {
+            secrets.push(&postgres.url);
+        }
+        secrets.extend(&self.signl4.proxy);
+        secrets.extend(self.relay.as_ref().map(|relay| &relay.url));
+        secrets.extend(self.otlp.as_ref().and_then(|otlp| otlp.headers.as_ref()));
+        secrets.extend(self.heartbeat.as_ref().map(|heartbeat| &heartbeat.url));
+        for team in &self.teams {
+            secrets.extend(team.webhook_secret.iter().chain(&team.relay_to));
+        }
+        secrets
+            .into_iter()
+            .map(SecretString::expose_secret)
+            .collect()
     }
 
     /// What is wrong with it when these are the sources of the rule files.
@@ -160,9 +192,9 @@ pub enum Store {
     Postgres(Postgres),
 }
 
-impl std::fmt::Display for Store {
+impl fmt::Display for Store {
     /// Without what may hold a password.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Store::Sqlite(path) => path.display().fmt(f),
             Store::Postgres(_) => f.write_str("in PostgreSQL"),
@@ -245,7 +277,7 @@ pub struct Heartbeat {
 }
 
 /// How long a source may be silent.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Silence {
     pub source: String,
     /// Of the hours alone.
@@ -254,6 +286,18 @@ pub struct Silence {
     pub timezone: TimeZone,
     /// What is wrong if no rule file has the name.
     pub unknown: Diagnostic,
+}
+
+impl fmt::Debug for Silence {
+    /// Without `unknown`, which has the whole file in it: its secrets, and what no value depends on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Silence")
+            .field("source", &self.source)
+            .field("after", &self.after)
+            .field("hours", &self.hours)
+            .field("timezone", &self.timezone)
+            .finish_non_exhaustive()
+    }
 }
 
 /// When many new tickets of one source become one summary alert.

@@ -280,6 +280,8 @@ impl<'a> Resolver<'a> {
         match sources.read(self.folder, self.environment) {
             Ok(secret) => Some(secret),
             Err(message) => {
+                let section = key.trim_end_matches(&format!(".{}", sources.key));
+                let key = format!("{section}.{}", sources.used());
                 let unread = Diagnostic::at(self.source, span, message).key(key);
                 self.unread.push(unread);
                 None

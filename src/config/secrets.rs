@@ -1,9 +1,12 @@
 //! Secrets: inline, from a file (systemd credentials, Docker and Kubernetes secrets) or from an
 //! environment variable. Never shown: what a problem prints of the file is masked here.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use secrecy::SecretString;
+use serde_json::Value;
 
 use crate::diagnostic::{Diagnostic, SourceText};
 use crate::limits;
@@ -19,6 +22,16 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
+    /// The name of the key that is used, for its place.
+    pub(super) fn used(&self) -> String {
+        let suffix = match (self.inline, self.file, self.env) {
+            (None, Some(_), _) => "_file",
+            (None, None, Some(_)) => "_env",
+            _ => "",
+        };
+        format!("{}{suffix}", self.key)
+    }
+
     /// The secret, none when none of the ways is used, or what is wrong, in words.
     pub(super) fn read(
         &self,
@@ -66,13 +79,29 @@ fn read_file(path: &Path) -> Result<String, String> {
 }
 
 /// Keys whose values are secrets. `relay_to` is one when it is a SIGNL4 address (FORMATS.md 1.5).
-const SECRET_KEYS: [&str; 4] = ["webhook_secret", "password", "password_hash", "relay_to"];
+const SECRET_KEYS: [&str; 5] = [
+    "webhook_secret",
+    "password",
+    "password_hash",
+    "relay_to",
+    "proxy",
+];
 
-/// Keys whose values may hold credentials, and then have an `@`.
-const URL_KEYS: [&str; 2] = ["url", "proxy"];
+/// What the name of a key has in it whose value must not be shown, however it is spelled.
+const SECRET_WORDS: [&str; 3] = ["secret", "password", "token"];
 
-/// The section whose `url` is a secret without having an `@`.
-const SECRET_URL_SECTION: &str = "heartbeat";
+/// The section whose `url` may be shown, unless it has an `@`. The others' hold credentials.
+const SHOWN_URL_SECTION: &str = "signl4";
+
+/// Every key that there is: what stands behind another one may be a secret under a misspelled name.
+static KEYS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let schema: Value = serde_json::from_str(super::SCHEMA).unwrap_or_default();
+    let sections = schema.get("$defs").and_then(Value::as_object);
+    let sections = sections.into_iter().flat_map(|sections| sections.values());
+    let keys = |section: &Value| section.get("properties")?.as_object().cloned();
+    let keys = sections.chain([&schema]).filter_map(keys);
+    keys.flatten().map(|(key, _)| key).collect()
+});
 
 /// The text with everything behind a key that may hold a secret replaced by stars of the same
 /// length, so that places stay where they are. Goes by lines and not by the grammar, because it
@@ -80,13 +109,14 @@ const SECRET_URL_SECTION: &str = "heartbeat";
 pub(super) fn masked(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut inside_secret = false;
-    let mut section_has_secret_url = false;
+    let mut section_shows_url = false;
     for line in text.split_inclusive('\n') {
-        let names_section = line.contains(SECRET_URL_SECTION);
-        if names_section || line.trim_start().starts_with('[') {
-            section_has_secret_url = names_section;
+        let begins = line.trim_start();
+        if begins.starts_with('[') {
+            section_shows_url = begins.contains(SHOWN_URL_SECTION);
         }
-        let shown = match secret_from(line, section_has_secret_url) {
+        let shows_url = section_shows_url || begins.starts_with(SHOWN_URL_SECTION);
+        let shown = match secret_from(line, shows_url) {
             Some(start) => {
                 inside_secret = true;
                 start
@@ -107,26 +137,51 @@ pub(super) fn masked(text: &str) -> String {
 }
 
 /// Where in a line a value begins that must not be shown.
-fn secret_from(line: &str, is_url_secret: bool) -> Option<usize> {
-    let after = |key: &str| {
-        line.match_indices(key).find_map(|(at, _)| {
-            let before = line.get(..at)?.chars().next_back();
-            let is_whole = !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '-');
-            let rest = line.get(at + key.len()..)?;
-            let equals = rest.trim_start_matches(['"', '\'']).trim_start();
-            (is_whole && equals.starts_with('=')).then(|| line.len() - equals.len() + 1)
-        })
-    };
-    let secret = SECRET_KEYS.iter().filter_map(|key| after(key)).min();
-    let url = URL_KEYS
-        .iter()
-        .filter_map(|key| after(key))
-        .filter(|start| {
-            line.get(*start..)
-                .is_some_and(|value| is_url_secret || value.contains('@'))
-        })
-        .min();
-    secret.into_iter().chain(url).min()
+fn secret_from(line: &str, shows_url: bool) -> Option<usize> {
+    let behind_equals = line.match_indices('=').find_map(|(at, _)| {
+        let (before, value) = (line.get(..at)?, line.get(at + 1..)?);
+        let before = before.trim_end().trim_end_matches(['"', '\'']);
+        let word = last_word(before);
+        let in_query = before
+            .get(..before.len() - word.len())?
+            .ends_with(['?', '&']);
+        let is_shown = match word {
+            "" => true,
+            "url" => shows_url && !value.contains('@'),
+            word if may_be_secret(word) => false,
+            word => KEYS.contains(word) || in_query,
+        };
+        (!is_shown).then_some(at + 1)
+    });
+    // The `=` may be what is missing.
+    let begins = line.trim_start_matches(|c: char| c.is_whitespace() || "#\"'".contains(c));
+    let (word, rest) = begins.split_at(begins.find(|c| !is_of_key(c)).unwrap_or(begins.len()));
+    let value = rest.trim_start_matches(|c: char| c.is_whitespace() || "\"'=:".contains(c));
+    let behind_word = may_be_secret(word).then(|| line.len() - value.len());
+    behind_equals.into_iter().chain(behind_word).min()
+}
+
+fn last_word(text: &str) -> &str {
+    let end = text.rfind(|c| !is_of_key(c));
+    let start = end.map_or(0, |at| at + text.get(at..).map_or(0, first_length));
+    text.get(start..).unwrap_or_default()
+}
+
+fn first_length(text: &str) -> usize {
+    text.chars().next().map_or(0, char::len_utf8)
+}
+
+fn is_of_key(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '-'
+}
+
+/// Not of `password_file` and the like, which say where the secret is.
+fn may_be_secret(key: &str) -> bool {
+    let lower = key.to_lowercase();
+    let says_where = KEYS.contains(key) && (key.ends_with("_file") || key.ends_with("_env"));
+    let is_secret =
+        SECRET_KEYS.contains(&key) || SECRET_WORDS.iter().any(|word| lower.contains(word));
+    is_secret && !says_where
 }
 
 /// A line that cannot be the continuation of a value: empty, a comment, a table, a key.
@@ -145,7 +200,7 @@ fn begins_something_new(line: &str) -> bool {
 /// of the values' own parsers do.
 pub(super) fn redact(diagnostic: Diagnostic) -> Diagnostic {
     let key = diagnostic.key.rsplit('.').next().unwrap_or_default();
-    let holds_secret = SECRET_KEYS.contains(&key) || URL_KEYS.contains(&key);
+    let holds_secret = may_be_secret(key) || key == "url";
     let message = match diagnostic.message.split_once(" is not ") {
         Some((_, wanted)) if holds_secret => format!("the value is not {wanted}"),
         _ if holds_secret && diagnostic.message.contains("invalid type") => {
@@ -184,14 +239,33 @@ mod tests {
             "[heartbeat]\nevery = '5m'\nurl = 'https://hc.example/LEAK'",
             "heartbeat.url = 'https://hc.example/LEAK'",
             "heartbeat = { url = 'https://hc.example/LEAK' }",
+            "webhook_secert = 'LEAK'",
+            "webhookSecret = 'LEAK'",
+            "webhook-secret = 'LEAK'",
+            "team.secret = 'LEAK'",
+            "'webhook_secert' = 'LEAK'",
+            "users = [{ name = 'a', passwrod = 'LEAK' }]",
+            "users = [{ name = 'a' password = 'LEAK' }]",
+            "# API-Token = LEAK",
+            "webhook_secret 'LEAK'",
+            "webhook_secret: LEAK",
+            "[spool]\nurl = 'LEAK'",
+            "[relay]\nurl = 'smtp://h?password=LEAK'",
+            "[signl4]\nproxy = 'LEAK:3128'",
+            "[signl4]\n[spool]\nurl = 'LEAK'",
         ];
         for text in texts {
             let masked = masked(text);
             assert_eq!(masked.len(), text.len(), "{text}");
             assert!(!masked.contains("LEAK"), "{masked}");
         }
-        let harmless =
-            "url = \"https://connect.signl4.com/webhook/\"\nwebhook_secret_file = 'shown'\n";
-        assert_eq!(masked(harmless), harmless);
+        for harmless in [
+            "[signl4]\nurl = \"https://connect.signl4.com/webhook/?a=b\"\n",
+            "signl4.url = 'https://connect.signl4.com/webhook/'",
+            "webhook_secret_file = 'shown'\nurl_env = 'SHOWN'\n# hosts = ['shown']\n",
+            "listen = [\n  '127.0.0.1:25',\n]",
+        ] {
+            assert_eq!(masked(harmless), harmless);
+        }
     }
 }

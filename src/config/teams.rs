@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::resolve::Resolver;
 use super::secrets::Sources;
 use super::{Team, TransportKind, written};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, suggestion};
 use crate::smtp::address::canonical;
 
 impl Resolver<'_> {
@@ -58,6 +58,15 @@ impl Resolver<'_> {
                             "team.addresses",
                             format!("{written} belongs to team `{owner}` already"),
                         );
+                    }
+                }
+                for user in team.users.iter().flatten() {
+                    let mut names = written.smtp.users.iter().map(|user| &*user.get_ref().name);
+                    if !names.clone().any(|name| name == user) {
+                        let message = format!("`smtp.users` has no user `{user}`");
+                        self.problem(spanned.span(), "team.users", message).hint =
+                            suggestion(user, &mut names)
+                                .map(|name| format!("did you mean `{name}`?"));
                     }
                 }
                 self.team(spanned, has_relay)

@@ -30,7 +30,7 @@ impl Resolver<'_> {
             file: written.and_then(|otlp| otlp.headers_file.as_ref()),
             env: None,
         };
-        let headers = self.secret(span.clone(), "otlp.headers_file", &sources)?;
+        let headers = self.secret(span.clone(), "otlp", &sources)?;
         if let Some(problem) = self.http_url(span, "otlp.endpoint", &endpoint) {
             problem.hint = Some(format!("it is from the file, else from {variable}"));
         }

@@ -5,19 +5,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::time::MissedTickBehavior;
 
 use super::Gateway;
 use crate::alarms::canary;
 use crate::alarms::heartbeat::{self, Door};
 use crate::alarms::watch::{self, Faults};
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, RelayForm, Team};
 use crate::deliver::signl4;
+use crate::limits::{HEARTBEAT_TIMEOUT, STORE_TRIED_EVERY};
+use crate::observe::{Health, health};
 use crate::pipeline::Pipeline;
+use crate::spool::Spool;
 use crate::web;
 
 /// How long alerts may be late when nobody is told of that.
 const LATE_AFTER: Duration = Duration::from_secs(600);
+
+/// A store that has refused a mail is tried for as long as it does: whoever asks whether this gateway
+/// is ready sends it none before it says so.
+pub(super) async fn try_store(health: Arc<Health>, spool: Arc<dyn Spool>) {
+    let mut times = tokio::time::interval(STORE_TRIED_EVERY);
+    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        times.tick().await;
+        if !health.entries().problems.contains_key(health::SPOOL) {
+            continue;
+        }
+        let written = spool.mark("readiness", SystemClock.now());
+        if let Ok(Ok(())) = tokio::time::timeout(HEARTBEAT_TIMEOUT, written).await {
+            health.report(health::SPOOL, None);
+            tracing::info!("the spool takes mails again");
+        }
+    }
+}
 
 impl Gateway {
     pub(super) fn watch_itself(

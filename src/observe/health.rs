@@ -9,6 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::{Happening, Observer};
 use crate::config::TransportKind;
 
+/// The store, as the door sees it.
+pub const SPOOL: &str = "spool";
+
 /// The state of the running gateway. Components are named by the program and by the
 /// configuration's teams, so the lists are bounded.
 #[derive(Debug, Default)]
@@ -72,8 +75,8 @@ impl Observer for Health {
             Happening::CircuitClosed { team, transport } => {
                 self.report(&Health::transport(*transport, team), None);
             }
-            Happening::MailNotStored { reason } => self.report("spool", Some(reason.to_string())),
-            Happening::MailAccepted { .. } => self.report("spool", None),
+            Happening::MailNotStored { reason } => self.report(SPOOL, Some(reason.to_string())),
+            Happening::MailAccepted { .. } => self.report(SPOOL, None),
             Happening::SpoolFailing { doing, reason, .. } => {
                 self.report(&format!("spool, {doing}"), Some(reason.to_string()));
             }

@@ -4,7 +4,7 @@
 
 mod collectors;
 mod exposition;
-mod health;
+pub mod health;
 mod metrics;
 mod traces;
 

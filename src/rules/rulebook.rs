@@ -29,7 +29,39 @@ pub struct Rulebook {
 /// Watches for as long as it lives.
 #[derive(Debug)]
 pub struct Watch {
-    _debouncer: Option<Debouncer<RecommendedWatcher, RecommendedCache>>,
+    folder: Option<Folder>,
+}
+
+/// The directory that is watched. A watch holds the directory that was there when it began, and
+/// not the name: when another takes the name, it begins again.
+#[derive(Debug)]
+struct Folder {
+    directory: PathBuf,
+    debouncer: Shared,
+}
+
+/// Empty until the first watch has begun.
+type Shared = Arc<Mutex<Option<Debouncer<RecommendedWatcher, RecommendedCache>>>>;
+
+impl Watch {
+    /// Begins again, on whatever has the directory's name now.
+    ///
+    /// # Errors
+    /// There is no such directory, or it cannot be watched.
+    pub fn renew(&self) -> Result<(), notify::Error> {
+        let folder = self.folder.as_ref();
+        folder.map_or(Ok(()), |it| renew(&it.debouncer, &it.directory))
+    }
+}
+
+fn renew(debouncer: &Shared, directory: &Path) -> Result<(), notify::Error> {
+    let mut debouncer = debouncer.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(debouncer) = debouncer.as_mut() else {
+        return Ok(());
+    };
+    // The watch of a directory that is gone has ended with it.
+    let _ = debouncer.unwatch(directory);
+    debouncer.watch(directory, RecursiveMode::NonRecursive)
 }
 
 impl Rulebook {
@@ -65,31 +97,55 @@ impl Rulebook {
         Ok(())
     }
 
-    /// Reloads whenever a file of the directory changes, and tells `report` what came of it
-    /// (on a thread of its own). The files inside the program never change.
+    /// Reloads whenever a file of the directory changes, or another directory takes its name, and
+    /// tells `report` what came of it (on a thread of its own). The files inside the program never
+    /// change.
     pub fn watch(
         self: &Arc<Self>,
         report: impl Fn(Result<(), Vec<Diagnostic>>) + Send + 'static,
     ) -> Result<Watch, notify::Error> {
         let Some(directory) = &self.directory else {
-            return Ok(Watch { _debouncer: None });
+            return Ok(Watch { folder: None });
         };
-        let book = Arc::downgrade(self);
+        let directory = std::path::absolute(directory).map_err(notify::Error::io)?;
+        let shared = Shared::default();
+        let (book, again) = (Arc::downgrade(self), Arc::downgrade(&shared));
+        let watched = directory.clone();
         let mut debouncer = new_debouncer(QUIET, None, move |result: DebounceEventResult| {
-            // An error means that events were lost: the files may have changed.
-            let changed = result.map_or(true, |events| {
-                events.iter().any(|event| {
-                    !event.kind.is_access() && event.paths.iter().any(|path| matters(path))
+            let touches = |is_meant: &dyn Fn(&Path) -> bool| {
+                // An error means that events were lost: the files may have changed.
+                result.as_ref().map_or(true, |events| {
+                    let events = events.iter().filter(|event| !event.kind.is_access());
+                    let mut paths = events.flat_map(|event| &event.paths);
+                    paths.any(|path| is_meant(path))
                 })
-            });
-            if let Some(book) = book.upgrade().filter(|_| changed) {
+            };
+            let is_replaced = touches(&|path| path == watched);
+            let is_changed =
+                touches(&|path| path.parent() == Some(watched.as_path()) && matters(path));
+            if is_replaced && let Some(shared) = again.upgrade() {
+                // One that is not there is what the reload tells of.
+                let _ = renew(&shared, &watched);
+            }
+            if (is_replaced || is_changed)
+                && let Some(book) = book.upgrade()
+            {
                 report(book.reload());
             }
         })?;
-        debouncer.watch(directory, RecursiveMode::NonRecursive)?;
-        Ok(Watch {
-            _debouncer: Some(debouncer),
-        })
+        debouncer.watch(&directory, RecursiveMode::NonRecursive)?;
+        if let Some(parent) = directory.parent()
+            && let Err(error) = debouncer.watch(parent, RecursiveMode::NonRecursive)
+        {
+            tracing::debug!(%error, "another directory in the rules' place is found by SIGHUP only");
+        }
+        *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(debouncer);
+        let debouncer = shared;
+        let folder = Some(Folder {
+            directory,
+            debouncer,
+        });
+        Ok(Watch { folder })
     }
 }
 
@@ -188,9 +244,6 @@ fn matters(path: &Path) -> bool {
 
 /// `*.toml`, but not what editors leave behind while they write (`.#x.toml`).
 fn is_rule_file(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or(".");
-    !name.starts_with('.') && name.ends_with(".toml")
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    !name.starts_with(b".") && name.ends_with(b".toml")
 }

@@ -446,7 +446,7 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
 
     /// Ends what is unfinished of a mail, and marks its dead letters, as dropped by a person. It
     /// stays in the ledger as a dead letter. What a transport has at this moment is not touched.
-    /// Returns how many.
+    /// Returns how many; what was dropped before is none of them.
     async fn drop_mail(&self, mail: MailId, now: Time) -> Result<usize, SpoolError>;
 
     /// Dead letters that no person has dropped, by team; not those of `source`.

@@ -2,12 +2,15 @@
 //!
 //! A case is its command line, and the file of what it prints; `UPDATE=1` rewrites the files.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::golden;
-use crate::program::{corpus, mailbell, output, transcript};
+use crate::program::{corpus, mailbell, output, redirected, transcript};
+use crate::stage::{Stage, TEAM};
 
 fn check(name: &str, arguments: &[&str]) -> Option<String> {
     let text = transcript(arguments, &output(arguments)).replace(
@@ -147,6 +150,45 @@ fn what_each_command_says_of_itself() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_told_and_panics_nowhere() {
+    let stage = Stage::new(TEAM);
+    let gateway = stage.start();
+    let mail = "tests/corpus/freshservice/01-new-en-alternative.eml";
+    stage.name_ports(&gateway);
+    let config = stage.config();
+    let commands: [&[&str]; 13] = [
+        &["check"],
+        &["check", "--json"],
+        &["queue", "audit"],
+        &["queue", "audit", "--json"],
+        &["queue", "retry", "--all"],
+        &["schema"],
+        &["doctor"],
+        &["doctor", "--json"],
+        &["send", mail],
+        &["demo"],
+        &["test", mail],
+        &["explain", mail],
+        &["man"],
+    ];
+    for command in commands {
+        let arguments = [&[config.as_str()], command].concat();
+        let output = redirected(&arguments, ">/dev/full").output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {told}");
+        assert!(
+            told.contains("No space left on device"),
+            "{command:?}: {told}"
+        );
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = mailbell(&arguments).stdout(writer).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{command:?}: {told}");
+    }
+}
+
+#[test]
 fn completions_and_manual_pages_name_every_command() {
     for arguments in [
         &["completions", "bash"][..],
@@ -239,4 +281,55 @@ fn a_mail_that_no_rule_knows_alerts() {
     assert_eq!(line["degraded"], true);
     assert_eq!(line["alert"]["Title"], "Server room is on fire");
     assert_eq!(line["alert"]["X-S4-Status"], "new");
+}
+
+#[test]
+fn a_mail_that_would_become_a_dead_letter_is_said_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "schema = 1\n[source]\nname = \"fire\"\non_unmatched = \"dead-letter\"\n\
+         [[source.match]]\nsubject = ['fire']\n\
+         [fields.ticket_number]\ntake = [{ in = \"subject\", regex = '#(\\d+)' }]\n\
+         [[rule]]\nname = \"all\"\nevent = \"new\"\nmatch.subject = ['big fire']\n\
+         [alert]\nexternal_id = \"FIRE-{ticket_number}\"\ntitle = \"{subject}\"\nmessage = \"{text}\"\n\
+         [[test]]\nname = \"t\"\nmail.subject = \"big fire #1\"\nwant = { rule = \"all\" }\n";
+    // A name that is not UTF-8 is one as well.
+    let named = |name: &[u8]| folder.path().join(OsStr::from_bytes(name));
+    std::fs::write(named(b"k\xef.toml"), rule).unwrap();
+    let mail = named(b"m\xef.eml");
+    std::fs::write(&mail, "Subject: fire #1\r\n\r\nrun\r\n").unwrap();
+    for command in ["test", "explain"] {
+        let mut command = mailbell(&[command, "--rules"]);
+        let output = command.arg(folder.path()).arg(&mail).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("goes to the dead letters"), "{output:?}");
+    }
+}
+
+#[test]
+fn what_is_configured_by_variables_alone_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = corpus("freshservice/01-new-en-alternative.eml");
+    let mail = mail.to_string_lossy();
+    let of = |arguments: &[&str], value: &OsStr| {
+        let mut command = mailbell(arguments);
+        command.current_dir(folder.path());
+        let command = command.env("MAILBELL__SMTP__LISTEN", value);
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
+    };
+    let (code, text) = of(&["check"], OsStr::new("nonsense"));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("environment:1:1: smtp.listen"), "{text}");
+    let (_, text) = of(&["test", &mail], OsStr::new("nonsense"));
+    assert!(text.contains("the environment has problems"), "{text}");
+    let (code, text) = of(&["check"], OsStr::from_bytes(b"127.0.0.1:2\xef"));
+    assert_eq!(code, Some(2), "{text}");
+    assert!(
+        text.contains("MAILBELL__SMTP__LISTEN is not UTF-8"),
+        "{text}"
+    );
 }

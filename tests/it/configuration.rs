@@ -192,3 +192,73 @@ fn secrets_are_not_in_the_debug_form() {
     let shown = format!("{:?}", with(&pairs).unwrap());
     assert!(!shown.contains("LEAK"), "{shown}");
 }
+
+#[test]
+fn more_than_ten_teams_come_from_the_environment() {
+    let mut pairs = Vec::new();
+    for number in 0..11 {
+        pairs.push((format!("TEAM__{number}__NAME"), format!("desk-{number}")));
+        pairs.push((
+            format!("TEAM__{number}__ADDRESSES"),
+            format!("ops{number}@x.example"),
+        ));
+        pairs.push((
+            format!("TEAM__{number}__WEBHOOK_SECRET"),
+            number.to_string(),
+        ));
+    }
+    let environment: Vec<_> = pairs
+        .into_iter()
+        .map(|(key, value)| (format!("MAILBELL__{key}"), value))
+        .collect();
+    let config = config::load(None, &environment).unwrap().config;
+    let names: Vec<&str> = config.teams.iter().map(|team| team.name.as_str()).collect();
+    assert_eq!(names.len(), 11);
+    assert_eq!(names[10], "desk-10");
+}
+
+#[test]
+fn a_variable_that_cannot_be_set_is_a_problem() {
+    let cases = [
+        ("TEAM__2__NAME", "`team` ends before number 1"),
+        ("TEAM__X__NAME", "`team` is a list"),
+        ("TEAM__0__NAME__X", "`name` is one value"),
+        ("SMTP__LISTEN__5", "`listen` ends before number 0"),
+        ("SMPT__LISTEN", "unknown key `smpt`"),
+    ];
+    for (key, told) in cases {
+        let name = format!("MAILBELL__{key}");
+        let text = with(&[(&name, "127.0.0.1:25")]).unwrap_err();
+        assert!(
+            text.starts_with("environment:") && text.contains(told),
+            "{text}"
+        );
+        assert_eq!(text.matches(&name).count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn a_variable_is_named_for_what_is_wrong_with_it_beside_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mailbell.toml");
+    std::fs::write(
+        &file,
+        "[[team]]\nname = 'desk'\naddresses = ['ops@x.example']\nrelay_to = 'a@x.example'\n[relay]\n",
+    )
+    .unwrap();
+    let wrong = environment(&[("MAILBELL__RELAY__URL", "imap://s3cr3t")]);
+    let refused = config::load(Some(&file), &wrong).unwrap_err();
+    let text = refused.problems[0].to_string();
+    assert!(text.starts_with("environment:1:1: relay.url"), "{text}");
+    assert!(!text.contains("s3cr3t"), "{text}");
+}
+
+#[test]
+fn an_empty_variable_names_no_file() {
+    let given = environment(&[("MAILBELL_CONFIG", "")]);
+    // The repository's own: the next place that is looked at.
+    assert_eq!(
+        config::locate(None, &given),
+        Some(PathBuf::from("mailbell.toml"))
+    );
+}

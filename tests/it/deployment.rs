@@ -150,7 +150,7 @@ fn a_port_below_1024_needs_one_capability_and_no_root() {
 }
 
 /// Asks until it holds: a watch takes a moment.
-fn eventually(what: &str, holds: impl Fn() -> bool) {
+pub fn eventually(what: &str, holds: impl Fn() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < Duration::from_secs(30), "{what}");
@@ -158,7 +158,7 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-fn entry(gateway: &Gateway, list: &str, component: &str) -> Option<String> {
+pub fn entry(gateway: &Gateway, list: &str, component: &str) -> Option<String> {
     let (_, ready) = gateway.get("/readyz");
     let ready: Value = serde_json::from_str(&ready).unwrap();
     let entries = ready[list].as_array().unwrap().clone();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mailbell::standin::Fault;
 use serde_json::Value;
 
-use crate::program::{Gateway, Smtp, corpus, mailbell, send};
+use crate::program::{Gateway, Smtp, corpus, mailbell, redirected, send};
 use crate::samotop::SamotopServer;
 use crate::stage::{SECRET, Stage, TO};
 
@@ -134,6 +134,19 @@ fn a_tickets_whole_life_and_what_an_administrator_sees_of_it() {
     let (code, log) = gateway.stop();
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains(SECRET), "{log}");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let stage = stage();
+    let gateway = Gateway::run(redirected(&[&stage.config(), "serve"], "2>/dev/full"));
+    for name in ["01-new-en-alternative.eml", "05-resolved-en.eml"] {
+        let reply = send(gateway.smtp, &[TO], &mail(&format!("freshservice/{name}")));
+        assert!(reply.starts_with("250 2."), "{reply}");
+        outcome(&gateway, &reply);
+    }
+    assert_eq!(stage.standin.alerts().len(), 2);
+    assert_eq!(gateway.stop().0, Some(0));
 }
 
 #[test]
@@ -485,12 +498,7 @@ fn swaks_delivers() {
 fn send_follows_a_mail_to_its_outcome() {
     let stage = stage();
     let gateway = stage.start();
-    let file = stage.path().join("mailbell.toml");
-    let text_of = std::fs::read_to_string(&file).unwrap();
-    let ports = text_of
-        .replacen("127.0.0.1:0", &gateway.smtp.to_string(), 1)
-        .replacen("127.0.0.1:0", &gateway.http.to_string(), 1);
-    std::fs::write(&file, ports).unwrap();
+    stage.name_ports(&gateway);
     let mail = corpus("autotask/01-new-en-ticket-forwarded-html.eml");
     let output = stage.output(&["send", "--json", &mail.to_string_lossy()]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));

@@ -23,6 +23,7 @@ mod heldout;
 mod large;
 mod metrics;
 mod nodes;
+mod operations;
 mod program;
 mod reading;
 mod receiver;

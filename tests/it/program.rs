@@ -34,6 +34,23 @@ pub fn output(arguments: &[&str]) -> Output {
     mailbell(arguments).output().unwrap()
 }
 
+/// A command of the binary as a shell starts it that sends its output elsewhere, such as
+/// `2>/dev/full`.
+pub fn redirected(arguments: &[&str], to: &str) -> Command {
+    let program = env!("CARGO_BIN_EXE_mailbell");
+    let mut command = Command::new("sh");
+    command
+        // Beyond a limit of files a write fails instead of ending the program.
+        .args([
+            "-c",
+            &format!("trap '' XFSZ; exec \"$0\" \"$@\" {to}"),
+            program,
+        ])
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
 /// A command as somebody at a terminal sees it.
 pub fn transcript(arguments: &[&str], output: &Output) -> String {
     format!(
@@ -88,7 +105,7 @@ impl Gateway {
             };
             let words: Vec<&str> = line.split_whitespace().collect();
             match words.as_slice() {
-                ["listening", "smtp", address] => smtp = smtp.or(address.parse().ok()),
+                ["listening", "smtp" | "smtps", address] => smtp = smtp.or(address.parse().ok()),
                 ["listening", "http", address] => http = address.parse().ok(),
                 ["ready"] => break,
                 _ => {}
@@ -100,6 +117,17 @@ impl Gateway {
             http: http.unwrap(),
             log: Some(log),
         }
+    }
+
+    /// No file of it may become longer, so that its store is full; `None`: any may.
+    pub fn bound_files(&self, bytes: Option<u64>) {
+        use rustix::process::{Pid, Resource, getrlimit, prlimit};
+        let limit = rustix::process::Rlimit {
+            current: bytes,
+            ..getrlimit(Resource::Fsize)
+        };
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        prlimit(pid, Resource::Fsize, limit).unwrap();
     }
 
     pub fn signal(&self, name: &str) {

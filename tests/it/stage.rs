@@ -53,6 +53,16 @@ impl Stage {
         Gateway::start(self.path())
     }
 
+    /// Commands that ask the gateway find it: the configuration has the ports that it was given.
+    pub fn name_ports(&self, gateway: &Gateway) {
+        let file = self.path().join("mailbell.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text
+            .replacen("127.0.0.1:0", &gateway.smtp.to_string(), 1)
+            .replacen("127.0.0.1:0", &gateway.http.to_string(), 1);
+        std::fs::write(&file, text).unwrap();
+    }
+
     /// The argument that names the configuration.
     pub fn config(&self) -> String {
         format!("--config={}", self.path().join("mailbell.toml").display())

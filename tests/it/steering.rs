@@ -66,6 +66,9 @@ fn golden(name: &str, text: &str) -> Option<String> {
     golden::difference(&file, text)
 }
 
+/// The id of no mail.
+const UNKNOWN: &str = "0190a5f0-0000-7000-8000-000000000000";
+
 #[test]
 fn what_commands_show_of_the_spool() {
     let stage = stage();
@@ -83,10 +86,7 @@ fn what_commands_show_of_the_spool() {
         ("queue-list-none", &["queue", "list", "--team", "nobody"]),
         ("queue-show", &["queue", "show", &dead]),
         ("queue-show-json", &["queue", "show", "--json", &alerted]),
-        (
-            "queue-show-unknown",
-            &["queue", "show", "0190a5f0-0000-7000-8000-000000000000"],
-        ),
+        ("queue-show-unknown", &["queue", "show", UNKNOWN]),
         (
             "queue-export-dead",
             &["queue", "export", "--dead", "--directory", &export],
@@ -101,11 +101,12 @@ fn what_commands_show_of_the_spool() {
         ),
         ("tail-wrong", &["tail", "--outcome", "lost"]),
         ("explain-id", &["explain", &alerted]),
-        (
-            "explain-unknown",
-            &["explain", "0190a5f0-0000-7000-8000-000000000000"],
-        ),
+        ("explain-unknown", &["explain", UNKNOWN]),
         ("queue-drop", &["queue", "drop", &dead]),
+        ("queue-drop-again", &["queue", "drop", &dead]),
+        ("queue-drop-unknown", &["queue", "drop", UNKNOWN]),
+        ("queue-retry-unknown", &["queue", "retry", UNKNOWN]),
+        ("queue-list-dropped", &["queue", "list", "--dead"]),
         ("queue-retry-none", &["queue", "retry", "--all"]),
     ];
     let differences: Vec<String> = cases

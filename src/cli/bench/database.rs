@@ -3,6 +3,7 @@
 use anyhow::Context;
 use secrecy::ExposeSecret;
 
+use crate::cli::tell;
 use crate::config;
 use crate::spool::postgres;
 
@@ -59,7 +60,10 @@ impl Drop for Database {
             .join()
             .unwrap_or_else(|_| Err(anyhow::anyhow!("a panic")));
         if let Err(error) = dropped {
-            eprintln!("mailbell: the database {} stays: {error:#}", self.name);
+            tell(format_args!(
+                "mailbell: the database {} stays: {error:#}",
+                self.name
+            ));
         }
     }
 }

@@ -17,6 +17,7 @@ mod server;
 mod sink;
 mod site;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::figures::Report;
 use self::site::Options;
-use super::{Answer, progress, serve};
+use super::{Answer, progress, serve, tell};
 
 /// What the load may ask of descriptors, beside the idle connections.
 const CONNECTIONS_MAX: u64 = 50_000;
@@ -159,9 +160,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Answer> {
         }
     })?;
     let is_well = report.is_well();
+    let mut out = std::io::stdout().lock();
     match arguments.json {
-        true => println!("{}", report.json()),
-        false => print!("{}", report.text()),
+        true => writeln!(out, "{}", report.json())?,
+        false => write!(out, "{}", report.text())?,
     }
     Ok(if is_well { Answer::Yes } else { Answer::No })
 }
@@ -174,7 +176,7 @@ async fn measured(arguments: &Arguments) -> anyhow::Result<Report> {
     report.set("optimised", json!(!cfg!(debug_assertions)));
     report.set("cores", json!(cores));
     if cfg!(debug_assertions) {
-        eprintln!("mailbell: this is a debug build; its figures mean nothing");
+        tell("mailbell: this is a debug build; its figures mean nothing");
     }
     let spinner = progress::spinner("bench: sync");
     let floor = measure::sync(&options, &mut report)?;

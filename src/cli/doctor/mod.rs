@@ -7,6 +7,8 @@ mod local;
 mod names;
 mod remote;
 
+use std::io::Write;
+
 use serde_json::json;
 
 use super::{Answer, Surroundings};
@@ -83,12 +85,13 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     let config = surroundings.load()?.config;
     let findings = super::runtime()?.block_on(examine(&config, &surroundings.environment));
     let failed = findings.iter().any(|finding| finding.state == State::Fail);
+    let mut out = std::io::stdout().lock();
     match arguments.json {
-        true => println!(
-            "{}",
-            json!({ "ok": !failed, "checks": findings.iter().map(as_json).collect::<Vec<_>>() })
-        ),
-        false => print(&findings),
+        true => {
+            let checks: Vec<_> = findings.iter().map(as_json).collect();
+            writeln!(out, "{}", json!({ "ok": !failed, "checks": checks }))?;
+        }
+        false => write(&mut out, &findings)?,
     }
     Ok(if failed { Answer::No } else { Answer::Yes })
 }
@@ -113,7 +116,7 @@ async fn examine(config: &Config, environment: &[(String, String)]) -> Vec<Findi
     findings
 }
 
-fn print(findings: &[Finding]) {
+fn write(out: &mut impl Write, findings: &[Finding]) -> std::io::Result<()> {
     for finding in findings {
         let Finding {
             check,
@@ -121,15 +124,16 @@ fn print(findings: &[Finding]) {
             found,
             ..
         } = finding;
-        println!("{:<5} {check:<12} {about}: {found}", finding.state.as_str());
+        let state = finding.state.as_str();
+        writeln!(out, "{state:<5} {check:<12} {about}: {found}")?;
         if !finding.advice.is_empty() {
-            println!("      {:<12} {}", "", finding.advice);
+            writeln!(out, "      {:<12} {}", "", finding.advice)?;
         }
     }
     let count = |state| findings.iter().filter(|f| f.state == state).count();
     match (count(State::Fail), count(State::Warn)) {
-        (0, 0) => println!("all well"),
-        (failed, warned) => println!("{failed} failed, {warned} to look at"),
+        (0, 0) => writeln!(out, "all well"),
+        (failed, warned) => writeln!(out, "{failed} failed, {warned} to look at"),
     }
 }
 

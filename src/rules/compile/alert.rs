@@ -53,6 +53,9 @@ impl Compiler<'_> {
         if let Some(text) = &written.scenario {
             self.scenario(text, alert.scenario.as_ref(), key);
         }
+        if let Some(text) = &written.location {
+            self.location(text, alert.location.as_ref(), key);
+        }
         for (name, text) in &written.parameters {
             let key = format!("{key}.parameters");
             self.parameter_name(name, &key);
@@ -89,8 +92,7 @@ impl Compiler<'_> {
     }
 
     fn scenario(&mut self, text: &Text, template: Option<&Template>, key: &str) {
-        let fixed = template.is_some_and(|template| template.placeholders().next().is_none());
-        if fixed && Scenario::parse(text.get_ref()).is_none() {
+        if is_fixed(template) && Scenario::parse(text.get_ref()).is_none() {
             let names = Scenario::ALL.map(Scenario::as_str);
             let hint = match suggestion(text.get_ref(), names) {
                 Some(meant) => format!("did you mean `{meant}`?"),
@@ -98,6 +100,23 @@ impl Compiler<'_> {
             };
             let message = format!("SIGNL4 has no alerting scenario `{}`", text.get_ref());
             self.problem(text, &format!("{key}.scenario"), message).hint = Some(hint);
+        }
+    }
+
+    /// A place on a map (FORMATS.md 1.3): anything else, SIGNL4 does not show.
+    fn location(&mut self, text: &Text, template: Option<&Template>, key: &str) {
+        let within = |text: &str, most: f64| {
+            let degrees = text.trim().parse::<f64>();
+            degrees.is_ok_and(|degrees| degrees.abs() <= most)
+        };
+        let is_place = |text: &str| {
+            let parts = text.split_once(',');
+            parts.is_some_and(|(north, east)| within(north, 90.0) && within(east, 180.0))
+        };
+        if is_fixed(template) && !is_place(text.get_ref()) {
+            let message = format!("`{}` is not latitude and longitude", text.get_ref());
+            self.problem(text, &format!("{key}.location"), message).hint =
+                Some("for example \"52.5200,13.4050\"".to_owned());
         }
     }
 
@@ -116,4 +135,8 @@ impl Compiler<'_> {
         let message = format!("`{text}` cannot be the name of a tile");
         self.problem(name, key, message).hint = Some(hint.to_owned());
     }
+}
+
+fn is_fixed(template: Option<&Template>) -> bool {
+    template.is_some_and(|template| template.placeholders().next().is_none())
 }

@@ -86,8 +86,9 @@ pub(super) async fn drop_mail(
     now: Time,
 ) -> Result<usize, SpoolError> {
     let (first, last) = DeliveryId::range_of_mail(seq_of_known(transaction, mail).await?);
-    let sql = "SELECT id FROM deliveries WHERE id BETWEEN $1 AND $2 ORDER BY id";
-    let of_mail = ids(transaction, sql, &[&first, &last]).await?;
+    let sql = "SELECT id FROM deliveries WHERE id BETWEEN $1 AND $2
+         AND (outcome IS DISTINCT FROM 'dead-letter' OR reason <> $3) ORDER BY id";
+    let of_mail = ids(transaction, sql, &[&first, &last, &DROPPED]).await?;
     known::lock_tickets_of(transaction, &of_mail).await?;
     let deliveries = known::by_id(transaction, &of_mail).await?;
     let known = known::of_moved(transaction, deliveries, Depth::All).await?;

@@ -92,10 +92,12 @@ pub(super) fn drop_mail(
     mail: MailId,
     now: Time,
 ) -> Result<usize, SpoolError> {
+    let (first, last) = DeliveryId::range_of_mail(seq_of_known(connection, mail)?);
     let of_mail = ids(
         connection,
-        "SELECT id FROM deliveries WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
-        DeliveryId::range_of_mail(seq_of_known(connection, mail)?),
+        "SELECT id FROM deliveries WHERE id BETWEEN ?1 AND ?2
+         AND (outcome IS NOT 'dead-letter' OR reason <> ?3) ORDER BY id",
+        params![first, last, DROPPED],
     )?;
     let mut deliveries = Vec::with_capacity(of_mail.len());
     for id in &of_mail {

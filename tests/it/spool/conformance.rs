@@ -452,6 +452,7 @@ pub async fn dead_letters_are_listed_shown_retried_and_dropped(store: Store) {
     assert_eq!(names(&leased), ["new T"]);
     bench.settle(&leased[0], dead, 5).await;
     assert_eq!(bench.spool.drop_mail(id, at(6)).await.unwrap(), 1);
+    assert_eq!(bench.spool.drop_mail(id, at(6)).await.unwrap(), 0);
     assert_eq!(bench.outcomes().await, ["dead-letter: dropped by a person"]);
     bench.assert_balanced().await;
     let all = bench.spool.retry(DeadLetters::All, at(6)).await;
