@@ -4,6 +4,7 @@
 //! greeted, and the door closes before the pipeline does.
 
 mod broken;
+mod reports;
 mod sockets;
 mod watching;
 
@@ -11,7 +12,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
-use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,22 +23,21 @@ use crate::config::{Config, Loaded, Refused, Team, TransportKind};
 use crate::deliver::lanes::Transports;
 use crate::deliver::pace::Pace;
 use crate::deliver::{relay, signl4};
-use crate::diagnostic::Diagnostic;
 use crate::limits;
 use crate::message::{self, Envelope};
 use crate::observe::{Health, Log, Metrics, Observer, Observers};
 use crate::pipeline::{Decider, Parts, Pipeline};
 use crate::rules::rulebook::Watch;
 use crate::rules::{Decision, Rulebook};
-use crate::smtp::certificate::{self, Expiry};
 use crate::smtp::listener::{self, Door};
-use crate::smtp::tls::{self, CertificateError, Certificates};
+use crate::smtp::tls::{self, Certificates};
 use crate::spool::Spool;
 use crate::web::access::Access;
 use crate::web::api::events::Events;
 use crate::{observe, spool, web};
 
 use self::broken::Broken;
+use self::reports::{Reports, watch, watch_certificates};
 use self::sockets::Sockets;
 pub use self::sockets::{Addresses, Handed};
 
@@ -250,28 +249,7 @@ impl Gateway {
 
     /// Tells whether what is configured is still what it runs with: it is taken at a start only.
     pub fn compare(&self, running: &Config, configured: Result<Loaded, Refused>) {
-        let warning = match configured {
-            Ok(loaded) if loaded.config.is_same(running) => None,
-            Ok(_) => Some("it has changed, the old one is in force: restart to take it".to_owned()),
-            Err(Refused { problems, .. }) => {
-                for problem in &problems {
-                    tracing::error!("the configuration has a problem: {problem}");
-                }
-                let count = problems.len();
-                let first = problems
-                    .first()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                Some(format!(
-                    "it has {count} problems, the old one is in force; first: {first}"
-                ))
-            }
-        };
-        if let Some(warning) = &warning {
-            tracing::warn!("the configuration on disk: {warning}");
-        }
-        self.reports.health.warn("configuration", warning);
-        self.reports.events.status("configuration");
+        self.reports.configuration(running, configured);
     }
 
     /// Stops accepting, lets running mails and deliveries come to their end for a bounded time,
@@ -316,118 +294,6 @@ impl Decider for Judge {
             })
             .collect()
     }
-}
-
-/// Who is told what came of a reload.
-#[derive(Debug, Clone)]
-struct Reports {
-    health: Arc<Health>,
-    metrics: Arc<Metrics>,
-    events: Arc<Events>,
-}
-
-impl Reports {
-    fn rules(&self, result: Result<(), Vec<Diagnostic>>) {
-        self.metrics.reloaded("rules", result.is_ok());
-        match result {
-            Ok(()) => {
-                self.health.warn("rules", None);
-                tracing::info!("rules reloaded");
-            }
-            Err(problems) => {
-                for problem in &problems {
-                    tracing::error!("rules not reloaded, the old ones stay in force: {problem}");
-                }
-                let first = problems
-                    .first()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                let warning = format!(
-                    "the rule files on disk have {} problems, the old rules are in force; first: {first}",
-                    problems.len()
-                );
-                self.health.warn("rules", Some(warning));
-            }
-        }
-        self.events.status("rules");
-    }
-
-    fn certificate(&self, certificates: &Certificates, result: Result<(), CertificateError>) {
-        self.metrics.reloaded("certificate", result.is_ok());
-        self.expiry(certificates.not_after());
-        match result {
-            Ok(()) => {
-                self.health.warn("certificate", None);
-                tracing::info!("certificate reloaded");
-            }
-            Err(reason) => {
-                tracing::error!(
-                    %reason,
-                    "certificate not reloaded, the old one stays in force"
-                );
-                self.health.warn(
-                    "certificate",
-                    Some(format!("not reloaded, the old one is in force: {reason}")),
-                );
-            }
-        }
-    }
-}
-
-impl Reports {
-    /// Looks at the certificate's end for ever.
-    async fn follow_expiry(&self, certificates: &Certificates) {
-        let mut hours = tokio::time::interval(limits::CERTIFICATE_EVERY);
-        loop {
-            hours.tick().await;
-            self.expiry(certificates.not_after());
-        }
-    }
-
-    fn expiry(&self, not_after: Option<Timestamp>) {
-        let (mut warning, mut problem) = (None, None);
-        if let Some(end) = not_after {
-            match certificate::expiry(end, Timestamp::now()) {
-                Expiry::Far => {}
-                Expiry::Near { days } => {
-                    warning = Some(format!("ends in {days} days, at {end}"));
-                }
-                Expiry::Over => problem = Some(format!("ended at {end}: senders may refuse TLS")),
-            }
-        }
-        if let Some(what) = warning.as_ref().or(problem.as_ref()) {
-            tracing::warn!("the certificate {what}");
-        }
-        self.health.warn("certificate expiry", warning);
-        self.health.report("certificate expiry", problem);
-        self.events.status("certificate");
-    }
-}
-
-/// Without a working watch certificates still reload on SIGHUP.
-fn watch_certificates(certificates: &Arc<Certificates>, reports: &Reports) -> Option<tls::Watch> {
-    let (reports, watched) = (reports.clone(), Arc::downgrade(certificates));
-    certificates
-        .watch(move |result| {
-            if let Some(certificates) = watched.upgrade() {
-                reports.certificate(&certificates, result);
-            }
-        })
-        .inspect_err(
-            |error| tracing::warn!(%error, "certificates are not watched: reload them with SIGHUP"),
-        )
-        .ok()
-}
-
-/// Without a working watch rules still reload on SIGHUP, so its failure is no reason to stop.
-fn watch(rulebook: &Arc<Rulebook>, reports: &Reports) -> Option<Watch> {
-    let reports = reports.clone();
-    rulebook
-        .watch(move |result| reports.rules(result))
-        .inspect_err(
-            |error| tracing::warn!(%error, "rule files are not watched: reload them with SIGHUP"),
-        )
-        .ok()
 }
 
 /// What only shows when the parts are made, as a start does: certificates, clients. Must run where

@@ -274,13 +274,12 @@ impl<'a> Resolver<'a> {
     pub(super) fn secret(
         &mut self,
         span: Range<usize>,
-        key: &str,
+        section: &str,
         sources: &Sources<'_>,
     ) -> Option<Option<SecretString>> {
         match sources.read(self.folder, self.environment) {
             Ok(secret) => Some(secret),
             Err(message) => {
-                let section = key.trim_end_matches(&format!(".{}", sources.key));
                 let key = format!("{section}.{}", sources.used());
                 let unread = Diagnostic::at(self.source, span, message).key(key);
                 self.unread.push(unread);
@@ -335,7 +334,7 @@ impl<'a> Resolver<'a> {
             Ok(url) => url,
             // Whoever looks into the store needs this one too.
             Err(message) => {
-                self.problem(span.clone(), "spool.url", message);
+                self.problem(span.clone(), &format!("spool.{}", sources.used()), message);
                 None
             }
         };

@@ -52,7 +52,7 @@ impl Resolver<'_> {
             file: heartbeat.url_file.as_ref(),
             env: heartbeat.url_env.as_ref(),
         };
-        let Some(url) = self.secret(spanned.span(), "heartbeat.url", &sources)? else {
+        let Some(url) = self.secret(spanned.span(), "heartbeat", &sources)? else {
             self.problem(spanned.span(), "heartbeat", "there is no address to call")
                 .hint = Some("set heartbeat.url, url_file or url_env".to_owned());
             return None;

@@ -69,11 +69,18 @@ fn whoever_looks_needs_no_secret() {
     let unread = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/bad/unread-secrets.toml");
     let loaded = config::load_to_look(Some(&unread), &[]).unwrap();
     let keys: Vec<&str> = loaded.unread.iter().map(|one| one.key.as_str()).collect();
-    assert_eq!(keys, ["relay", "team", "web"]);
+    assert_eq!(
+        keys,
+        [
+            "relay.url_file",
+            "team.webhook_secret_file",
+            "web.password_file"
+        ]
+    );
     assert_eq!(loaded.config.teams[0].name, "service-desk");
     let store = environment(&[("MAILBELL__SPOOL__URL_FILE", "no-such-url")]);
     let refused = config::load_to_look(Some(&unread), &store).unwrap_err();
-    assert_eq!(refused.problems[0].key, "spool.url");
+    assert_eq!(refused.problems[0].key, "spool.url_file");
 }
 
 #[test]
