@@ -16,8 +16,8 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alarms::own;
 use crate::alarms::watch::Faults;
-use crate::alarms::{canary, notice};
 use crate::clock::SystemClock;
 use crate::config::{Config, Loaded, Refused, Team, TransportKind};
 use crate::deliver::lanes::Transports;
@@ -275,24 +275,10 @@ struct Judge(Arc<Rulebook>);
 
 impl Decider for Judge {
     fn decide(&self, raw: &[u8], envelopes: &[Envelope]) -> Vec<Vec<Decision>> {
-        // Never in one mail with others: no peer can send to it.
-        if envelopes
-            .iter()
-            .any(|one| one.forward_path == notice::FORWARD_PATH)
-        {
-            return vec![vec![notice::read(raw)]; envelopes.len()];
-        }
         let message = message::read(raw);
         let rules = self.0.current();
-        envelopes
-            .iter()
-            .map(|envelope| match rules.decide(&message, envelope) {
-                decisions if envelope.forward_path == canary::FORWARD_PATH => {
-                    vec![canary::decision(&decisions)]
-                }
-                decisions => decisions,
-            })
-            .collect()
+        let decide = |envelope| own::decided(raw, envelope, || rules.decide(&message, envelope));
+        envelopes.iter().map(decide).collect()
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Answer, Surroundings, mails, table};
+use crate::alarms::own;
 use crate::message::Envelope;
 use crate::rules::{Decision, Trace};
 use crate::spool::{self, MailId, Shown};
@@ -58,7 +59,10 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
             reverse_path: shown.reverse_path.clone(),
             forward_path: forward_path.clone(),
         };
-        arguments.print(&rules.explain(&message, &envelope))?;
+        let mut trace = rules.explain(&message, &envelope);
+        let by_rules = std::mem::take(&mut trace.decisions);
+        trace.decisions = own::decided(&raw, &envelope, || by_rules);
+        arguments.print(&trace)?;
     }
     if !arguments.json {
         let mut out = std::io::stdout().lock();

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use super::{Problems, Surroundings};
 use crate::limits;
-use crate::message::{self, Envelope, Message};
+use crate::message::{self, Envelope, Message, bare_path};
 use crate::rules::{RuleSet, rulebook};
 
 /// One file, `-` for stdin. The length is bounded as at the door.
@@ -56,18 +56,14 @@ impl Reading {
 
     /// The mail, and the envelope that it would have come in.
     pub(super) fn open(&self, raw: &[u8]) -> (Message, Envelope) {
-        let bare = |path: &str| path.trim().trim_matches(['<', '>']).to_owned();
         let message = message::read(raw);
-        let reverse_path = self
-            .from
-            .as_deref()
-            .or_else(|| message.header("return-path"))
-            .map_or_else(|| message.from.address.clone(), bare);
-        let forward_path = self.to.as_deref().map(bare).unwrap_or_default();
-        let envelope = Envelope {
-            reverse_path,
-            forward_path,
-        };
+        let mut envelope = message.likely_envelope();
+        if let Some(from) = &self.from {
+            envelope.reverse_path = bare_path(from);
+        }
+        if let Some(to) = &self.to {
+            envelope.forward_path = bare_path(to);
+        }
         (message, envelope)
     }
 }

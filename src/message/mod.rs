@@ -62,6 +62,11 @@ pub struct Envelope {
     pub forward_path: String,
 }
 
+/// A path without angle brackets.
+pub fn bare_path(path: &str) -> String {
+    path.trim().trim_matches(['<', '>']).to_owned()
+}
+
 /// A display name and an address, both decoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Mailbox {
@@ -148,6 +153,15 @@ impl Message {
             .iter()
             .find(|(header, _)| header == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// As the mail itself says that it came, as far as it does: by its Return-Path, else its sender.
+    pub fn likely_envelope(&self) -> Envelope {
+        let path = self.header("return-path");
+        Envelope {
+            reverse_path: path.map_or_else(|| self.from.address.clone(), bare_path),
+            forward_path: String::new(),
+        }
     }
 
     /// The subject without prefixes and marks, and the outermost of the prefixes.

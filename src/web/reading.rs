@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::Shown;
 use super::problem::Problem;
-use crate::alarms::notice;
+use crate::alarms::own;
 use crate::limits::READING_MAX;
 use crate::message::{self, Envelope, Mailbox};
 use crate::pipeline::large;
@@ -103,18 +103,9 @@ pub async fn read(
 ) -> Result<Reading, Problem> {
     bounded(move || {
         let message = message::read(&raw);
-        let envelope = envelope.unwrap_or_else(|| Envelope {
-            reverse_path: message
-                .header("return-path")
-                .map(|path| path.trim().trim_matches(['<', '>']).to_owned())
-                .unwrap_or_else(|| message.from.address.clone()),
-            forward_path: String::new(),
-        });
+        let envelope = envelope.unwrap_or_else(|| message.likely_envelope());
         let trace = rules.explain(&message, &envelope);
-        let decisions = match envelope.forward_path == notice::FORWARD_PATH {
-            true => vec![notice::read(&raw)],
-            false => trace.decisions.clone(),
-        };
+        let decisions = own::decided(&raw, &envelope, || trace.decisions.clone());
         let spans = trace.spans.iter().filter_map(|span| {
             let text = match span.part {
                 "subject" => &message.subject,
@@ -152,10 +143,7 @@ pub async fn decide(
 ) -> Result<Vec<Vec<Decision>>, Problem> {
     bounded(move || {
         let message = message::read(&raw);
-        let decide = |envelope: &Envelope| match envelope.forward_path == notice::FORWARD_PATH {
-            true => vec![notice::read(&raw)],
-            false => rules.decide(&message, envelope),
-        };
+        let decide = |envelope| own::decided(&raw, envelope, || rules.decide(&message, envelope));
         envelopes.iter().map(decide).collect()
     })
     .await
