@@ -5,7 +5,7 @@ mod faults;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mailbell::clock::{Clock, SystemClock};
@@ -461,6 +461,82 @@ async fn the_second_transport_takes_over_and_the_first_comes_back() {
     // Nothing is paged twice: the ticket was opened by mail, and is closed once.
     let closes = gateway.standin.alerts().len() + gateway.receiver.mails().len() - 1;
     assert_eq!(closes, 1);
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn one_failure_does_not_leave_the_first_transport_for_good() {
+    for fault in [Fault::Status(400), Fault::Status(503)] {
+        let gateway = Gateway::start(Setup {
+            relay: Some(RelayForm::Alert),
+            retry: Retry {
+                second_transport_after: Duration::ZERO,
+                ..Setup::default().retry
+            },
+            ..Setup::default()
+        })
+        .await;
+        gateway.standin.fail_next([fault]);
+        gateway.take(&new("T")).await;
+        assert!(gateway.settled().await[0].starts_with("relayed: 250"));
+        gateway.take(&new("U")).await;
+        let outcomes = gateway.settled().await;
+        assert!(outcomes[1].starts_with("alerted: 201"), "{outcomes:?}");
+        gateway.end().await;
+    }
+}
+
+/// Keeps what circuits tell.
+#[derive(Debug, Default)]
+struct Circuits(Mutex<Vec<&'static str>>);
+
+impl Observer for Circuits {
+    fn observe(&self, happening: &Happening<'_>) {
+        let told = match happening {
+            Happening::CircuitOpened { .. } => "opened",
+            Happening::CircuitClosed { .. } => "closed",
+            _ => return,
+        };
+        self.0.lock().unwrap().push(told);
+    }
+}
+
+#[tokio::test]
+async fn who_answers_everything_but_alerts_does_not_work_until_an_alert_is_taken() {
+    let circuits = Arc::new(Circuits::default());
+    let told = || circuits.0.lock().unwrap().clone();
+    let gateway = Gateway::start(Setup {
+        relay: Some(RelayForm::Alert),
+        retry: Retry {
+            second_transport_after: Duration::from_millis(500),
+            ..Setup::default().retry
+        },
+        observer: Arc::clone(&circuits) as Arc<dyn Observer>,
+        ..Setup::default()
+    })
+    .await;
+    let fault = Fault::StatusOfAlerts(503);
+    gateway.standin.fail_always(Some(fault));
+    for name in ["T-1", "T-2", "T-3"] {
+        gateway.take(&new(name)).await;
+        gateway.settled().await;
+    }
+    let outcomes = gateway.settled().await;
+    let relayed = |one: &String| one.starts_with("relayed");
+    assert!(outcomes.iter().all(relayed), "{outcomes:?}");
+    assert_eq!(told(), ["opened"]);
+    let asked = statuses(&gateway.standin.requests());
+    assert!(asked.iter().all(|status| *status == 503), "{asked:?}");
+    gateway.standin.fail_always(None);
+    // One of the next alerts is the probe.
+    for index in 0..1000 {
+        gateway.take(&new(&format!("U-{index}"))).await;
+        gateway.settled().await;
+        if !gateway.standin.alerts().is_empty() {
+            break;
+        }
+    }
+    assert_eq!(told(), ["opened", "closed"]);
     gateway.end().await;
 }
 
