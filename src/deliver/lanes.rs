@@ -465,3 +465,127 @@ impl Way {
         self.transport.kind() == TransportKind::Webhook && !self.circuit.is_proven()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::config;
+    use crate::deliver::{Dispatch, Rejection};
+
+    const WEBHOOK: TransportKind = TransportKind::Webhook;
+    const RELAY: TransportKind = TransportKind::Relay;
+
+    /// Lanes only hand it out.
+    #[derive(Debug)]
+    struct Named(TransportKind);
+
+    #[async_trait]
+    impl Transport for Named {
+        fn kind(&self) -> TransportKind {
+            self.0
+        }
+
+        fn is_paced(&self) -> bool {
+            self.0 == WEBHOOK
+        }
+
+        async fn deliver(&self, _: &Dispatch<'_>) -> Outcome {
+            unreachable!()
+        }
+
+        async fn answers(&self) -> bool {
+            unreachable!()
+        }
+    }
+
+    fn at(seconds: i64) -> Time {
+        Time::from_seconds(seconds)
+    }
+
+    fn lanes(teams: &[&str]) -> Lanes {
+        let ways = || -> Transports { vec![Arc::new(Named(WEBHOOK)), Arc::new(Named(RELAY))] };
+        let teams = teams.iter().map(|team| ((*team).to_owned(), ways()));
+        let retry = Retry {
+            first: Duration::from_secs(1),
+            max: Duration::from_secs(300),
+            give_up: Duration::from_secs(72 * 3600),
+            second_transport_after: Duration::from_secs(60),
+        };
+        Lanes::new(teams.collect(), Pace::new(config::Pace::Commercial), retry)
+    }
+
+    impl Lanes {
+        fn used(&mut self, progress: &Progress, now: i64) -> Option<TransportKind> {
+            match self.order("ops", progress, at(now), at(now)) {
+                Order::Send(transport) => Some(transport.kind()),
+                Order::Wait(_) => None,
+                Order::Bury(reason) => panic!("{reason}"),
+            }
+        }
+
+        fn slots(&mut self, team: &str, now: i64) -> usize {
+            let (asks, _) = self.asks(at(now));
+            let ask = asks.iter().find(|ask| ask.team == team);
+            ask.map_or(0, |ask| ask.slots)
+        }
+
+        fn webhook_says(&mut self, outcome: &Outcome, now: i64) -> Change {
+            let mail = "0190163d-8694-739b-aea5-966c26f8ad90".parse().unwrap();
+            self.answered(("ops", mail), WEBHOOK, outcome, at(now), 1.0)
+        }
+    }
+
+    #[test]
+    fn one_failure_says_nothing_of_the_next_delivery() {
+        let refused = Outcome::rejected(Rejection::Body, "400");
+        let silent = Outcome::deferred(Deferral::Timeout, "");
+        for outcome in [refused, silent] {
+            let mut lanes = lanes(&["ops"]);
+            assert_eq!(lanes.webhook_says(&outcome, 0), Change::None);
+            let fresh = Progress::default();
+            assert_eq!(lanes.used(&fresh, 600), Some(WEBHOOK), "{outcome:?}");
+            // It has its own time, and so it does not wait longer than that.
+            let mut tried = Progress::default();
+            tried.failed(WEBHOOK, at(0), false);
+            assert_eq!(lanes.used(&tried, 60), Some(RELAY), "{outcome:?}");
+            assert_eq!(lanes.again_at("ops", &tried, None, at(59), 1.0), at(60));
+        }
+    }
+
+    #[test]
+    fn what_the_pace_holds_back_goes_by_the_second_transport() {
+        let mut lanes = lanes(&["ops", "night"]);
+        let limited = Outcome::Deferred {
+            reason: Deferral::RateLimited,
+            detail: String::new(),
+            retry_after: Some(Duration::from_secs(3600)),
+        };
+        lanes.webhook_says(&limited, 0);
+        for (now, slots) in [(0, 0), (59, 0), (60, IN_FLIGHT_PER_TEAM)] {
+            assert_eq!(lanes.slots("ops", now), slots, "{now}");
+            assert_eq!(lanes.slots("night", now), slots, "{now}");
+        }
+        assert_eq!(lanes.wake_at(at(1)), Some(at(60)));
+        assert_eq!(lanes.used(&Progress::default(), 60), Some(RELAY));
+        assert_eq!(lanes.slots("night", 3600), UNPROVEN_IN_FLIGHT);
+    }
+
+    #[test]
+    fn while_one_delivery_probes_the_others_go_by_the_second_transport() {
+        let mut lanes = lanes(&["ops"]);
+        let away = Outcome::deferred(Deferral::Connect, "");
+        for _ in 0..3 {
+            lanes.webhook_says(&away, 0);
+        }
+        let probe_at = 4;
+        assert_eq!(lanes.slots("ops", probe_at), 1, "the second is not due");
+        assert_eq!(lanes.slots("ops", 60), IN_FLIGHT_PER_TEAM);
+        let (mut tried, fresh) = (Progress::default(), Progress::default());
+        tried.failed(WEBHOOK, at(0), false);
+        assert_eq!(lanes.used(&tried, 60), Some(RELAY));
+        assert_eq!(lanes.used(&fresh, 60), Some(WEBHOOK));
+        assert_eq!(lanes.used(&fresh, 60), Some(RELAY));
+    }
+}
