@@ -306,6 +306,8 @@ pub const CLOCK_STEP_MIN: std::time::Duration = std::time::Duration::from_secs(1
 pub const LEASE_ROUNDS_MAX: usize = 64;
 /// Postponed deliveries of one urgency that are due at once when a transport works again.
 pub const HURRIED_MAX: usize = 1000;
+/// Deliveries of one urgency that are looked at for the one that has been late for the longest.
+pub const LATE_LOOKED_AT: usize = 1000;
 /// Between two looks for changes by another process, such as `mailbell queue retry`: one number
 /// read from shared memory.
 pub const LOOK_ELSEWHERE: std::time::Duration = std::time::Duration::from_secs(1);

@@ -17,7 +17,7 @@ mod trouble;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -83,6 +83,8 @@ struct Shared {
     storm: Option<Storm>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
+    /// Nothing waits in the spool for a team that has no lane.
+    teams_known: AtomicBool,
     /// There are mails to decide.
     arrived: Notify,
     /// There may be deliveries to send.
@@ -101,6 +103,7 @@ impl Pipeline {
                 storm: parts.storm,
                 clock: parts.clock,
                 observer: parts.observer,
+                teams_known: AtomicBool::new(false),
                 arrived: Notify::new(),
                 ready: Notify::new(),
             }),
@@ -134,6 +137,7 @@ impl Pipeline {
 
     /// Something changed in the spool that the pipeline did not do itself, such as a retry.
     pub fn wake(&self) {
+        self.shared.teams_known.store(false, Ordering::Relaxed);
         self.shared.lanes().stir();
         self.shared.arrived.notify_one();
         self.shared.ready.notify_one();
@@ -261,11 +265,8 @@ impl Shared {
 impl Shared {
     async fn send_deliveries(self: &Arc<Self>, stop: &CancellationToken, carriers: &Carriers) {
         let mut trouble = Trouble::new("leasing deliveries");
-        let mut teams_known = false;
         while !stop.is_cancelled() {
-            if !teams_known {
-                teams_known = self.add_unknown_teams().await;
-            }
+            self.add_unknown_teams().await;
             match self.lease(carriers).await {
                 Ok(wake_at) => {
                     trouble.over(self);
@@ -275,6 +276,7 @@ impl Shared {
                         () = self.ready.notified() => {}
                         () = sleep(wait) => {
                             if wait == LOOK_AGAIN {
+                                self.teams_known.store(false, Ordering::Relaxed);
                                 self.lanes().stir();
                             }
                         }
@@ -289,15 +291,18 @@ impl Shared {
     }
 
     /// Deliveries of teams that were taken out of the configuration must not wait for ever.
-    async fn add_unknown_teams(&self) -> bool {
+    async fn add_unknown_teams(&self) {
+        if self.teams_known.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let Ok(teams) = self.spool.teams().await else {
-            return false;
+            self.teams_known.store(false, Ordering::Relaxed);
+            return;
         };
         let mut lanes = self.lanes();
         for team in teams {
             lanes.add_unknown(&team);
         }
-        true
     }
 
     /// Starts what can be started. Returns when to look again, unless something happens before.

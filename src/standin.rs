@@ -40,6 +40,8 @@ pub struct Options {
 pub enum Fault {
     /// Answers with this status, and takes nothing.
     Status(u16),
+    /// The same to alerts only: what asks by another method than POST is answered as documented.
+    StatusOfAlerts(u16),
     /// Answers 429 with Retry-After in seconds, and takes nothing.
     RetryAfter(u64),
     /// Never answers, and takes nothing.
@@ -257,11 +259,13 @@ async fn webhook(
     let fault = {
         let mut state = inner.lock();
         let next = state.faults.pop_front();
-        next.or(state.always)
+        let is_met =
+            |fault: &Fault| method == Method::POST || !matches!(fault, Fault::StatusOfAlerts(_));
+        next.or(state.always).filter(is_met)
     };
     let response = match fault {
         None => Some(inner.answer(&method, &mut request)),
-        Some(Fault::Status(code)) => {
+        Some(Fault::Status(code) | Fault::StatusOfAlerts(code)) => {
             let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             Some((status, "told to fail").into_response())
         }

@@ -4,22 +4,45 @@ use std::time::Duration;
 
 use crate::clock::Time;
 use crate::config::Retry;
+use crate::deliver::Rejection;
 use crate::deliver::schedule::backoff;
 use crate::limits::{FAILURES_UNTIL_SHUT, REFUSED_PROBE_INTERVAL, REJECTIONS_UNTIL_SHUT};
+use crate::spool::MailId;
 
 #[derive(Debug, Clone, Default)]
 pub struct Circuit {
     /// Failed attempts in a row.
     failures: u32,
-    /// Rejections in a row: answers that asking again does not change.
+    /// Rejections in a row that concern any mail.
     rejections: u32,
+    /// Mails that were rejected in a row and may be at fault themselves, with the time of it. While
+    /// the circuit is closed, old ones do not count.
+    rejected_mails: Vec<(MailId, Time)>,
+    /// Outlasts an answer to a question without a delivery: that one proves little.
     failing_since: Option<Time>,
     /// Set while the circuit is open.
     probe_at: Option<Time>,
     probing: bool,
+    /// How far the last attempt that failed came.
+    reached: Reached,
+    /// It was told that the circuit has opened, and not that it has closed.
+    is_told: bool,
     /// The last answer was a success. SIGNL4 counts erroneous requests, so only transports that
     /// are known to work may go on when that count is nearly used up.
     proven: bool,
+    /// A delivery has succeeded since the start.
+    has_worked: bool,
+}
+
+/// How far an attempt came that failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reached {
+    /// The other side was not asked.
+    #[default]
+    Nobody,
+    /// It was asked, and did not answer.
+    Silence,
+    Answer,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +58,11 @@ pub enum Gate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     None,
-    Opened { probe_at: Time },
+    Opened {
+        probe_at: Time,
+    },
+    /// It may work: what was postponed need not wait longer.
+    Hopeful,
     Closed,
 }
 
@@ -49,8 +76,10 @@ impl Circuit {
         }
     }
 
+    /// When the failures began that have opened it; `None` while it is closed, where one failure
+    /// says nothing of the next delivery.
     pub fn failing_since(&self) -> Option<Time> {
-        self.failing_since
+        self.probe_at.and(self.failing_since)
     }
 
     pub fn is_proven(&self) -> bool {
@@ -59,7 +88,13 @@ impl Circuit {
 
     /// It answers, but refuses: waiting does not help, so the second transport takes over at once.
     pub fn is_refusing(&self) -> bool {
-        self.probe_at.is_some() && self.rejections >= REJECTIONS_UNTIL_SHUT
+        self.probe_at.is_some() && self.refusals() >= REJECTIONS_UNTIL_SHUT
+    }
+
+    /// Whether to ask it without a delivery shows anything: not of one that has answered, since only
+    /// a delivery can show that it takes one again.
+    pub fn is_to_be_asked(&self, now: Time) -> bool {
+        self.gate(now) == Gate::Probe && self.reached != Reached::Answer
     }
 
     pub fn probe_at(&self) -> Option<Time> {
@@ -71,6 +106,9 @@ impl Circuit {
         for time in [&mut self.failing_since, &mut self.probe_at] {
             *time = time.map(|at| at.minus(by));
         }
+        for (_, at) in &mut self.rejected_mails {
+            *at = at.minus(by);
+        }
     }
 
     /// A delivery is about to be sent; takes the probe when the circuit is open.
@@ -79,34 +117,54 @@ impl Circuit {
     }
 
     pub fn delivered(&mut self) -> Change {
-        let was_open = self.probe_at.is_some();
-        *self = Circuit {
-            proven: true,
-            ..Circuit::default()
-        };
-        if was_open {
+        let before = std::mem::replace(
+            self,
+            Circuit {
+                proven: true,
+                has_worked: true,
+                ..Circuit::default()
+            },
+        );
+        if before.is_told {
             Change::Closed
-        } else {
+        } else if before.has_worked && before.probe_at.is_none() {
             Change::None
+        } else {
+            Change::Hopeful
         }
     }
 
-    /// The other side answers again, asked without a delivery.
-    pub fn answers(&mut self) -> Change {
-        let change = self.delivered();
-        self.proven = false;
-        change
+    /// The other side answers again, asked without a delivery: one delivery may try at once. That is
+    /// the end of the trouble only if there was nobody to answer; one that keeps silent about
+    /// deliveries may answer everything else.
+    pub fn answers(&mut self, now: Time) -> Change {
+        self.probing = false;
+        self.probe_at = self.probe_at.map(|at| at.min(now));
+        let was_away = self.reached == Reached::Nobody;
+        self.reached = Reached::Answer;
+        if self.is_told && was_away {
+            self.is_told = false;
+            return Change::Closed;
+        }
+        Change::Hopeful
+    }
+
+    /// Asked without a delivery, it does not answer well.
+    pub fn does_not_answer(&mut self, now: Time, retry: &Retry, draw: f64) -> Change {
+        self.deferred(now, self.reached, None, retry, draw)
     }
 
     /// `retry_after` is what the other side asked for.
     pub fn deferred(
         &mut self,
         now: Time,
+        reached: Reached,
         retry_after: Option<Duration>,
         retry: &Retry,
         draw: f64,
     ) -> Change {
-        self.failed(now);
+        self.failed(reached);
+        self.failing_since.get_or_insert(now);
         self.failures = self.failures.saturating_add(1);
         if self.failures < FAILURES_UNTIL_SHUT && retry_after.is_none() {
             return Change::None;
@@ -117,28 +175,43 @@ impl Circuit {
 
     /// The endpoint answered, but refused. One body may be at fault, so a few are let through;
     /// after that, a probe at an interval that stays under SIGNL4's limit of erroneous requests.
-    pub fn rejected(&mut self, now: Time) -> Change {
-        self.failed(now);
-        self.rejections = self.rejections.saturating_add(1);
-        if self.rejections < REJECTIONS_UNTIL_SHUT {
+    pub fn rejected(&mut self, mail: MailId, reason: Rejection, now: Time) -> Change {
+        self.failed(Reached::Answer);
+        if reason.may_be_the_mails() {
+            let is_open = self.probe_at.is_some();
+            // Whoever sends one mail again and again learns nothing about the others.
+            self.rejected_mails.retain(|(other, at)| {
+                *other != mail && (is_open || now.since(*at) < REFUSED_PROBE_INTERVAL)
+            });
+            self.rejected_mails.truncate(REJECTIONS_UNTIL_SHUT as usize);
+            self.rejected_mails.push((mail, now));
+        } else {
+            self.rejections = self.rejections.saturating_add(1);
+        }
+        if self.refusals() < REJECTIONS_UNTIL_SHUT {
             return Change::None;
         }
+        self.failing_since.get_or_insert(now);
         self.open(now.plus(REFUSED_PROBE_INTERVAL))
     }
 
-    fn failed(&mut self, now: Time) {
+    fn refusals(&self) -> u32 {
+        let mails = u32::try_from(self.rejected_mails.len()).unwrap_or(u32::MAX);
+        self.rejections.saturating_add(mails)
+    }
+
+    fn failed(&mut self, reached: Reached) {
         self.proven = false;
         self.probing = false;
-        self.failing_since.get_or_insert(now);
+        self.reached = reached;
     }
 
     fn open(&mut self, probe_at: Time) -> Change {
-        let opened = self.probe_at.is_none();
         self.probe_at = Some(self.probe_at.map_or(probe_at, |at| at.max(probe_at)));
-        if opened {
-            Change::Opened { probe_at }
-        } else {
+        if std::mem::replace(&mut self.is_told, true) {
             Change::None
+        } else {
+            Change::Opened { probe_at }
         }
     }
 }
@@ -160,14 +233,37 @@ mod tests {
         Time::from_seconds(seconds)
     }
 
+    const ANSWER: Reached = Reached::Answer;
+
+    fn mail(number: u8) -> MailId {
+        format!("0190163d-8694-739b-aea5-966c26f8ad{number:02x}")
+            .parse()
+            .unwrap()
+    }
+
+    impl Circuit {
+        fn fails(&mut self, now: Time, reached: Reached) -> Change {
+            self.deferred(now, reached, None, &retry(), 1.0)
+        }
+
+        fn open_by(reached: Reached) -> Circuit {
+            let mut circuit = Circuit::default();
+            while circuit.gate(at(0)) == Gate::Free {
+                circuit.fails(at(0), reached);
+            }
+            circuit
+        }
+    }
+
     #[test]
     fn opens_after_failures_in_a_row_probes_once_and_closes_on_success() {
         let mut circuit = Circuit::default();
         for _ in 1..FAILURES_UNTIL_SHUT {
-            assert_eq!(circuit.deferred(at(0), None, &retry(), 1.0), Change::None);
+            assert_eq!(circuit.fails(at(0), ANSWER), Change::None);
             assert_eq!(circuit.gate(at(0)), Gate::Free);
+            assert_eq!(circuit.failing_since(), None, "it goes on being used");
         }
-        let Change::Opened { probe_at } = circuit.deferred(at(1), None, &retry(), 1.0) else {
+        let Change::Opened { probe_at } = circuit.fails(at(1), ANSWER) else {
             panic!("still closed")
         };
         assert_eq!(circuit.failing_since(), Some(at(0)));
@@ -175,10 +271,7 @@ mod tests {
         assert_eq!(circuit.gate(probe_at), Gate::Probe);
         circuit.started();
         assert_eq!(circuit.gate(probe_at), Gate::Shut(None));
-        assert_eq!(
-            circuit.deferred(probe_at, None, &retry(), 1.0),
-            Change::None
-        );
+        assert_eq!(circuit.fails(probe_at, ANSWER), Change::None);
         assert!(matches!(circuit.gate(probe_at), Gate::Shut(Some(later)) if later > probe_at));
         assert_eq!(circuit.delivered(), Change::Closed);
         assert_eq!(circuit.gate(probe_at), Gate::Free);
@@ -189,31 +282,103 @@ mod tests {
     fn one_success_starts_the_count_again() {
         let mut circuit = Circuit::default();
         for second in 0..100 {
-            circuit.deferred(at(second), None, &retry(), 1.0);
+            circuit.fails(at(second), ANSWER);
             circuit.delivered();
         }
         assert_eq!(circuit.gate(at(100)), Gate::Free);
     }
 
     #[test]
+    fn what_waits_need_not_wait_after_the_first_success() {
+        let mut circuit = Circuit::default();
+        assert_eq!(circuit.delivered(), Change::Hopeful);
+        assert_eq!(circuit.delivered(), Change::None);
+    }
+
+    #[test]
     fn what_the_other_side_asks_for_is_honoured_at_once() {
         let mut circuit = Circuit::default();
         let hour = Duration::from_secs(3600);
-        circuit.deferred(at(0), Some(hour), &retry(), 0.0);
+        circuit.deferred(at(0), ANSWER, Some(hour), &retry(), 0.0);
         assert_eq!(circuit.gate(at(3599)), Gate::Shut(Some(at(3600))));
     }
 
     #[test]
-    fn a_refusing_endpoint_is_asked_less_than_ten_times_a_minute() {
-        let mut circuit = Circuit::default();
-        let mut asked = 0;
-        for second in 0..60 {
-            while matches!(circuit.gate(at(second)), Gate::Free | Gate::Probe) {
-                circuit.started();
-                circuit.rejected(at(second));
-                asked += 1;
-            }
+    fn who_has_answered_is_not_asked_without_a_delivery() {
+        for (reached, is_asked) in [
+            (Reached::Nobody, true),
+            (Reached::Silence, true),
+            (Reached::Answer, false),
+        ] {
+            let mut circuit = Circuit::open_by(reached);
+            assert!(!circuit.is_to_be_asked(at(0)), "{reached:?}");
+            assert_eq!(circuit.is_to_be_asked(at(300)), is_asked, "{reached:?}");
+            // One that answers is not asked again: only a delivery can show more.
+            circuit.answers(at(300));
+            assert!(!circuit.is_to_be_asked(at(300)), "{reached:?}");
         }
-        assert!(asked < 10, "{asked}");
+    }
+
+    #[test]
+    fn an_answer_without_a_delivery_lets_one_try_and_its_failure_counts_from_the_beginning() {
+        let mut circuit = Circuit::open_by(Reached::Silence);
+        circuit.started();
+        assert_eq!(circuit.answers(at(300)), Change::Hopeful);
+        assert_eq!(circuit.gate(at(300)), Gate::Probe);
+        circuit.started();
+        assert_eq!(circuit.gate(at(300)), Gate::Shut(None));
+        assert_eq!(circuit.fails(at(310), Reached::Silence), Change::None);
+        assert_eq!(circuit.failing_since(), Some(at(0)));
+        assert!(matches!(circuit.gate(at(310)), Gate::Shut(Some(_))));
+        assert_eq!(circuit.delivered(), Change::Closed);
+    }
+
+    #[test]
+    fn who_could_not_be_reached_and_answers_is_well_until_a_delivery_fails() {
+        let mut circuit = Circuit::open_by(Reached::Nobody);
+        circuit.started();
+        assert_eq!(circuit.does_not_answer(at(20), &retry(), 1.0), Change::None);
+        circuit.started();
+        assert_eq!(circuit.answers(at(300)), Change::Closed);
+        assert_eq!(circuit.gate(at(300)), Gate::Probe, "one first");
+        let mut works = circuit.clone();
+        assert_eq!(works.delivered(), Change::Hopeful);
+        assert_eq!(works.gate(at(300)), Gate::Free);
+        circuit.started();
+        let change = circuit.fails(at(301), ANSWER);
+        assert!(matches!(change, Change::Opened { .. }), "{change:?}");
+        assert_eq!(circuit.failing_since(), Some(at(0)));
+    }
+
+    #[test]
+    fn a_refusing_endpoint_is_asked_less_than_ten_times_a_minute() {
+        for reason in [Rejection::Body, Rejection::Secret] {
+            let mut circuit = Circuit::default();
+            let mut asked = 0;
+            for second in 0..60 {
+                while matches!(circuit.gate(at(second)), Gate::Free | Gate::Probe) {
+                    circuit.started();
+                    circuit.rejected(mail(asked), reason, at(second));
+                    asked += 1;
+                }
+            }
+            assert!(asked < 10, "{asked}");
+        }
+    }
+
+    #[test]
+    fn refused_bodies_tell_of_the_endpoint_only_if_they_are_many_in_a_short_time() {
+        let refused = |reason, seconds: i64, mails: u8| {
+            let mut circuit = Circuit::default();
+            for number in 0..8 {
+                let now = at(i64::from(number) * seconds);
+                circuit.rejected(mail(number % mails), reason, now);
+            }
+            circuit.is_refusing()
+        };
+        assert!(refused(Rejection::Body, 1, 8));
+        assert!(!refused(Rejection::Body, 20, 8), "far apart");
+        assert!(!refused(Rejection::Body, 1, 2), "the same two");
+        assert!(refused(Rejection::Secret, 3600, 1), "the wrong secret");
     }
 }

@@ -12,7 +12,7 @@ use crate::deliver::pace::Pace;
 use crate::deliver::schedule::{self, Choice, Health, Progress};
 use crate::deliver::{Deferral, Outcome, Transport};
 use crate::limits::{CLOCK_STEP_MIN, IN_FLIGHT_PER_TEAM, UNPROVEN_IN_FLIGHT};
-use crate::spool::{Ask, Budget, Effects};
+use crate::spool::{Ask, Budget, Effects, MailId};
 
 /// A team's ways out, first and second.
 pub type Transports = Vec<Arc<dyn Transport>>;
@@ -44,6 +44,14 @@ struct Lane {
     in_flight: usize,
     /// All that was due when the spool was last asked has been leased.
     idle: bool,
+}
+
+/// Since when the account's pace holds transports back; `None` while it does not.
+#[derive(Debug, Clone, Copy)]
+struct Holds {
+    paced: Option<Time>,
+    /// Those whose next request may be an erroneous one.
+    unproven: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -114,20 +122,20 @@ impl Lanes {
             new: self.pace.free(now, true),
             other: self.pace.free(now, false),
         };
-        let may_err = self.pace.may_err(now);
+        let holds = self.holds(now);
         let asks = self
             .lanes
             .iter()
             .filter(|(_, lane)| lane.idle == idle)
             .map(|(team, lane)| {
-                let (slots, paced) = lane.capacity(now, may_err, &self.retry);
+                let (slots, paced) = lane.capacity(now, holds, &self.retry);
                 let ask = Ask {
                     team: team.clone(),
                     slots,
                     paced,
                     since_before: None,
                 };
-                if slots == 0 && lane.is_given_up(now, may_err, &self.retry) {
+                if slots == 0 && lane.is_given_up(now, holds, &self.retry) {
                     return Ask {
                         slots: lane.free(),
                         since_before: Some(now.minus(self.retry.give_up)),
@@ -139,6 +147,11 @@ impl Lanes {
             .filter(|ask| ask.slots > 0 && (!ask.paced || budget.new > 0))
             .collect();
         (asks, budget)
+    }
+
+    fn holds(&mut self, now: Time) -> Holds {
+        let (paced, unproven) = self.pace.held_since(now);
+        Holds { paced, unproven }
     }
 
     /// The spool has been asked: who got less than asked for has nothing due any more.
@@ -177,8 +190,10 @@ impl Lanes {
     /// When the answer of [`Lanes::asks`] changes by itself.
     pub fn wake_at(&mut self, now: Time) -> Option<Time> {
         let pace = self.pace.free_at(now);
+        let holds = self.holds(now);
         let retry = &self.retry;
-        let lanes = self.lanes.values().flat_map(|lane| lane.wake_times(retry));
+        let lanes = self.lanes.values();
+        let lanes = lanes.flat_map(|lane| lane.wake_times(holds, retry));
         let due = self.next_due;
         lanes.chain(pace).filter(|at| *at > now).chain(due).min()
     }
@@ -201,11 +216,11 @@ impl Lanes {
 
     /// Which transport carries a leased delivery now; counts it as started.
     pub fn order(&mut self, team: &str, progress: &Progress, since: Time, now: Time) -> Order {
-        let may_err = self.pace.may_err(now);
+        let holds = self.holds(now);
         let Some(lane) = self.lanes.get_mut(team).filter(|l| !l.ways.is_empty()) else {
             return Order::Bury(format!("team {team} has no transport in the configuration"));
         };
-        let health = lane.health(now, may_err);
+        let health = lane.health(now, holds);
         match schedule::choose(progress, &health, since, now, &self.retry) {
             Choice::Use(kind) => {
                 let Some(way) = lane.way(kind) else {
@@ -218,7 +233,9 @@ impl Lanes {
                 Order::Send(Arc::clone(&way.transport))
             }
             Choice::NotNow => {
-                let wake = lane.wake_times(&self.retry).filter(|at| *at > now).min();
+                let wake = lane.wake_times(holds, &self.retry);
+                let wake = wake.chain(self.pace.free_at(now));
+                let wake = wake.filter(|at| *at > now).min();
                 Order::Wait(wake.unwrap_or_else(|| now.plus(self.retry.first)))
             }
             Choice::Rejected => Order::Bury("rejected".to_owned()),
@@ -229,10 +246,10 @@ impl Lanes {
         }
     }
 
-    /// What a transport said; `draw` is in `0.0..1.0`.
+    /// What a transport said to a team's mail; `draw` is in `0.0..1.0`.
     pub fn answered(
         &mut self,
-        team: &str,
+        (team, mail): (&str, MailId),
         kind: TransportKind,
         outcome: &Outcome,
         now: Time,
@@ -258,24 +275,25 @@ impl Lanes {
                     // One account: what is refused to one team is refused to all.
                     self.pace.refused(now, *retry_after);
                 }
-                way.circuit.deferred(now, *retry_after, &self.retry, draw)
+                let reached = reason.reached();
+                way.circuit
+                    .deferred(now, reached, *retry_after, &self.retry, draw)
             }
-            Outcome::Rejected { .. } => {
+            Outcome::Rejected { reason, .. } => {
                 if paced && kind == TransportKind::Webhook {
                     self.pace.erred(now);
                 }
-                way.circuit.rejected(now)
+                way.circuit.rejected(mail, *reason, now)
             }
         }
     }
 
-    /// Transports that are due to be probed while nothing waits for them; counts each as started. Not
-    /// those that answer and refuse: only a delivery can show that they take one again.
+    /// Transports that are due to be probed while nothing waits for them; counts each as started.
     pub fn idle_probes(&mut self, now: Time) -> Vec<(String, Arc<dyn Transport>)> {
         let mut probes = Vec::new();
         for (team, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.idle) {
             for way in &mut lane.ways {
-                if way.circuit.gate(now) == Gate::Probe && !way.circuit.is_refusing() {
+                if way.circuit.is_to_be_asked(now) {
                     way.circuit.started();
                     probes.push((team.clone(), Arc::clone(&way.transport)));
                 }
@@ -297,8 +315,8 @@ impl Lanes {
             return Change::None;
         };
         match answers {
-            true => way.circuit.answers(),
-            false => way.circuit.deferred(now, None, &self.retry, draw),
+            true => way.circuit.answers(now),
+            false => way.circuit.does_not_answer(now, &self.retry, draw),
         }
     }
 
@@ -342,11 +360,8 @@ impl Lane {
             .find(|way| way.transport.kind() == kind)
     }
 
-    fn health(&self, now: Time, may_err: bool) -> Vec<Health> {
-        self.ways
-            .iter()
-            .map(|way| way.health(now, may_err))
-            .collect()
+    fn health(&self, now: Time, holds: Holds) -> Vec<Health> {
+        self.ways.iter().map(|way| way.health(now, holds)).collect()
     }
 
     fn free(&self) -> usize {
@@ -354,19 +369,31 @@ impl Lane {
     }
 
     /// Nothing can be sent, and has not been for so long that what is old enough ends.
-    fn is_given_up(&self, now: Time, may_err: bool, retry: &Retry) -> bool {
-        let health = self.health(now, may_err);
+    fn is_given_up(&self, now: Time, holds: Holds, retry: &Retry) -> bool {
+        let health = self.health(now, holds);
         health
             .iter()
             .all(|way| schedule::is_given_up(way, now, retry))
     }
 
     /// How many may start, and whether by a transport that is paced.
-    fn capacity(&self, now: Time, may_err: bool, retry: &Retry) -> (usize, bool) {
+    fn capacity(&self, now: Time, holds: Holds, retry: &Retry) -> (usize, bool) {
+        let mut health = self.health(now, holds);
+        let (mut slots, mut paced) = self.slots(&health, now, retry);
+        if let Some(probed) = health.iter_mut().find(|h| h.probe_due) {
+            // Those that cannot be the probe, or come too late for it, may have another way.
+            (probed.shut, probed.probe_due) = (true, false);
+            let (others, are_paced) = self.slots(&health, now, retry);
+            slots = slots.max(others);
+            paced |= are_paced;
+        }
+        (slots, paced)
+    }
+
+    fn slots(&self, health: &[Health], now: Time, retry: &Retry) -> (usize, bool) {
         let free = self.free();
-        let health = self.health(now, may_err);
         // A delivery that has been through nothing yet stands for all.
-        match schedule::choose(&Progress::default(), &health, now, now, retry) {
+        match schedule::choose(&Progress::default(), health, now, now, retry) {
             Choice::NotNow => (0, false),
             Choice::Use(kind) => {
                 let way = self.ways.iter().find(|way| way.transport.kind() == kind);
@@ -386,11 +413,14 @@ impl Lane {
         }
     }
 
-    fn wake_times(&self, retry: &Retry) -> impl Iterator<Item = Time> {
+    fn wake_times(&self, holds: Holds, retry: &Retry) -> impl Iterator<Item = Time> {
         let probes = self.ways.iter().filter_map(|way| way.circuit.probe_at());
-        let second = self.ways.first().filter(|_| self.ways.len() > 1);
-        let second = second
-            .and_then(|way| way.circuit.failing_since())
+        let first = self.ways.first().filter(|_| self.ways.len() > 1);
+        let second = first
+            .map(|way| [way.circuit.failing_since(), way.held_since(holds)])
+            .into_iter()
+            .flatten()
+            .flatten()
             .map(|since| schedule::second_due_at(since, retry));
         probes.chain(second)
     }
@@ -411,20 +441,151 @@ impl Lane {
 }
 
 impl Way {
-    fn health(&self, now: Time, may_err: bool) -> Health {
+    fn health(&self, now: Time, holds: Holds) -> Health {
         let gate = self.circuit.gate(now);
-        let risky = !may_err && self.is_unproven();
+        let held_since = self.held_since(holds);
         Health {
             transport: self.transport.kind(),
             failing_since: self.circuit.failing_since(),
+            held_since,
             refusing: self.circuit.is_refusing(),
-            shut: risky || gate != Gate::Free,
-            probe_due: !risky && gate == Gate::Probe,
+            shut: held_since.is_some() || gate != Gate::Free,
+            probe_due: held_since.is_none() && gate == Gate::Probe,
         }
+    }
+
+    fn held_since(&self, holds: Holds) -> Option<Time> {
+        let paced = holds.paced.filter(|_| self.transport.is_paced());
+        let unproven = holds.unproven.filter(|_| self.is_unproven());
+        paced.into_iter().chain(unproven).min()
     }
 
     /// A webhook that has not just worked: its secret may be wrong, its next request erroneous.
     fn is_unproven(&self) -> bool {
         self.transport.kind() == TransportKind::Webhook && !self.circuit.is_proven()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::config;
+    use crate::deliver::{Dispatch, Rejection};
+
+    const WEBHOOK: TransportKind = TransportKind::Webhook;
+    const RELAY: TransportKind = TransportKind::Relay;
+
+    /// Lanes only hand it out.
+    #[derive(Debug)]
+    struct Named(TransportKind);
+
+    #[async_trait]
+    impl Transport for Named {
+        fn kind(&self) -> TransportKind {
+            self.0
+        }
+
+        fn is_paced(&self) -> bool {
+            self.0 == WEBHOOK
+        }
+
+        async fn deliver(&self, _: &Dispatch<'_>) -> Outcome {
+            unreachable!()
+        }
+
+        async fn answers(&self) -> bool {
+            unreachable!()
+        }
+    }
+
+    fn at(seconds: i64) -> Time {
+        Time::from_seconds(seconds)
+    }
+
+    fn lanes(teams: &[&str]) -> Lanes {
+        let ways = || -> Transports { vec![Arc::new(Named(WEBHOOK)), Arc::new(Named(RELAY))] };
+        let teams = teams.iter().map(|team| ((*team).to_owned(), ways()));
+        let retry = Retry {
+            first: Duration::from_secs(1),
+            max: Duration::from_secs(300),
+            give_up: Duration::from_secs(72 * 3600),
+            second_transport_after: Duration::from_secs(60),
+        };
+        Lanes::new(teams.collect(), Pace::new(config::Pace::Commercial), retry)
+    }
+
+    impl Lanes {
+        fn used(&mut self, progress: &Progress, now: i64) -> Option<TransportKind> {
+            match self.order("ops", progress, at(now), at(now)) {
+                Order::Send(transport) => Some(transport.kind()),
+                Order::Wait(_) => None,
+                Order::Bury(reason) => panic!("{reason}"),
+            }
+        }
+
+        fn slots(&mut self, team: &str, now: i64) -> usize {
+            let (asks, _) = self.asks(at(now));
+            let ask = asks.iter().find(|ask| ask.team == team);
+            ask.map_or(0, |ask| ask.slots)
+        }
+
+        fn webhook_says(&mut self, outcome: &Outcome, now: i64) -> Change {
+            let mail = "0190163d-8694-739b-aea5-966c26f8ad90".parse().unwrap();
+            self.answered(("ops", mail), WEBHOOK, outcome, at(now), 1.0)
+        }
+    }
+
+    #[test]
+    fn one_failure_says_nothing_of_the_next_delivery() {
+        let refused = Outcome::rejected(Rejection::Body, "400");
+        let silent = Outcome::deferred(Deferral::Timeout, "");
+        for outcome in [refused, silent] {
+            let mut lanes = lanes(&["ops"]);
+            assert_eq!(lanes.webhook_says(&outcome, 0), Change::None);
+            let fresh = Progress::default();
+            assert_eq!(lanes.used(&fresh, 600), Some(WEBHOOK), "{outcome:?}");
+            // It has its own time, and so it does not wait longer than that.
+            let mut tried = Progress::default();
+            tried.failed(WEBHOOK, at(0), false);
+            assert_eq!(lanes.used(&tried, 60), Some(RELAY), "{outcome:?}");
+            assert_eq!(lanes.again_at("ops", &tried, None, at(59), 1.0), at(60));
+        }
+    }
+
+    #[test]
+    fn what_the_pace_holds_back_goes_by_the_second_transport() {
+        let mut lanes = lanes(&["ops", "night"]);
+        let limited = Outcome::Deferred {
+            reason: Deferral::RateLimited,
+            detail: String::new(),
+            retry_after: Some(Duration::from_secs(3600)),
+        };
+        lanes.webhook_says(&limited, 0);
+        for (now, slots) in [(0, 0), (59, 0), (60, IN_FLIGHT_PER_TEAM)] {
+            assert_eq!(lanes.slots("ops", now), slots, "{now}");
+            assert_eq!(lanes.slots("night", now), slots, "{now}");
+        }
+        assert_eq!(lanes.wake_at(at(1)), Some(at(60)));
+        assert_eq!(lanes.used(&Progress::default(), 60), Some(RELAY));
+        assert_eq!(lanes.slots("night", 3600), UNPROVEN_IN_FLIGHT);
+    }
+
+    #[test]
+    fn while_one_delivery_probes_the_others_go_by_the_second_transport() {
+        let mut lanes = lanes(&["ops"]);
+        let away = Outcome::deferred(Deferral::Connect, "");
+        for _ in 0..3 {
+            lanes.webhook_says(&away, 0);
+        }
+        let probe_at = 4;
+        assert_eq!(lanes.slots("ops", probe_at), 1, "the second is not due");
+        assert_eq!(lanes.slots("ops", 60), IN_FLIGHT_PER_TEAM);
+        let (mut tried, fresh) = (Progress::default(), Progress::default());
+        tried.failed(WEBHOOK, at(0), false);
+        assert_eq!(lanes.used(&tried, 60), Some(RELAY));
+        assert_eq!(lanes.used(&fresh, 60), Some(WEBHOOK));
+        assert_eq!(lanes.used(&fresh, 60), Some(RELAY));
     }
 }

@@ -21,6 +21,7 @@ use async_trait::async_trait;
 
 use crate::alert::{Alert, ExternalId};
 use crate::config::TransportKind;
+use crate::deliver::circuit::Reached;
 use crate::spool::{Leased, MailId};
 
 /// One delivery as a transport sees it.
@@ -156,6 +157,18 @@ impl Deferral {
         }
     }
 
+    /// How far the attempt came.
+    pub fn reached(self) -> Reached {
+        match self {
+            Deferral::Connect | Deferral::Tls | Deferral::Spool => Reached::Nobody,
+            Deferral::Timeout | Deferral::ConnectionLost => Reached::Silence,
+            Deferral::RateLimited
+            | Deferral::NotReady
+            | Deferral::ServerError
+            | Deferral::RelayBusy => Reached::Answer,
+        }
+    }
+
     /// The other side may have taken the alert although it did not say so.
     pub fn may_have_arrived(self) -> bool {
         matches!(
@@ -195,6 +208,11 @@ impl Rejection {
             Rejection::Relay => "relay",
             Rejection::Unwritable => "unwritable",
         }
+    }
+
+    /// Another mail may be taken.
+    pub fn may_be_the_mails(self) -> bool {
+        matches!(self, Rejection::Body | Rejection::Unwritable)
     }
 }
 

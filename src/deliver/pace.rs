@@ -43,6 +43,10 @@ pub struct Pace {
     windows: Vec<Window>,
     erroneous: Option<Window>,
     blocked_until: Option<Time>,
+    /// Since when no request may start.
+    held_since: Option<Time>,
+    /// Since when none may start that may be an erroneous one.
+    risk_held_since: Option<Time>,
     /// Gateways that send for the account.
     nodes: u32,
 }
@@ -59,6 +63,8 @@ impl Pace {
             erroneous: (pace != config::Pace::Off)
                 .then(|| Window::new((ERRONEOUS_MAX, ERRONEOUS_WINDOW))),
             blocked_until: None,
+            held_since: None,
+            risk_held_since: None,
             nodes: 1,
         }
     }
@@ -91,6 +97,19 @@ impl Pace {
             .is_none_or(|window| window.free(now, self.nodes) > 0)
     }
 
+    /// Since when no request may start, and since when only those of transports that have just worked.
+    pub fn held_since(&mut self, now: Time) -> (Option<Time>, Option<Time>) {
+        let is_held = self.free(now, true) == 0;
+        let is_risk_held = !self.may_err(now);
+        for (is, since) in [
+            (is_held, &mut self.held_since),
+            (is_risk_held, &mut self.risk_held_since),
+        ] {
+            *since = is.then(|| since.unwrap_or(now));
+        }
+        (self.held_since, self.risk_held_since)
+    }
+
     /// When more may start; `None` if every kind of request may start now.
     pub fn free_at(&mut self, now: Time) -> Option<Time> {
         let blocked = self.blocked_until.filter(|until| *until > now);
@@ -101,7 +120,13 @@ impl Pace {
 
     /// The clock was set back by so much: what was noted by it stays as far from now as it was.
     pub fn set_back(&mut self, by: Duration) {
-        self.blocked_until = self.blocked_until.map(|until| until.minus(by));
+        for time in [
+            &mut self.blocked_until,
+            &mut self.held_since,
+            &mut self.risk_held_since,
+        ] {
+            *time = time.map(|at| at.minus(by));
+        }
         let windows = self.windows.iter_mut().chain(&mut self.erroneous);
         for (began, _) in windows.flat_map(|window| &mut window.pieces) {
             *began = began.minus(by);
@@ -263,6 +288,24 @@ mod tests {
         assert!(!pace.may_err(now));
         assert!(pace.free(now, true) > 0);
         assert!(pace.may_err(Time::from_seconds(62)));
+    }
+
+    #[test]
+    fn it_is_known_since_when_nothing_may_start() {
+        let mut pace = Pace::new(config::Pace::Free);
+        let at = Time::from_seconds;
+        assert_eq!(pace.held_since(at(100)), (None, None));
+        pace.block(at(200));
+        for second in [110, 199] {
+            assert_eq!(pace.held_since(at(second)), (Some(at(110)), None));
+        }
+        assert_eq!(pace.held_since(at(200)), (None, None));
+        for _ in 0..ERRONEOUS_MAX {
+            pace.erred(at(201));
+        }
+        assert_eq!(pace.held_since(at(202)), (None, Some(at(202))));
+        pace.set_back(Duration::from_secs(100));
+        assert_eq!(pace.held_since(at(103)), (None, Some(at(102))));
     }
 
     #[test]

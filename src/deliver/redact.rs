@@ -7,7 +7,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 const MASK: &str = "***";
 
-/// A text that must not be told, in whatever case it is repeated.
+/// Bytes of the longest escape of one byte, `\\u0041`.
+const ESCAPE_MAX: usize = 6;
+
+/// A text that must not be told, in whatever case it is repeated, and however a URL or JSON escapes it.
 #[derive(Clone)]
 pub struct Redactor {
     secret: SecretString,
@@ -45,9 +48,8 @@ impl Redactor {
     /// The same for a text that was cut at its end, perhaps in the middle of the secret.
     pub fn redact_cut(&self, text: &str) -> String {
         let clean = self.redact(text);
-        let end = clean
-            .len()
-            .saturating_sub(self.secret.expose_secret().len());
+        let longest = self.secret.expose_secret().len() * ESCAPE_MAX;
+        let end = clean.len().saturating_sub(longest);
         clean
             .chars()
             .scan(0, |at, c| {
@@ -58,15 +60,33 @@ impl Redactor {
     }
 }
 
-/// What stands before and after the first occurrence; ASCII letters match in either case.
+/// What stands before and after the first occurrence.
 fn split_at_secret<'t>(text: &'t str, secret: &str) -> Option<(&'t str, &'t str)> {
     text.char_indices().find_map(|(start, _)| {
         let (before, rest) = text.split_at_checked(start)?;
-        let (found, after) = rest.split_at_checked(secret.len())?;
-        found
-            .eq_ignore_ascii_case(secret)
-            .then_some((before, after))
+        let after = secret
+            .bytes()
+            .try_fold(rest.as_bytes(), |rest, byte| after_byte(rest, byte))?;
+        Some((before, rest.get(rest.len() - after.len()..)?))
     })
+}
+
+/// What follows one byte of the secret, if that is what the text begins with. ASCII letters match in
+/// either case.
+fn after_byte(text: &[u8], secret: u8) -> Option<&[u8]> {
+    let is_it = |byte: &u8| byte.eq_ignore_ascii_case(&secret);
+    let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+    match text {
+        [byte, after @ ..] if is_it(byte) => Some(after),
+        [b'%', a, b, after @ ..] if hex(&[*a, *b]).is_some_and(|byte| is_it(&byte)) => Some(after),
+        [b'\\', b'u' | b'U', b'0', b'0', a, b, after @ ..]
+            if secret.is_ascii() && hex(&[*a, *b]).is_some_and(|byte| is_it(&byte)) =>
+        {
+            Some(after)
+        }
+        [b'\\', byte, after @ ..] if is_it(byte) => Some(after),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -87,6 +107,11 @@ mod tests {
             ("abc", "abcabcab", "******ab"),
             ("ä1", "ä1 Ä", "*** Ä"),
             ("", "nothing", "nothing"),
+            ("a/b", "x?id=a%2fB&", "x?id=***&"),
+            ("a/b", "x/%61%2F%62", "x/***"),
+            ("ä1", "/%C3%A41/", "/***/"),
+            ("a/b", r#"{"id":"\u0061\/b"}"#, r#"{"id":"***"}"#),
+            ("a+b", "a%+b a%2 b %", "a%+b a%2 b %"),
             ("abc", "", ""),
         ];
         for (secret, text, expected) in table {

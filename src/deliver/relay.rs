@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use lettre::address::Envelope;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message};
+use lettre::transport::smtp::response::{Response, Severity};
 use lettre::transport::smtp::{AsyncSmtpTransportBuilder, Error as SmtpError};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use secrecy::ExposeSecret;
@@ -86,9 +87,13 @@ impl Client {
     async fn in_time<T>(&self, asking: impl Future<Output = T>) -> Option<T> {
         let answer = tokio::time::timeout(self.timeout, asking).await.ok();
         if answer.is_none() {
-            self.pool.store(Arc::new(self.server.clone().build()));
+            self.give_up_connections();
         }
         answer
+    }
+
+    fn give_up_connections(&self) {
+        self.pool.store(Arc::new(self.server.clone().build()));
     }
 
     fn no_answer(&self) -> String {
@@ -160,18 +165,17 @@ impl Transport for Relay {
         let pool = self.client.pool.load_full();
         let sending = pool.send_raw(&envelope, &mail);
         match self.client.in_time(sending).await {
-            Some(Ok(response)) => Outcome::Delivered {
-                detail: detail(
-                    &format!(
-                        "{} {}",
-                        response.code(),
-                        response.first_line().unwrap_or_default()
-                    ),
-                    &self.redactor,
-                ),
-                exhausted_for: None,
+            Some(Ok(response)) => self.taken(&response),
+            Some(Err(error)) => match failure(&error, &self.redactor) {
+                // lettre does not say which command was refused.
+                Outcome::Rejected { reason, detail } if error.is_permanent() => {
+                    match self.client.answers().await {
+                        Ok(()) => Outcome::Rejected { reason, detail },
+                        Err(_) => Outcome::deferred(Deferral::RelayBusy, detail),
+                    }
+                }
+                outcome => outcome,
             },
-            Some(Err(error)) => failure(&error, &self.redactor),
             None => Outcome::deferred(Deferral::Timeout, self.client.no_answer()),
         }
     }
@@ -182,6 +186,22 @@ impl Transport for Relay {
 }
 
 impl Relay {
+    /// What is answered to the end of the mail.
+    fn taken(&self, response: &Response) -> Outcome {
+        let first_line = response.first_line().unwrap_or_default();
+        let said = format!("{} {first_line}", response.code());
+        let detail = detail(&said, &self.redactor);
+        // lettre takes 3yz for a success, too: the server waits for more of a mail that has ended.
+        if response.code().severity != Severity::PositiveCompletion {
+            self.client.give_up_connections();
+            return Outcome::deferred(Deferral::RelayBusy, detail);
+        }
+        Outcome::Delivered {
+            detail,
+            exhausted_for: None,
+        }
+    }
+
     /// Plain text in UTF-8, in an encoding that passes any server.
     fn as_alert(&self, dispatch: &Dispatch<'_>) -> Result<Vec<u8>, String> {
         let written = dialect::write(&dispatch.alert);

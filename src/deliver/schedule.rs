@@ -82,8 +82,10 @@ pub fn backoff(retry: &Retry, attempt: u32, draw: f64) -> Duration {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Health {
     pub transport: TransportKind,
-    /// When the present series of failures began; `None` while it works.
+    /// When the failures began that have shut it; `None` while it works.
     pub failing_since: Option<Time>,
+    /// Since when the account's pace keeps it from being used.
+    pub held_since: Option<Time>,
     /// It answers, but refuses everything: waiting does not help.
     pub refusing: bool,
     /// Nothing may be sent by it until a probe is due.
@@ -105,8 +107,8 @@ pub enum Choice {
 /// Which transport carries a delivery now.
 ///
 /// The first transport, until it has failed for `second_transport_after` (for this delivery or
-/// for the whole team) or rejects this delivery or everything; then the second. While the second is used,
-/// single deliveries still probe the first.
+/// for the whole team), was held back for as long, or rejects this delivery or everything; then the
+/// second. While the second is used, single deliveries that have not tried the first still probe it.
 pub fn choose(
     progress: &Progress,
     health: &[Health],
@@ -128,15 +130,14 @@ pub fn choose(
     if tried_all && now.since(since) >= retry.give_up {
         return Choice::GiveUp;
     }
-    if first.probe_due {
-        return Choice::Use(first.transport);
+    let second = others
+        .first()
+        .filter(|_| second_is_due(progress, first, now, retry));
+    let is_probe = first.probe_due && progress.of(first.transport).is_none();
+    match second {
+        Some(second) if !is_probe => between(progress, first, second),
+        _ => usable(first).map_or(Choice::NotNow, Choice::Use),
     }
-    if let Some(second) = others.first()
-        && second_is_due(progress, first, now, retry)
-    {
-        return between(progress, first, second);
-    }
-    usable(first).map_or(Choice::NotNow, Choice::Use)
 }
 
 /// It has not worked for as long as a delivery is kept.
@@ -153,7 +154,7 @@ pub fn second_due_at(failing_since: Time, retry: &Retry) -> Time {
 fn second_is_due(progress: &Progress, first: &Health, now: Time, retry: &Retry) -> bool {
     let own = progress.of(first.transport).map(|tries| tries.first_failed);
     first.refusing
-        || [own, first.failing_since]
+        || [own, first.failing_since, first.held_since]
             .into_iter()
             .flatten()
             .any(|since| now >= second_due_at(since, retry))
@@ -250,6 +251,7 @@ mod tests {
         Health {
             transport,
             failing_since: None,
+            held_since: None,
             refusing: false,
             shut: false,
             probe_due: false,
@@ -298,6 +300,13 @@ mod tests {
             well(RELAY),
         ];
         assert_eq!(choose_at(&probing, 160), Choice::Use(WEBHOOK));
+        let held = Health {
+            held_since: Some(at(100)),
+            shut: true,
+            ..well(WEBHOOK)
+        };
+        assert_eq!(choose_at(&[held, well(RELAY)], 159), Choice::NotNow);
+        assert_eq!(choose_at(&[held, well(RELAY)], 160), Choice::Use(RELAY));
         assert_eq!(choose_at(&[failing(WEBHOOK, 100)], 100_000), Choice::NotNow);
         assert_eq!(choose_at(&[], 0), Choice::Rejected);
     }
@@ -314,6 +323,25 @@ mod tests {
             choose(&progress, &only, at(0), at(5), &retry()),
             Choice::Rejected
         );
+    }
+
+    #[test]
+    fn who_has_tried_the_first_does_not_probe_it_when_the_second_is_due() {
+        let mut progress = Progress::default();
+        progress.failed(WEBHOOK, at(100), false);
+        let probe_due = Health {
+            probe_due: true,
+            ..failing(WEBHOOK, 100)
+        };
+        let choose_at =
+            |health: &[Health], now| choose(&progress, health, at(0), at(now), &retry());
+        let both = [probe_due, well(RELAY)];
+        assert_eq!(choose_at(&both, 159), Choice::Use(WEBHOOK));
+        assert_eq!(choose_at(&both, 160), Choice::Use(RELAY));
+        assert_eq!(choose_at(&[probe_due], 160), Choice::Use(WEBHOOK));
+        // When the second is of no use, the probe is better than nothing.
+        let both = [probe_due, failing(RELAY, 100)];
+        assert_eq!(choose_at(&both, 160), Choice::Use(WEBHOOK));
     }
 
     #[test]

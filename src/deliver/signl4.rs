@@ -148,10 +148,10 @@ fn is_there(status: StatusCode) -> bool {
 /// What each answer means; the one table of it (FORMATS.md 1.1).
 async fn verdict(response: Response, now: Time, redactor: &Redactor) -> Outcome {
     let status = response.status();
-    let wait = wait_asked_for(response.headers(), now);
+    let wait = wait_asked_for(status, response.headers(), now);
     let exhausted = remaining(response.headers()) == Some(0);
     let body = bounded_text(response, redactor).await;
-    let detail = describe(status, &body);
+    let detail = describe(status, &body, redactor);
     match status.as_u16() {
         200..300 => Outcome::Delivered {
             detail,
@@ -177,11 +177,11 @@ fn deferred(reason: Deferral, detail: String, retry_after: Option<Duration>) -> 
 }
 
 /// `201 eventId 2518…`, else the status with the beginning of the answer on one line.
-fn describe(status: StatusCode, body: &str) -> String {
+fn describe(status: StatusCode, body: &str, redactor: &Redactor) -> String {
     let json: Option<serde_json::Value> = serde_json::from_str(body).ok();
     let field = |name| json.as_ref()?.get(name)?.as_str();
     if let Some(event) = field("eventId") {
-        return format!("{} eventId {}", status.as_u16(), first_characters(event));
+        return format!("{} eventId {}", status.as_u16(), beginning(event, redactor));
     }
     let said = match (field("message"), field("details")) {
         (Some(message), Some(details)) => format!("{message} {details}"),
@@ -189,13 +189,15 @@ fn describe(status: StatusCode, body: &str) -> String {
         (None, None) => body.to_owned(),
     };
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    format!("{status} {}", first_characters(&said))
+    format!("{status} {}", beginning(&said, redactor))
         .trim_end()
         .to_owned()
 }
 
-fn first_characters(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(300).collect()
+/// Redacted again: what JSON decodes was not known as the secret before.
+fn beginning(text: &str, redactor: &Redactor) -> String {
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    redactor.redact(&text).chars().take(300).collect()
 }
 
 async fn bounded_text(mut response: Response, redactor: &Redactor) -> String {
@@ -212,8 +214,9 @@ async fn bounded_text(mut response: Response, redactor: &Redactor) -> String {
     redactor.redact_cut(&String::from_utf8_lossy(&bytes))
 }
 
-/// Retry-After (RFC 9110 10.2.3: seconds or a date), else SIGNL4's X-RateLimit-Reset.
-fn wait_asked_for(headers: &HeaderMap, now: Time) -> Option<Duration> {
+/// Retry-After (RFC 9110 10.2.3: seconds or a date), else SIGNL4's X-RateLimit-Reset. That one comes
+/// with every answer (FORMATS.md 1.2), and asks for something only when the limit is reached.
+fn wait_asked_for(status: StatusCode, headers: &HeaderMap, now: Time) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let until = |at: Time| at.since(now);
     let retry_after = text(RETRY_AFTER.as_str()).and_then(|value| {
@@ -222,12 +225,13 @@ fn wait_asked_for(headers: &HeaderMap, now: Time) -> Option<Duration> {
             Some(until(Time::from_ms(date.timestamp().as_millisecond())))
         })
     });
+    let is_limited = status == StatusCode::TOO_MANY_REQUESTS || remaining(headers) == Some(0);
     let reset = || {
         let seconds = text("x-ratelimit-reset")?.parse().ok()?;
         Some(until(Time::from_seconds(seconds)))
     };
     retry_after
-        .or_else(reset)
+        .or_else(|| reset().filter(|_| is_limited))
         .map(|wait| wait.min(RETRY_AFTER_MAX))
 }
 
@@ -256,15 +260,17 @@ fn failure(error: reqwest::Error) -> Outcome {
 }
 
 fn is_tls(error: &reqwest::Error) -> bool {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let inner = cause
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        if cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if cause.is::<rustls::Error>() {
             return true;
         }
-        source = cause.source();
+        // The source of an I/O error is the source of what it wraps: that one would be missed.
+        let wrapped = cause.downcast_ref().and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
     }
     false
 }
@@ -294,23 +300,48 @@ mod tests {
     fn wait_table() {
         let now = Time::from_seconds(1_445_412_000); // Wed, 21 Oct 2015 07:20:00 GMT
         type Headers = &'static [(&'static str, &'static str)];
-        let table: [(Headers, Option<u64>); 8] = [
-            (&[("retry-after", "7")], Some(7)),
+        let table: [(u16, Headers, Option<u64>); 12] = [
+            (429, &[("retry-after", "7")], Some(7)),
             (
+                429,
                 &[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")],
                 Some(480),
             ),
-            (&[("retry-after", "Wed, 21 Oct 2015 07:00:00 GMT")], Some(0)),
-            (&[("x-ratelimit-reset", "1445412015")], Some(15)),
             (
+                429,
+                &[("retry-after", "Wed, 21 Oct 2015 07:00:00 GMT")],
+                Some(0),
+            ),
+            (429, &[("x-ratelimit-reset", "1445412015")], Some(15)),
+            (
+                429,
                 &[("retry-after", "soon"), ("x-ratelimit-reset", "1445412015")],
                 Some(15),
             ),
-            (&[("retry-after", "99999999999")], Some(3600)),
-            (&[("x-ratelimit-reset", "-1")], Some(0)),
-            (&[], None),
+            (429, &[("retry-after", "99999999999")], Some(3600)),
+            (429, &[("x-ratelimit-reset", "-1")], Some(0)),
+            (429, &[], None),
+            (503, &[("retry-after", "7")], Some(7)),
+            (503, &[("x-ratelimit-reset", "1445412015")], None),
+            (
+                503,
+                &[
+                    ("x-ratelimit-remaining", "9"),
+                    ("x-ratelimit-reset", "1445412015"),
+                ],
+                None,
+            ),
+            (
+                201,
+                &[
+                    ("x-ratelimit-remaining", "0"),
+                    ("x-ratelimit-reset", "1445412015"),
+                ],
+                Some(15),
+            ),
         ];
-        for (headers, expected) in table {
+        for (status, headers, expected) in table {
+            let status = StatusCode::from_u16(status).unwrap();
             let headers: HeaderMap = headers
                 .iter()
                 .map(|(name, value)| {
@@ -318,13 +349,14 @@ mod tests {
                     (name, HeaderValue::from_static(value))
                 })
                 .collect();
-            let wait = wait_asked_for(&headers, now).map(|wait| wait.as_secs());
-            assert_eq!(wait, expected, "{headers:?}");
+            let wait = wait_asked_for(status, &headers, now).map(|wait| wait.as_secs());
+            assert_eq!(wait, expected, "{status} {headers:?}");
         }
     }
 
     #[test]
     fn describe_table() {
+        let redactor = Redactor::new(&"s3cret/1".into());
         let table = [
             (201, r#"{"eventId":"25_7"}"#, "201 eventId 25_7"),
             (
@@ -338,10 +370,17 @@ mod tests {
                 "500 Internal Server Error <html> broken </html>",
             ),
             (502, "", "502 Bad Gateway"),
+            (
+                404,
+                r#"{"message":"ID s\u0033cret/1, ID s3cret\/1"}"#,
+                "404 Not Found ID ***, ID ***",
+            ),
+            (404, r#"{"message":"s3\u0000cret/1"}"#, "404 Not Found ***"),
+            (404, "/webhook/%733cret%2f1", "404 Not Found /webhook/***"),
         ];
         for (status, body, expected) in table {
             assert_eq!(
-                describe(StatusCode::from_u16(status).unwrap(), body),
+                describe(StatusCode::from_u16(status).unwrap(), body, &redactor),
                 expected
             );
         }

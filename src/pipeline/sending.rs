@@ -164,9 +164,9 @@ impl Shared {
             outcome,
             took,
         });
-        let change = self
-            .lanes()
-            .answered(team, kind, outcome, now, fastrand::f64());
+        let change =
+            self.lanes()
+                .answered((team, leased.mail), kind, outcome, now, fastrand::f64());
         let reason = outcome.reason();
         let refuses = matches!(outcome, Outcome::Rejected { .. });
         self.follow_change(team, kind, change, (reason, refuses), now)
@@ -212,17 +212,23 @@ impl Shared {
                     team,
                     transport: kind,
                 });
-                let hurried = self.spool.hurry(team, now).await;
-                self.lanes().stir();
-                self.ready.notify_one();
-                if let Err(error) = hurried {
-                    // They are sent when their own time has come.
-                    self.tell(Happening::SpoolFailedOnce {
-                        doing: "hurrying deliveries",
-                        reason: &error,
-                    });
-                }
+                self.hurry(team, now).await;
             }
+            Change::Hopeful => self.hurry(team, now).await,
+        }
+    }
+
+    /// What was postponed after an attempt is due now.
+    async fn hurry(&self, team: &str, now: Time) {
+        let hurried = self.spool.hurry(team, now).await;
+        self.lanes().stir();
+        self.ready.notify_one();
+        if let Err(error) = hurried {
+            // They are sent when their own time has come.
+            self.tell(Happening::SpoolFailedOnce {
+                doing: "hurrying deliveries",
+                reason: &error,
+            });
         }
     }
 

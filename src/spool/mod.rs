@@ -455,8 +455,8 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
         except_source: &str,
     ) -> Result<BTreeMap<String, DeadLettersOf>, SpoolError>;
 
-    /// Since when the oldest delivery of a team is due that has not been taken, or its oldest mail
-    /// waits to be decided.
+    /// Since when a team's delivery is late that has been for the longest: the first attempt has
+    /// failed, or it is due and was not tried, or its mail waits to be decided.
     async fn overdue(&self, now: Time) -> Result<BTreeMap<String, Time>, SpoolError>;
 
     /// Teams and external ids, of those that begin with `prefix`, of tickets that are open, or will be

@@ -13,8 +13,10 @@ pub fn offer(gateway: &Gateway, name: &str) {
     assert!(send(gateway.smtp, &[TO], &mail).starts_with("250"));
 }
 
+const NEW_TICKET: &str = "kix/01-new-en-default-template.eml";
+
 pub fn ticket(gateway: &Gateway) {
-    offer(gateway, "kix/01-new-en-default-template.eml");
+    offer(gateway, NEW_TICKET);
 }
 
 #[test]
@@ -91,8 +93,18 @@ fn what_is_late_is_told_by_way_of_the_second_transport() {
         tokio::time::timeout(Duration::from_secs(30), told).await
     };
     stage.runtime.block_on(told).expect("an alarm by mail");
-    // When it works again, its end comes by the first.
+    // When it works again, one of the next alerts shows it, and its end comes by the first.
     stage.standin.fail_always(None);
+    let mail = std::fs::read_to_string(corpus(NEW_TICKET)).unwrap();
+    for number in 20_240_701..20_250_000 {
+        if !stage.standin.alerts().is_empty() {
+            break;
+        }
+        let mail = mail
+            .replace("20240621", &number.to_string())
+            .replace("Message-ID: <", &format!("Message-ID: <{number}."));
+        assert!(send(gateway.smtp, &[TO], mail.as_bytes()).starts_with("250"));
+    }
     stage.alert(
         "mailbell-transport-desk-webhook-at-alerts.example.com",
         "resolved",

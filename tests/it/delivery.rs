@@ -5,7 +5,7 @@ mod faults;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mailbell::clock::{Clock, SystemClock};
@@ -465,6 +465,82 @@ async fn the_second_transport_takes_over_and_the_first_comes_back() {
 }
 
 #[tokio::test]
+async fn one_failure_does_not_leave_the_first_transport_for_good() {
+    for fault in [Fault::Status(400), Fault::Status(503)] {
+        let gateway = Gateway::start(Setup {
+            relay: Some(RelayForm::Alert),
+            retry: Retry {
+                second_transport_after: Duration::ZERO,
+                ..Setup::default().retry
+            },
+            ..Setup::default()
+        })
+        .await;
+        gateway.standin.fail_next([fault]);
+        gateway.take(&new("T")).await;
+        assert!(gateway.settled().await[0].starts_with("relayed: 250"));
+        gateway.take(&new("U")).await;
+        let outcomes = gateway.settled().await;
+        assert!(outcomes[1].starts_with("alerted: 201"), "{outcomes:?}");
+        gateway.end().await;
+    }
+}
+
+/// Keeps what circuits tell.
+#[derive(Debug, Default)]
+struct Circuits(Mutex<Vec<&'static str>>);
+
+impl Observer for Circuits {
+    fn observe(&self, happening: &Happening<'_>) {
+        let told = match happening {
+            Happening::CircuitOpened { .. } => "opened",
+            Happening::CircuitClosed { .. } => "closed",
+            _ => return,
+        };
+        self.0.lock().unwrap().push(told);
+    }
+}
+
+#[tokio::test]
+async fn who_answers_everything_but_alerts_does_not_work_until_an_alert_is_taken() {
+    let circuits = Arc::new(Circuits::default());
+    let told = || circuits.0.lock().unwrap().clone();
+    let gateway = Gateway::start(Setup {
+        relay: Some(RelayForm::Alert),
+        retry: Retry {
+            second_transport_after: Duration::from_millis(500),
+            ..Setup::default().retry
+        },
+        observer: Arc::clone(&circuits) as Arc<dyn Observer>,
+        ..Setup::default()
+    })
+    .await;
+    let fault = Fault::StatusOfAlerts(503);
+    gateway.standin.fail_always(Some(fault));
+    for name in ["T-1", "T-2", "T-3"] {
+        gateway.take(&new(name)).await;
+        gateway.settled().await;
+    }
+    let outcomes = gateway.settled().await;
+    let relayed = |one: &String| one.starts_with("relayed");
+    assert!(outcomes.iter().all(relayed), "{outcomes:?}");
+    assert_eq!(told(), ["opened"]);
+    let asked = statuses(&gateway.standin.requests());
+    assert!(asked.iter().all(|status| *status == 503), "{asked:?}");
+    gateway.standin.fail_always(None);
+    // One of the next alerts is the probe.
+    for index in 0..1000 {
+        gateway.take(&new(&format!("U-{index}"))).await;
+        gateway.settled().await;
+        if !gateway.standin.alerts().is_empty() {
+            break;
+        }
+    }
+    assert_eq!(told(), ["opened", "closed"]);
+    gateway.end().await;
+}
+
+#[tokio::test]
 async fn a_team_with_a_relay_only_ends_relayed_in_signl4s_dialect() {
     let gateway = Gateway::start(Setup {
         webhook: false,
@@ -562,6 +638,29 @@ async fn the_relays_answers_are_told_apart() {
             let shown = format!("{:?} {outcomes:?}", gateway.pipeline);
             assert!(!shown.to_lowercase().contains("abc-secret"), "{shown}");
         }
+        gateway.end().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_relays_server_is_not_the_mails_fault() {
+    for (hello, mails) in [
+        (Some("502 5.5.1 no"), "250 queued"),
+        (None, "354 go on after the end"),
+    ] {
+        let gateway = Gateway::start(Setup {
+            webhook: false,
+            relay: Some(RelayForm::Alert),
+            ..Setup::default()
+        })
+        .await;
+        gateway.receiver.answer_hello(hello);
+        gateway.receiver.answer_mails(mails);
+        gateway.take(&new("T")).await;
+        gateway.until(|list| list[0].attempts >= 2).await;
+        gateway.receiver.answer_hello(None);
+        gateway.receiver.answer_mails("250 at last");
+        assert_eq!(gateway.settled().await, ["relayed: 250 at last"]);
         gateway.end().await;
     }
 }
@@ -707,6 +806,47 @@ async fn mails_of_a_team_that_is_not_configured_end_loudly() {
 }
 
 #[tokio::test]
+async fn what_is_retried_ends_although_its_team_is_gone() {
+    let gateway = Gateway::start(Setup::default()).await;
+    gateway.standin.fail_next([Fault::Status(400)]);
+    gateway.take(&new("T")).await;
+    gateway.settled().await;
+    gateway.stop.cancel();
+    gateway.running.await.unwrap();
+    let pipeline = Pipeline::new(Parts {
+        spool: Arc::clone(&gateway.spool),
+        decider: Arc::new(Scripted),
+        teams: BTreeMap::new(),
+        pace: Pace::new(PaceConfig::Off),
+        retry: Setup::default().retry,
+        storm: None,
+        clock: Arc::new(SystemClock),
+        observer: Arc::new(Log),
+    });
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (pipeline, stop) = (pipeline.clone(), stop.clone());
+        async move { pipeline.run(stop).await }
+    });
+    let gateway = Gateway {
+        pipeline,
+        stop,
+        running,
+        ..gateway
+    };
+    // By then it has looked which teams there are.
+    gateway.accept(mail("other", &new("U"))).await;
+    gateway.settled().await;
+    let now = SystemClock.now();
+    assert_eq!(gateway.spool.retry(DeadLetters::All, now).await, Ok(2));
+    gateway.pipeline.wake();
+    let outcomes = gateway.settled().await;
+    let expected = "dead-letter: team ops has no transport in the configuration";
+    assert_eq!(outcomes[0], expected);
+    gateway.end().await;
+}
+
+#[tokio::test]
 async fn an_answer_that_cannot_change_is_asked_for_once() {
     for status in [301, 307, 400, 401, 403, 404, 405, 410, 413] {
         let gateway = Gateway::start(Setup::default()).await;
@@ -839,6 +979,18 @@ async fn tls_endpoint(certificate: &rcgen::CertifiedKey<rcgen::KeyPair>) -> std:
     address
 }
 
+/// Keeps why attempts have failed.
+#[derive(Debug, Default)]
+struct Reasons(Mutex<Vec<&'static str>>);
+
+impl Observer for Reasons {
+    fn observe(&self, happening: &Happening<'_>) {
+        if let Happening::Attempted { outcome, .. } = happening {
+            self.0.lock().unwrap().push(outcome.reason());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_certificate_is_trusted_only_by_the_system_or_by_ca_file() {
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -847,7 +999,9 @@ async fn a_certificate_is_trusted_only_by_the_system_or_by_ca_file() {
     let ca_file = folder.path().join("ca.pem");
     std::fs::write(&ca_file, certificate.cert.pem()).unwrap();
     for trusted in [false, true] {
+        let reasons = Arc::new(Reasons::default());
         let gateway = Gateway::start(Setup {
+            observer: Arc::clone(&reasons) as Arc<dyn Observer>,
             url: Some(format!("https://localhost:{port}/webhook/")),
             ca_file: trusted.then(|| ca_file.clone()),
             ..Setup::default()
@@ -862,6 +1016,7 @@ async fn a_certificate_is_trusted_only_by_the_system_or_by_ca_file() {
             let attempt = &shown.deliveries[0].attempts[0];
             assert_eq!(attempt.result, "deferred");
             assert!(attempt.answer.contains("certificate"), "{attempt:?}");
+            assert_eq!(reasons.0.lock().unwrap()[0], "tls");
         }
         gateway.end().await;
     }

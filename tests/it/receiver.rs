@@ -13,6 +13,7 @@ struct Received {
     /// Reverse-path and forward-paths.
     envelopes: Vec<(String, Vec<String>)>,
     mails: Vec<String>,
+    said_of_hello: Option<String>,
     answer: Option<String>,
     said_of_mails: Option<String>,
 }
@@ -55,6 +56,11 @@ impl Receiver {
 
     pub fn envelopes(&self) -> Vec<(String, Vec<String>)> {
         self.received.lock().unwrap().envelopes.clone()
+    }
+
+    /// EHLO is answered so; `None`: with 250.
+    pub fn answer_hello(&self, reply: Option<&str>) {
+        self.received.lock().unwrap().said_of_hello = reply.map(str::to_owned);
     }
 
     /// RCPT is answered so; `None`: with 250.
@@ -103,7 +109,10 @@ async fn session(
         };
         let verb = line.split([' ', ':', '\r']).next()?.to_ascii_uppercase();
         let reply = match verb.as_str() {
-            "EHLO" => "250-receiver\r\n250 8BITMIME".to_owned(),
+            "EHLO" => {
+                let refusal = received.lock().unwrap().said_of_hello.clone();
+                refusal.unwrap_or_else(|| "250-receiver\r\n250 8BITMIME".to_owned())
+            }
             "MAIL" => {
                 from = path(&line)?;
                 to.clear();

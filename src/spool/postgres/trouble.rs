@@ -8,6 +8,7 @@ use super::rows;
 use crate::alert::ExternalId;
 use crate::clock::Time;
 use crate::deliver::schedule::URGENCIES;
+use crate::limits::LATE_LOOKED_AT;
 use crate::spool::plan::DROPPED;
 use crate::spool::{DeadLettersOf, MailId, SpoolError, beyond};
 
@@ -36,20 +37,24 @@ pub(super) async fn overdue(
     transaction: &Transaction<'_>,
     now: Time,
 ) -> Result<BTreeMap<String, Time>, SpoolError> {
-    let sql = "SELECT l.team, min(d.not_before_ms)
+    let sql = "SELECT l.team, min(coalesce(
+            (d.progress::json -> 0 ->> 'first_failed_ms')::bigint, d.not_before_ms))
         FROM (SELECT DISTINCT team FROM ledger) AS l
         CROSS JOIN generate_series(0, $1::int) AS u (urgency)
         CROSS JOIN LATERAL (
-            SELECT w.not_before_ms FROM deliveries w
+            SELECT w.progress, w.not_before_ms FROM deliveries w
             WHERE w.stage = 2 AND w.team = l.team AND w.urgency = u.urgency
-                AND w.not_before_ms <= $2
-            ORDER BY w.not_before_ms LIMIT 1) AS d
+            ORDER BY w.not_before_ms LIMIT $3) AS d
+        WHERE d.progress IS NOT NULL OR d.not_before_ms <= $2
         GROUP BY l.team";
     let undecided = "SELECT d.team, m.received_ms FROM deliveries d
         JOIN mails m ON m.seq = d.id >> 20
         WHERE d.stage = 0 AND d.reading IS NULL ORDER BY d.id LIMIT 1";
     let last_urgency = i32::from(URGENCIES) - 1;
-    let due = transaction.query(sql, &[&last_urgency, &now.ms()]).await?;
+    let looked_at = rows::count(LATE_LOOKED_AT);
+    let due = transaction
+        .query(sql, &[&last_urgency, &now.ms(), &looked_at])
+        .await?;
     let undecided = transaction.query(undecided, &[]).await?;
     let mut overdue: BTreeMap<String, Time> = BTreeMap::new();
     for row in due.iter().chain(&undecided) {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::look;
+use super::{look, rows};
 use crate::alert::ExternalId;
 use crate::clock::Time;
 use crate::deliver::schedule::URGENCIES;
+use crate::limits::LATE_LOOKED_AT;
 use crate::spool::plan::DROPPED;
 use crate::spool::{DeadLettersOf, MailId, SpoolError, beyond};
 
@@ -39,15 +40,16 @@ pub(super) fn overdue(
 ) -> Result<BTreeMap<String, Time>, SpoolError> {
     let mut overdue = BTreeMap::new();
     let mut due = connection.prepare_cached(
-        "SELECT not_before_ms FROM deliveries
-         WHERE stage = 2 AND team = ?1 AND urgency = ?2 AND not_before_ms <= ?3
-         ORDER BY not_before_ms LIMIT 1",
+        "SELECT min(coalesce(json_extract(progress, '$[0].first_failed_ms'), not_before_ms))
+         FROM (SELECT progress, not_before_ms FROM deliveries
+               WHERE stage = 2 AND team = ?1 AND urgency = ?2
+               ORDER BY not_before_ms LIMIT ?4)
+         WHERE progress IS NOT NULL OR not_before_ms <= ?3",
     )?;
     for team in look::teams(connection)? {
         for urgency in 0..URGENCIES {
-            let since = due
-                .query_row(params![team, urgency, now.ms()], |row| row.get(0))
-                .optional()?;
+            let values = params![team, urgency, now.ms(), rows::count(LATE_LOOKED_AT)];
+            let since = due.query_row(values, |row| row.get(0))?;
             note(&mut overdue, &team, since);
         }
     }

@@ -753,6 +753,9 @@ pub async fn hurry_brings_back_what_was_postponed_and_not_what_is_held(store: St
     };
     bench.spool.settle(vec![settlement], at(2)).await.unwrap();
     assert!(bench.lease(3).await.is_empty());
+    // However often it is postponed, it is late since it could not be sent.
+    let overdue = bench.spool.overdue(at(100_000)).await.unwrap();
+    assert_eq!(overdue["ops"], at(1));
     bench.spool.hurry("ops", at(4)).await.unwrap();
     let leased = bench.lease(4).await;
     assert_eq!(names(&leased), ["new tried"]);
