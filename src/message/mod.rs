@@ -130,6 +130,8 @@ pub struct Message {
     /// Decoded, unfolded, without `RE:`/`FW:`-like prefixes and `[EXT]`-like marks; with them it
     /// is the header `subject`.
     pub subject: String,
+    /// The outermost of the prefixes that the subject had.
+    pub prefix: Prefix,
     pub message_id: Option<String>,
     /// Rendered text: tables as `Label: value` lines, links with their target, wraps joined,
     /// quoted history and footers set apart.
@@ -161,15 +163,6 @@ impl Message {
         Envelope {
             reverse_path: path.map_or_else(|| self.from.address.clone(), bare_path),
             forward_path: String::new(),
-        }
-    }
-
-    /// The subject without prefixes and marks, and the outermost of the prefixes.
-    pub fn stripped_subject(&self) -> (&str, Prefix) {
-        let subject = self.header("subject").unwrap_or_default();
-        match self.header("list-id") {
-            Some(_) => subject::strip_of_list(subject),
-            None => subject::strip(subject),
         }
     }
 }

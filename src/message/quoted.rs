@@ -311,7 +311,8 @@ fn mark_signature(lines: &[Line], apart: &mut [bool]) {
 /// What Proofpoint writes at the beginning stands between two lines that nobody is to see.
 fn mark_banner(lines: &[Line], apart: &mut [bool]) {
     let find = |word: &str| lines.iter().position(|line| line.text.contains(word));
-    if let (Some(start), Some(end)) = (find("fptBannerStart"), find("fptBannerEnd"))
+    if let Some(start) = find("fptBannerStart")
+        && let Some(end) = find("fptBannerEnd")
         && let Some(banner) = apart.get_mut(start..=end)
     {
         banner.fill(true);

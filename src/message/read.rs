@@ -34,7 +34,7 @@ fn open(entity: &Entity, depth: usize, problems: &mut Vec<String>) -> Message {
         0 => robots::recognise(entity, &message, &body.lines),
         _ => None,
     };
-    let prefix = message.stripped_subject().1;
+    let prefix = message.prefix;
     if robot.is_none() && depth < FORWARDS_MAX {
         let outer = Outer {
             prefix,
@@ -75,7 +75,12 @@ fn envelope(entity: &Entity, body: &Body) -> Message {
         html: body.html.clone(),
         ..Message::default()
     };
-    message.subject = message.stripped_subject().0.to_owned();
+    let subject = message.header("subject").unwrap_or_default();
+    let (subject, prefix) = match message.header("list-id") {
+        Some(_) => subject::strip_of_list(subject),
+        None => subject::strip(subject),
+    };
+    (message.subject, message.prefix) = (subject.to_owned(), prefix);
     message.message_id = message
         .header("message-id")
         .map(|id| id.trim_matches(['<', '>', ' ']).to_owned())
@@ -121,7 +126,7 @@ fn finish(mut message: Message, mut lines: Vec<Line>, mut prefix: Prefix, depth:
         };
         (message, lines) = enter(message, &raw_subject, prefix == Prefix::Reply, inner);
         block = forwarded::header_block(&lines);
-        prefix = message.stripped_subject().1;
+        prefix = message.prefix;
     }
     let split = quoted::split(lines, prefix, block);
     message.text = text_of(&split.text);
@@ -143,6 +148,7 @@ fn enter(outer: Message, raw_subject: &str, answers: bool, inner: Inline) -> (Me
     };
     let message = Message {
         subject: subject::strip(inner_subject).0.to_owned(),
+        prefix: subject::strip(&inner.subject).1,
         headers: inner.fields,
         from: inner.from,
         forwarding: Some(forwarding),

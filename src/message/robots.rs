@@ -112,7 +112,7 @@ static CAMPAIGN: LazyLock<Regex> = LazyLock::new(|| {
 /// Why the mail was written by a machine that answers, if it was.
 pub fn recognise(entity: &Entity, message: &Message, lines: &[Line]) -> Option<Robot> {
     let header = |name: &str| message.header(name).unwrap_or_default().to_lowercase();
-    let (subject, prefix) = message.stripped_subject();
+    let (subject, prefix) = (message.subject.as_str(), message.prefix);
     if is_ticket_system(&header) {
         return is_marked(&header).then_some(Robot::AutoReply);
     }
@@ -174,10 +174,6 @@ fn only_delayed(status: &[u8]) -> bool {
 /// An invitation or an answer to one: the mail itself, or another form of its text. A calendar file
 /// beside the text is just a file, and a ticket may bring the appointment of its technician.
 fn calendar(top: &Entity, subject: &str, lines: &[Line]) -> Option<Robot> {
-    if NUMBERED.is_match(subject) && notification_labels(lines) >= TICKET_LABELS_MIN {
-        return None;
-    }
-
     let is_form = |part: &Entity| {
         part.kind == "text/calendar" && !part.is_attachment() && part.file_name().is_none()
     };
@@ -194,7 +190,9 @@ fn calendar(top: &Entity, subject: &str, lines: &[Line]) -> Option<Robot> {
         .walk()
         .into_iter()
         .filter(|part| part.kind == "multipart/alternative");
-    (alone || alternatives.any(|part| part.parts().iter().any(is_form))).then_some(Robot::Calendar)
+    let invites = alone || alternatives.any(|part| part.parts().iter().any(is_form));
+    let by_desk = || NUMBERED.is_match(subject) && notification_labels(lines) >= TICKET_LABELS_MIN;
+    (invites && !by_desk()).then_some(Robot::Calendar)
 }
 
 /// Reports of mail systems that know no RFC 3464. A postmaster also gets alarms about mail systems.

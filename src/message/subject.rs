@@ -54,8 +54,9 @@ fn mark(pattern: &str) -> Regex {
 }
 
 /// What the first prefix of a subject says of the mail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Prefix {
+    #[default]
     None,
     Reply,
     Forward,

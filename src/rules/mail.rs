@@ -80,11 +80,7 @@ impl<'a> Mail<'a> {
 
     /// Whether it answers another mail, so that its text is a person's.
     pub fn is_answer(&self) -> bool {
-        self.prefix() == Prefix::Reply
-    }
-
-    fn prefix(&self) -> Prefix {
-        self.message.stripped_subject().1
+        self.message.prefix == Prefix::Reply
     }
 
     /// The subject with its prefixes.
@@ -152,7 +148,7 @@ impl<'a> Mail<'a> {
             Part::ForwardPath => vec![self.envelope.forward_path.as_str().into()],
             Part::From => mailbox(&message.from),
             Part::Subject | Part::Heading => vec![self.subject.into()],
-            Part::Prefix => vec![self.prefix().as_str().into()],
+            Part::Prefix => vec![message.prefix.as_str().into()],
             Part::Text => vec![self.text.into()],
             Part::OwnText => vec![self.own_text().into()],
             Part::CustomerText => vec![self.customer_text().into()],
