@@ -102,7 +102,7 @@ impl Cluster {
         let cluster = Cluster { folder, port };
         let data = cluster.data();
         let made = program("initdb")
-            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"])
+            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"])
             .args(["-D", &data])
             .output()
             .unwrap();
