@@ -102,7 +102,15 @@ impl Cluster {
         let cluster = Cluster { folder, port };
         let data = cluster.data();
         let made = program("initdb")
-            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"])
+            .args([
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+            ])
             .args(["-D", &data])
             .output()
             .unwrap();
