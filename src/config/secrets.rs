@@ -162,13 +162,7 @@ fn secret_from(line: &str, shows_url: bool) -> Option<usize> {
 }
 
 fn last_word(text: &str) -> &str {
-    let end = text.rfind(|c| !is_of_key(c));
-    let start = end.map_or(0, |at| at + text.get(at..).map_or(0, first_length));
-    text.get(start..).unwrap_or_default()
-}
-
-fn first_length(text: &str) -> usize {
-    text.chars().next().map_or(0, char::len_utf8)
+    text.rsplit(|c| !is_of_key(c)).next().unwrap_or_default()
 }
 
 fn is_of_key(c: char) -> bool {

@@ -34,13 +34,9 @@ impl Reports {
                 for problem in &problems {
                     tracing::error!("rules not reloaded, the old ones stay in force: {problem}");
                 }
-                let first = problems
-                    .first()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
                 let warning = format!(
-                    "the rule files on disk have {} problems, the old rules are in force; first: {first}",
-                    problems.len()
+                    "the rule files on disk have {}",
+                    refusal(&problems, "the old rules are in force")
                 );
                 self.health.warn("rules", Some(warning));
             }
@@ -57,13 +53,9 @@ impl Reports {
                 for problem in &problems {
                     tracing::error!("the configuration has a problem: {problem}");
                 }
-                let count = problems.len();
-                let first = problems
-                    .first()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
                 Some(format!(
-                    "it has {count} problems, the old one is in force; first: {first}"
+                    "it has {}",
+                    refusal(&problems, "the old one is in force")
                 ))
             }
         };
@@ -126,6 +118,15 @@ impl Reports {
         self.health.report("certificate expiry", problem);
         self.events.status("certificate");
     }
+}
+
+/// How many problems keep the old files in force, with the first of them.
+fn refusal(problems: &[Diagnostic], in_force: &str) -> String {
+    let first = problems
+        .first()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    format!("{} problems, {in_force}; first: {first}", problems.len())
 }
 
 /// Without a working watch certificates still reload on SIGHUP.

@@ -34,10 +34,9 @@ fn open(entity: &Entity, depth: usize, problems: &mut Vec<String>) -> Message {
         0 => robots::recognise(entity, &message, &body.lines),
         _ => None,
     };
-    let prefix = message.prefix;
     if robot.is_none() && depth < FORWARDS_MAX {
         let outer = Outer {
-            prefix,
+            prefix: message.prefix,
             automated: is_automated(&message),
             subject: &raw_subject,
             from: &message.from.address,
@@ -53,7 +52,7 @@ fn open(entity: &Entity, depth: usize, problems: &mut Vec<String>) -> Message {
     }
     let mut message = message;
     message.robot = robot;
-    finish(message, body.lines, prefix, depth)
+    finish(message, body.lines, depth)
 }
 
 /// Everything but the text.
@@ -104,7 +103,7 @@ fn sent_on(outer: Message, subject: &str, note: &[Line], inner: Message) -> Mess
 }
 
 /// Opens forwards inside the text, innermost last, and sets history apart.
-fn finish(mut message: Message, mut lines: Vec<Line>, mut prefix: Prefix, depth: usize) -> Message {
+fn finish(mut message: Message, mut lines: Vec<Line>, depth: usize) -> Message {
     let mut block = forwarded::header_block(&lines);
     for _ in depth..FORWARDS_MAX {
         if message.robot.is_some() {
@@ -112,7 +111,7 @@ fn finish(mut message: Message, mut lines: Vec<Line>, mut prefix: Prefix, depth:
         }
         let raw_subject = message.header("subject").unwrap_or_default().to_owned();
         let outer = Outer {
-            prefix,
+            prefix: message.prefix,
             automated: is_automated(&message),
             subject: &raw_subject,
             from: &message.from.address,
@@ -124,24 +123,23 @@ fn finish(mut message: Message, mut lines: Vec<Line>, mut prefix: Prefix, depth:
         let Some(inner) = inner else {
             break;
         };
-        (message, lines) = enter(message, &raw_subject, prefix == Prefix::Reply, inner);
+        (message, lines) = enter(message, &raw_subject, inner);
         block = forwarded::header_block(&lines);
-        prefix = message.prefix;
     }
-    let split = quoted::split(lines, prefix, block);
+    let split = quoted::split(lines, message.prefix, block);
     message.text = text_of(&split.text);
     message.set_apart = text_of(&split.apart);
     message
 }
 
-fn enter(outer: Message, raw_subject: &str, answers: bool, inner: Inline) -> (Message, Vec<Line>) {
+fn enter(outer: Message, raw_subject: &str, inner: Inline) -> (Message, Vec<Line>) {
     let mut forwarding = outer.forwarding.unwrap_or_else(|| Forwarding {
         by: outer.from.clone(),
         subject: raw_subject.to_owned(),
         note: text_of(&inner.note),
         answered: false,
     });
-    forwarding.answered |= answers;
+    forwarding.answered |= outer.prefix == Prefix::Reply;
     let inner_subject = match inner.subject.as_str() {
         "" => raw_subject,
         subject => subject,

@@ -1,6 +1,7 @@
 //! One leased delivery, from the order to its settlement.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -262,10 +263,10 @@ impl Shared {
     /// The store refuses one of several.
     async fn settle(&self, settlements: &[Settlement]) -> Result<(), SpoolError> {
         let mut trouble = Trouble::new("settling deliveries");
-        let mut settlements = settlements.to_vec();
+        let mut settlements = Cow::Borrowed(settlements);
         let mut has_answers = true;
         loop {
-            let settling = self.spool.settle(settlements.clone(), self.clock.now());
+            let settling = self.spool.settle(settlements.to_vec(), self.clock.now());
             match settling.await {
                 Ok(effects) => {
                     if trouble.over(self) {
@@ -279,7 +280,7 @@ impl Shared {
                 Err(error @ SpoolError::Refused(_)) if settlements.len() > 1 => return Err(error),
                 Err(error @ SpoolError::Refused(_)) if has_answers => {
                     has_answers = false;
-                    settlements.iter_mut().for_each(take_out_answers);
+                    settlements.to_mut().iter_mut().for_each(take_out_answers);
                     self.tell(Happening::SpoolFailedOnce {
                         doing: "settling a delivery with what was answered",
                         reason: &error,

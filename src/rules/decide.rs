@@ -167,12 +167,10 @@ impl Source {
                 return self.not_understood(decision, mail, values, rule, reason);
             }
         };
-        let answered = |mail: &Mail<'_>| {
-            let forwarding = mail.message.forwarding.as_ref();
-            forwarding.is_some_and(|forwarding| forwarding.answered)
-        };
+        let forwarding = mail.message.forwarding.as_ref();
+        let is_answered = forwarding.is_some_and(|forwarding| forwarding.answered);
         let (event, reason) = match event {
-            Event::Acknowledged | Event::Resolved if answered(mail) => (
+            Event::Acknowledged | Event::Resolved if is_answered => (
                 Event::New,
                 format!("{reason}, but somebody has answered that before it was forwarded"),
             ),

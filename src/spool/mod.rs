@@ -472,8 +472,9 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
     /// Proves from the rows that accepted = outcomes + unfinished (DESIGN.md invariant 2).
     async fn audit(&self) -> Result<Audit, SpoolError>;
 
-    /// Looks at `limit` mails of that age, in the order of arrival from the one after `after` on, and removes those all of whose deliveries ended before `before`; the ledger keeps
-    /// counting them. Dead letters stay until a person has dropped them.
+    /// Looks at `limit` mails of that age, in the order of arrival from the one after `after` on,
+    /// and removes those all of whose deliveries ended before `before`; the ledger keeps counting
+    /// them. Dead letters stay until a person has dropped them.
     async fn prune(
         &self,
         before: Time,
