@@ -27,7 +27,7 @@ const MIGRATION_LOCK: i64 = 0x6d61_696c_6265_6c6c; // "mailbell"
 /// For each connection. Every statement has an index to go by, and tables grow from nothing to
 /// millions of rows faster than their statistics: a plan made for a small table must not scan a
 /// large one. Commits are synced unless a transaction says otherwise. What nobody waits for any more
-/// ([`POSTGRES_WORK_MAX`](crate::limits::POSTGRES_WORK_MAX)) gives its locks back.
+/// ([`POSTGRES_WORK_MAX`]) gives its locks back.
 const SETTINGS: &str = "
     SET enable_seqscan = off; SET jit = off; SET statement_timeout = '20s';
     SET idle_in_transaction_session_timeout = '20s';

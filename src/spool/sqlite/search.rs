@@ -26,7 +26,7 @@ impl From<Value> for SqlValue {
     }
 }
 
-/// Lets a connection answer [`search`].
+/// Lets a connection answer [`search()`].
 pub(super) fn teach(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function(HOLDS, 2, flags, |context| {
