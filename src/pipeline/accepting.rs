@@ -15,7 +15,15 @@ impl MailSink for Pipeline {
         let shared = &self.shared;
         let (peer, bytes, teams) = (mail.peer, mail.bytes(), mail.recipients.len());
         let began = Instant::now();
-        match in_time(shared.spool.accept(mail, shared.clock.now())).await {
+        let wanted = shared.reader.wanted(&mail);
+        let storing = in_time(shared.spool.accept(mail, shared.clock.now()));
+        // The store first: where cores are few, the peer's answer would wait for the reading.
+        let begin = async { wanted.and_then(|copy| shared.reader.ahead(copy)) };
+        let (stored, begun) = tokio::join!(biased; storing, begin);
+        if let Some(begun) = begun {
+            shared.reader.stored(&begun, stored.as_ref().ok().copied());
+        }
+        match stored {
             Ok(mail) => {
                 let took = began.elapsed();
                 shared.arrived.notify_one();

@@ -1,20 +1,25 @@
 //! Reads one mail after the other on one of the runtime's threads for such work, which is left
 //! behind when a mail does not come to an end: no mail can stop the gateway (DESIGN.md invariant 5).
+//!
+//! A mail that comes while nothing else is being read is read ahead, while the store makes it durable:
+//! a disk takes about as long for that as reading does. What was read is used once the mail is
+//! accepted, and never before.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::Decider;
 use crate::deliver::trail::Trail;
-use crate::limits::READERS_STUCK_MAX;
+use crate::limits::{AHEAD_BYTES_MAX, READERS_STUCK_MAX};
 use crate::message::Envelope;
 use crate::rules::Decision;
-use crate::spool::{SpoolError, Undecided};
+use crate::smtp::{ReceivedMail, Recipient};
+use crate::spool::{Addressed, MailId, SpoolError, Undecided};
 
 /// How often a mail is looked at in the time that it may take. Looks are counted, not the time: a
 /// process that stood still makes one of them late, and no mail is to blame for that.
@@ -46,13 +51,40 @@ pub(super) struct Reader {
     batch_max: Duration,
     /// Each thread that has not ended holds another one of it.
     alive: Arc<()>,
+    desk: Mutex<Desk>,
+}
+
+/// What is being read.
+#[derive(Debug, Default)]
+struct Desk {
+    is_busy: bool,
+    ahead: Option<Ahead>,
+}
+
+/// A mail that is read before it is accepted.
+#[derive(Debug)]
+struct Ahead {
+    /// `None` until it is.
+    accepted: Option<MailId>,
+    running: Running,
+}
+
+/// Names a mail that is read ahead.
+#[derive(Debug)]
+pub(super) struct Begun(Arc<Batch>);
+
+/// A mail, accepted or about to be.
+#[derive(Debug)]
+enum Source {
+    Accepted(Arc<Undecided>),
+    Coming(ReceivedMail),
 }
 
 /// Mails to read, and how far that has come. Handed over whole: a thread that is woken for each mail
 /// would cost as much as reading it.
 #[derive(Debug)]
 struct Batch {
-    mails: Vec<Arc<Undecided>>,
+    mails: Vec<Source>,
     progress: Mutex<Progress>,
 }
 
@@ -64,6 +96,13 @@ struct Progress {
     looks: Option<u32>,
 }
 
+/// A batch, and the thread that reads it.
+#[derive(Debug)]
+struct Running {
+    batch: Arc<Batch>,
+    thread: JoinHandle<()>,
+}
+
 impl Reader {
     pub(super) fn new(decider: Arc<dyn Decider>, max: Duration, batch_max: Duration) -> Reader {
         Reader {
@@ -71,6 +110,40 @@ impl Reader {
             max,
             batch_max,
             alive: Arc::new(()),
+            desk: Mutex::default(),
+        }
+    }
+
+    /// A copy of a mail that is to be read ahead; `None` when something else is being read: then it
+    /// has its turn.
+    pub(super) fn wanted(&self, mail: &ReceivedMail) -> Option<ReceivedMail> {
+        let is_small = mail.rest.is_none() && mail.data.len() <= AHEAD_BYTES_MAX;
+        (is_small && self.desk().is_free()).then(|| mail.clone())
+    }
+
+    /// Begins to read a mail that the store is accepting. [`Reader::stored`] is to be told what has
+    /// become of it.
+    pub(super) fn ahead(&self, mail: ReceivedMail) -> Option<Begun> {
+        let mut desk = self.desk();
+        if !desk.is_free() {
+            return None;
+        }
+        let running = self.begin(vec![Source::Coming(mail)]);
+        let begun = Begun(Arc::clone(&running.batch));
+        desk.ahead = Some(Ahead {
+            accepted: None,
+            running,
+        });
+        Some(begun)
+    }
+
+    /// What is read ahead has become this mail, or none.
+    pub(super) fn stored(&self, begun: &Begun, mail: Option<MailId>) {
+        let mut desk = self.desk();
+        let is_it = |it: &&mut Ahead| Arc::ptr_eq(&it.running.batch, &begun.0);
+        if let Some(ahead) = desk.ahead.as_mut().filter(is_it) {
+            ahead.accepted = mail;
+            desk.ahead.take_if(|it| it.accepted.is_none());
         }
     }
 
@@ -81,32 +154,76 @@ impl Reader {
     /// # Errors
     /// When too many threads are still busy with earlier mails, so that none may be started.
     pub(super) async fn read(&self, mails: Vec<Arc<Undecided>>) -> Result<Vec<Read>, SpoolError> {
+        let running = match self.taken_ahead(&mails) {
+            Some(running) => running,
+            None => self.begin_batch(&mails)?,
+        };
+        self.desk().is_busy = true;
+        let outcomes = running.outcomes(self.max).await;
+        self.desk().is_busy = false;
+        let read = |(mail, outcome)| Read { mail, outcome };
+        Ok(mails.into_iter().zip(outcomes).map(read).collect())
+    }
+
+    /// The reading of the first of these mails, if it was begun ahead.
+    fn taken_ahead(&self, mails: &[Arc<Undecided>]) -> Option<Running> {
+        let first = mails.first()?.mail;
+        let mut desk = self.desk();
+        let ahead = desk.ahead.take_if(|it| it.accepted == Some(first))?;
+        Some(ahead.running)
+    }
+
+    fn begin_batch(&self, mails: &[Arc<Undecided>]) -> Result<Running, SpoolError> {
         let stuck = Arc::strong_count(&self.alive) - 1;
         if stuck >= READERS_STUCK_MAX {
             return Err(SpoolError::Unavailable(format!(
                 "{stuck} mails are still being read long after their time; a restart ends them"
             )));
         }
+        Ok(self.begin(mails.iter().cloned().map(Source::Accepted).collect()))
+    }
+
+    fn begin(&self, mails: Vec<Source>) -> Running {
         let batch = Arc::new(Batch {
             mails,
             progress: Mutex::default(),
         });
         let (work, decider) = (Arc::clone(&batch), Arc::clone(&self.decider));
         let (alive, batch_max) = (Arc::clone(&self.alive), self.batch_max);
-        let mut reading = spawn_blocking(move || {
+        let thread = spawn_blocking(move || {
             let _alive = alive;
             work.work(&*decider, batch_max);
         });
+        Running { batch, thread }
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Desk {
+    fn is_free(&self) -> bool {
+        // By its thread, or by whoever stores it.
+        let is_held = |ahead: &Ahead| Arc::strong_count(&ahead.running.batch) > 1;
+        !self.is_busy && !self.ahead.as_ref().is_some_and(is_held)
+    }
+}
+
+impl Running {
+    /// Of the first mails, until one takes longer than `max`.
+    async fn outcomes(mut self, max: Duration) -> Vec<Outcome> {
+        let batch = &self.batch;
         loop {
-            match timeout(self.max / LOOKS, &mut reading).await {
-                Ok(Ok(())) => return Ok(batch.read(&mut batch.progress(), None)),
+            match timeout(max / LOOKS, &mut self.thread).await {
+                Ok(Ok(())) => return batch.progress().read(None),
                 Ok(Err(error)) => {
                     let gone = Outcome::Panicked(error.to_string());
-                    return Ok(batch.read(&mut batch.progress(), Some(gone)));
+                    return batch.progress().read(Some(gone));
                 }
                 Err(_) => {
-                    if let Some(read) = batch.look(self.max) {
-                        return Ok(read);
+                    if let Some(outcomes) = batch.look(max) {
+                        return outcomes;
                     }
                 }
             }
@@ -136,7 +253,7 @@ impl Batch {
 
     /// What was read, once the mail that is being read has taken longer than `max`. The verdict and
     /// what it is passed on are of one moment: otherwise it might hit the next mail.
-    fn look(&self, max: Duration) -> Option<Vec<Read>> {
+    fn look(&self, max: Duration) -> Option<Vec<Outcome>> {
         let mut progress = self.progress();
         let looks = progress.looks.as_mut()?;
         *looks += 1;
@@ -144,32 +261,51 @@ impl Batch {
         if *looks <= LOOKS {
             return None;
         }
-        Some(self.read(&mut progress, Some(Outcome::TookTooLong(max))))
+        Some(progress.read(Some(Outcome::TookTooLong(max))))
+    }
+}
+
+impl Progress {
+    /// What was read, and of the mail after that `last`.
+    fn read(&mut self, last: Option<Outcome>) -> Vec<Outcome> {
+        let mut outcomes = std::mem::take(&mut self.outcomes);
+        outcomes.extend(last);
+        outcomes
+    }
+}
+
+impl Source {
+    fn raw(&self) -> &[u8] {
+        match self {
+            Source::Accepted(mail) => &mail.raw,
+            Source::Coming(mail) => &mail.data,
+        }
     }
 
-    /// What was read, and the mail after that with `last`.
-    fn read(&self, progress: &mut Progress, last: Option<Outcome>) -> Vec<Read> {
-        let outcomes = std::mem::take(&mut progress.outcomes);
-        let mails = self.mails.iter().cloned();
-        let read = |(mail, outcome)| Read { mail, outcome };
-        mails
-            .zip(outcomes.into_iter().chain(last))
-            .map(read)
-            .collect()
+    /// One for each team.
+    fn envelopes(&self) -> Vec<Envelope> {
+        let to = |reverse_path: &str, forward_path: &str| Envelope {
+            reverse_path: reverse_path.to_owned(),
+            forward_path: forward_path.to_owned(),
+        };
+        match self {
+            Source::Accepted(mail) => {
+                let addressed = mail.addressed.iter();
+                let of = |one: &Addressed| to(&mail.reverse_path, &one.forward_path);
+                addressed.map(of).collect()
+            }
+            Source::Coming(mail) => {
+                let recipients = mail.recipients.iter();
+                let of = |one: &Recipient| to(&mail.reverse_path, &one.forward_path);
+                recipients.map(of).collect()
+            }
+        }
     }
 }
 
 /// A panic concerns this mail only.
-fn read(decider: &dyn Decider, mail: &Undecided) -> Outcome {
-    let envelopes: Vec<Envelope> = mail
-        .addressed
-        .iter()
-        .map(|addressed| Envelope {
-            reverse_path: mail.reverse_path.clone(),
-            forward_path: addressed.forward_path.clone(),
-        })
-        .collect();
-    let raw = mail.raw.as_slice();
+fn read(decider: &dyn Decider, mail: &Source) -> Outcome {
+    let (raw, envelopes) = (mail.raw(), mail.envelopes());
     let result = catch_unwind(AssertUnwindSafe(|| {
         (Trail::of(raw), decider.decide(raw, &envelopes))
     }));
@@ -197,7 +333,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Time;
-    use crate::spool::MailId;
+    use crate::smtp::Recipients;
 
     /// Reads `stuck` until somebody lets go of the other end of the channel.
     #[derive(Debug)]
@@ -225,18 +361,60 @@ mod tests {
         }
     }
 
-    fn words(reads: &[Read]) -> Vec<&'static str> {
-        let word = |read: &Read| match read.outcome {
+    fn source(raw: &[u8]) -> Source {
+        Source::Accepted(Arc::new(mail(raw)))
+    }
+
+    fn words<'o>(outcomes: impl IntoIterator<Item = &'o Outcome>) -> Vec<&'static str> {
+        let word = |outcome: &Outcome| match outcome {
             Outcome::Read(..) => "read",
             Outcome::Panicked(_) => "panicked",
             Outcome::TookTooLong(_) => "took too long",
         };
-        reads.iter().map(word).collect()
+        outcomes.into_iter().map(word).collect()
     }
 
     async fn read_all(reader: &Reader, mails: &[&[u8]]) -> Vec<&'static str> {
         let mails = mails.iter().map(|raw| Arc::new(mail(raw))).collect();
-        words(&reader.read(mails).await.unwrap())
+        words(
+            reader
+                .read(mails)
+                .await
+                .unwrap()
+                .iter()
+                .map(|it| &it.outcome),
+        )
+    }
+
+    fn coming(raw: &[u8]) -> ReceivedMail {
+        ReceivedMail {
+            peer: [192, 0, 2, 1].into(),
+            helo: String::new(),
+            tls: None,
+            user: None,
+            reverse_path: String::new(),
+            recipients: Recipients::default(),
+            data: raw.to_vec(),
+            rest: None,
+        }
+    }
+
+    fn accepted(id: u128, raw: &[u8]) -> Arc<Undecided> {
+        Arc::new(Undecided {
+            mail: MailId(Uuid::from_u128(id)),
+            ..mail(raw)
+        })
+    }
+
+    /// Keeps what it was given to read.
+    #[derive(Debug, Default)]
+    struct Noting(Mutex<Vec<Vec<u8>>>);
+
+    impl Decider for Noting {
+        fn decide(&self, raw: &[u8], _: &[Envelope]) -> Vec<Vec<Decision>> {
+            self.0.lock().unwrap().push(raw.to_vec());
+            Vec::new()
+        }
     }
 
     /// A decider that looks at the batch so many times while it reads a mail.
@@ -255,7 +433,7 @@ mod tests {
     #[test]
     fn each_mail_has_all_of_its_time_whatever_those_before_it_took() {
         let batch = Arc::new(Batch {
-            mails: vec![Arc::new(mail(b"a")), Arc::new(mail(b"b"))],
+            mails: vec![source(b"a"), source(b"b")],
             progress: Mutex::default(),
         });
         // No thread has begun, however often one looks.
@@ -266,8 +444,8 @@ mod tests {
         batch.work(&decider, Duration::from_secs(60));
         // All are read, and the thread has not ended yet.
         assert!(batch.look(Duration::from_secs(1)).is_none());
-        let reads = batch.read(&mut batch.progress(), None);
-        assert_eq!(words(&reads), ["read", "read"]);
+        let outcomes = batch.progress().read(None);
+        assert_eq!(words(&outcomes), ["read", "read"]);
     }
 
     #[tokio::test]
@@ -293,6 +471,48 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!(read_all(&reader, &[b"fine"]).await, ["read"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_read_ahead_is_used_for_that_mail_only_and_once_it_is_accepted() {
+        let noting = Arc::new(Noting::default());
+        let max = Duration::from_secs(60);
+        let reader = Reader::new(Arc::clone(&noting) as Arc<dyn Decider>, max, max);
+        let read = async |mails: Vec<Arc<Undecided>>| {
+            reader.read(mails).await.unwrap();
+            std::mem::take(&mut *noting.0.lock().unwrap())
+        };
+        let (a, b) = (accepted(1, b"a"), accepted(2, b"b"));
+        // Read once: the second mail has its turn after it.
+        let begun = reader.ahead(coming(b"a")).unwrap();
+        assert!(reader.ahead(coming(b"b")).is_none());
+        assert!(reader.wanted(&coming(b"b")).is_none());
+        reader.stored(&begun, Some(a.mail));
+        assert_eq!(read(vec![Arc::clone(&a), Arc::clone(&b)]).await, [b"a"]);
+        assert_eq!(read(vec![Arc::clone(&b)]).await, [b"b"]);
+        // Not accepted: what is stored as another mail is read for itself.
+        let begun = reader.ahead(coming(b"a")).unwrap();
+        reader.stored(&begun, None);
+        while Arc::strong_count(&reader.alive) > 1 {
+            thread::yield_now();
+        }
+        assert_eq!(read(vec![Arc::clone(&b)]).await, [b"a", b"b"]);
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_is_read_ahead_has_no_more_time_than_others_and_may_panic() {
+        let (hold, held) = channel();
+        let decider = Arc::new(Sticky(Mutex::new(held)));
+        let max = Duration::from_secs(1);
+        let reader = Reader::new(decider, max, Duration::from_secs(60));
+        for (raw, word) in [(&b"panic"[..], "panicked"), (b"stuck", "took too long")] {
+            let mail = accepted(1, raw);
+            let begun = reader.ahead(coming(raw)).unwrap();
+            reader.stored(&begun, Some(mail.mail));
+            let read = reader.read(vec![mail]).await.unwrap();
+            assert_eq!(words(read.iter().map(|it| &it.outcome)), [word]);
+        }
+        drop(hold);
     }
 
     #[tokio::test]
