@@ -267,6 +267,8 @@ pub const SETTLE_PATIENCE: std::time::Duration = std::time::Duration::from_milli
 pub const READING_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 /// A mail up to this size is read while the store accepts it. A copy of it is; larger ones are rare.
 pub const AHEAD_BYTES_MAX: usize = 64 << 10;
+/// What reading is nicer than the door by, where both want the same core: it gets a tenth of it.
+pub const READING_NICENESS: i32 = 10;
 /// Decisions are stored at least this often, slow mails among them or not.
 pub const READING_BATCH_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 /// Threads still busy with mails that were given up: each may use a core and the mail's memory.

@@ -4,8 +4,12 @@
 //! A mail that comes while nothing else is being read is read ahead, while the store makes it durable:
 //! a disk takes about as long for that as reading does. What was read is used once the mail is
 //! accepted, and never before.
+//!
+//! The door goes first: where cores are few, a burst of mails is stored and answered before it is read.
 
 use std::any::Any;
+#[cfg(target_os = "linux")]
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +19,8 @@ use tokio::time::timeout;
 
 use super::Decider;
 use crate::deliver::trail::Trail;
+#[cfg(target_os = "linux")]
+use crate::limits::READING_NICENESS;
 use crate::limits::{AHEAD_BYTES_MAX, READERS_STUCK_MAX};
 use crate::message::Envelope;
 use crate::rules::Decision;
@@ -192,6 +198,7 @@ impl Reader {
         let (alive, batch_max) = (Arc::clone(&self.alive), self.batch_max);
         let thread = spawn_blocking(move || {
             let _alive = alive;
+            give_way();
             work.work(&*decider, batch_max);
         });
         Running { batch, thread }
@@ -301,6 +308,23 @@ impl Source {
             }
         }
     }
+}
+
+/// While nothing else wants the core, reading is as fast as ever. On Linux a thread has a niceness of
+/// its own; elsewhere it would be that of the process.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    IS_NICE.with(|is_nice| {
+        if !is_nice.replace(true) {
+            // Where it is refused, reading goes on as it is.
+            let _ = rustix::process::setpriority_process(None, READING_NICENESS);
+        }
+    });
+}
+
+#[cfg(target_os = "linux")]
+thread_local! {
+    static IS_NICE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A panic concerns this mail only.
@@ -513,6 +537,32 @@ mod tests {
             assert_eq!(words(read.iter().map(|it| &it.outcome)), [word]);
         }
         drop(hold);
+    }
+
+    /// Keeps how nice the thread is that reads.
+    #[cfg(target_os = "linux")]
+    #[derive(Debug, Default)]
+    struct Nice(Mutex<Vec<i32>>);
+
+    #[cfg(target_os = "linux")]
+    impl Decider for Nice {
+        fn decide(&self, _: &[u8], _: &[Envelope]) -> Vec<Vec<Decision>> {
+            let niceness = rustix::process::getpriority_process(None).unwrap();
+            self.0.lock().unwrap().push(niceness);
+            Vec::new()
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_thread_that_reads_gives_way_and_no_other_does() {
+        let (nice, max) = (Arc::new(Nice::default()), Duration::from_secs(60));
+        let before = rustix::process::getpriority_process(None).unwrap();
+        let reader = Reader::new(Arc::clone(&nice) as Arc<dyn Decider>, max, max);
+        read_all(&reader, &[b"one", b"two"]).await;
+        assert_eq!(*nice.0.lock().unwrap(), [READING_NICENESS; 2]);
+        let after = rustix::process::getpriority_process(None).unwrap();
+        assert_eq!(after, before);
     }
 
     #[tokio::test]
