@@ -167,6 +167,9 @@ pub const ATTACHMENTS_MAX: usize = 100;
 /// Forwards of forwards that are opened, by text or by attachment.
 pub const FORWARDS_MAX: usize = 8;
 
+/// Mails attached side by side that are read: one for each ticket that somebody marked and forwarded.
+pub const ATTACHED_MAILS_MAX: usize = 20;
+
 /// Bytes that are left for reading of a mail too large to be held whole: several texts of the largest
 /// size that is read. Others are cut off there.
 pub const THINNED_BYTES_MAX: usize = 16 * 1024 * 1024;

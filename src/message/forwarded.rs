@@ -69,17 +69,13 @@ const NOTE_CHARS_MAX: usize = 1500;
 /// Lines that one wrapped header of a block may go on for.
 const FOLDED_LINES_MAX: usize = 6;
 
-/// The mail that `entity` forwards as an attachment, and how many there are.
-pub fn attached<'a>(
-    entity: &'a Entity,
-    text: &[Line],
-    outer: Outer<'_>,
-) -> Option<(&'a Entity, usize)> {
+/// The mails that `entity` forwards as attachments.
+pub fn attached<'a>(entity: &'a Entity, text: &[Line], outer: Outer<'_>) -> Vec<&'a Entity> {
     if matches!(
         entity.kind.as_str(),
         "multipart/report" | "multipart/digest"
     ) {
-        return None;
+        return Vec::new();
     }
     let mails: Vec<&Entity> = entity
         .walk()
@@ -89,14 +85,16 @@ pub fn attached<'a>(
             _ => None,
         })
         .collect();
-    let first = *mails.first()?;
+    let Some(first) = mails.first() else {
+        return mails;
+    };
     let forwards = match outer.prefix {
         _ if notification_labels(text) >= NOTIFICATION_LABELS_MIN => false,
         Prefix::Forward => true,
         Prefix::Reply => false,
         Prefix::None => !outer.automated && !numbers_something(outer.subject, first),
     };
-    forwards.then_some((first, mails.len()))
+    if forwards { mails } else { Vec::new() }
 }
 
 /// A notification that carries a customer's mail has a number in its subject which that mail has not.

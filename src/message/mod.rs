@@ -143,6 +143,8 @@ pub struct Message {
     /// Decoded names of real attachments, in order (inline logos and forwarded mails excluded).
     pub attachments: Vec<String>,
     pub forwarding: Option<Forwarding>,
+    /// Further mails that were attached beside this one and sent on together.
+    pub others: Vec<Message>,
     pub robot: Option<Robot>,
     /// What was wrong with the bytes, in words for an administrator.
     pub problems: Vec<String>,

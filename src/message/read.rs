@@ -9,7 +9,7 @@ use super::quoted;
 use super::robots;
 use super::subject::{self, Prefix};
 use super::{Forwarding, Message};
-use crate::limits::{ATTACHMENTS_MAX, FORWARDS_MAX, TEXT_BYTES_MAX};
+use crate::limits::{ATTACHED_MAILS_MAX, ATTACHMENTS_MAX, FORWARDS_MAX, TEXT_BYTES_MAX};
 
 /// Reads one mail, whatever its bytes are.
 pub fn read(raw: &[u8]) -> Message {
@@ -42,12 +42,21 @@ fn open(entity: &Entity, depth: usize, problems: &mut Vec<String>) -> Message {
             from: &message.from.address,
             inner: false,
         };
-        if let Some((inner, count)) = forwarded::attached(entity, &body.lines, outer) {
-            if count > 1 {
-                problems.push(format!("{count} mails are attached; the first one is read"));
-            }
-            let inner = open(inner, depth + 1, problems);
-            return sent_on(message, &raw_subject, &body.lines, inner);
+        let attached = forwarded::attached(entity, &body.lines, outer);
+        if attached.len() > ATTACHED_MAILS_MAX {
+            problems.push(format!(
+                "{} mails are attached; the first {ATTACHED_MAILS_MAX} of them are read",
+                attached.len()
+            ));
+        }
+        let mut inner = attached
+            .into_iter()
+            .take(ATTACHED_MAILS_MAX)
+            .map(|inner| open(inner, depth + 1, problems))
+            .map(|inner| sent_on(&message, &raw_subject, &body.lines, inner));
+        if let Some(mut first) = inner.next() {
+            first.others.extend(inner);
+            return first;
         }
     }
     let mut message = message;
@@ -88,12 +97,12 @@ fn envelope(entity: &Entity, body: &Body) -> Message {
 }
 
 /// The forwarded mail `inner`, with who sent it on. In a chain of forwards, that is the last one.
-fn sent_on(outer: Message, subject: &str, note: &[Line], inner: Message) -> Message {
+fn sent_on(outer: &Message, subject: &str, note: &[Line], inner: Message) -> Message {
     let mut message = inner;
-    message.attachments.extend(outer.attachments);
+    message.attachments.extend_from_slice(&outer.attachments);
     message.attachments.truncate(ATTACHMENTS_MAX);
     message.forwarding = Some(Forwarding {
-        by: outer.from,
+        by: outer.from.clone(),
         subject: subject.to_owned(),
         note: text_of(note),
         answered: message.forwarding.is_some_and(|inner| inner.answered),

@@ -11,6 +11,9 @@
 //!    looked at.
 //! 5. What was not understood alerts with its raw subject (or goes to the dead letters, where the
 //!    file says so): no source, no rule, a required field or the external id missing.
+//!
+//! Of several mails that somebody marked and forwarded together, each that is understood and about
+//! another ticket has a decision of its own.
 
 use super::Decision;
 use super::explain::{self, Recorder, Trace, quoted};
@@ -21,10 +24,12 @@ use super::ruleset::{Rule, RuleSet, Source};
 use super::values::Values;
 use super::written::OnUnmatched;
 use crate::alert::{Event, Status};
+use crate::limits::SPLIT_TICKETS_MAX;
 use crate::message::{Envelope, Message};
 
 impl RuleSet {
-    /// One decision; several where a rule splits a digest. Never empty.
+    /// One decision; several where a rule splits a digest, or several mails were sent on together.
+    /// Never empty.
     pub fn decide(&self, message: &Message, envelope: &Envelope) -> Vec<Decision> {
         self.walk(message, envelope, &mut Recorder::default())
     }
@@ -37,6 +42,34 @@ impl RuleSet {
     }
 
     fn walk(&self, message: &Message, envelope: &Envelope, record: &mut Recorder) -> Vec<Decision> {
+        let mut decisions = self.walk_one(message, envelope, record);
+        for other in &message.others {
+            record.say(|| "attached beside it".to_owned());
+            let more = record.inside(|record| self.walk_one(other, envelope, record));
+            let before = decisions.len();
+            for decision in more {
+                if is_of_another_ticket(&decision, &decisions) {
+                    decisions.push(decision);
+                }
+            }
+            if decisions.len() == before
+                && let Some(first) = decisions.first_mut()
+            {
+                let subject = quoted(&other.subject);
+                first.problems.push(format!(
+                    "an attached mail has no alert of its own: {subject}"
+                ));
+            }
+        }
+        decisions
+    }
+
+    fn walk_one(
+        &self,
+        message: &Message,
+        envelope: &Envelope,
+        record: &mut Recorder,
+    ) -> Vec<Decision> {
         explain::describe(message, envelope, record);
         if let Some(robot) = message.robot {
             record.say(|| format!("robot: {}", robot.as_str()));
@@ -281,6 +314,14 @@ impl Rule {
         let excluded = record.inside(|record| self.unless.any(mail, values, record));
         held && !excluded
     }
+}
+
+/// What no rule file recognises, or alerts nobody, is the business of the mail that it came with.
+fn is_of_another_ticket(decision: &Decision, others: &[Decision]) -> bool {
+    let tells = decision.alert.is_some() || decision.dead_letter;
+    let id = &decision.external_id;
+    let is_new = id.is_none() || others.iter().all(|other| other.external_id != *id);
+    decision.source.is_some() && tells && is_new && others.len() < SPLIT_TICKETS_MAX
 }
 
 /// What the mail's own X-S4-Status line says.

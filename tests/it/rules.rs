@@ -37,6 +37,77 @@ fn shipped_rule_files_pass_their_own_tests() {
     }
 }
 
+/// What an agent's mail program makes of several marked mails that are forwarded.
+fn forwarding(mails: &[&str]) -> Vec<u8> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut mail = b"From: Ada <ada@customer.example>\r\nSubject: Fwd: two for you\r\n\
+        Content-Type: multipart/mixed; boundary=cut\r\n\r\n\
+        --cut\r\nContent-Type: text/plain\r\n\r\nplease\r\n"
+        .to_vec();
+    for name in mails {
+        mail.extend(b"--cut\r\nContent-Type: message/rfc822\r\n\r\n");
+        mail.extend(std::fs::read(root.join(name)).unwrap());
+        mail.extend(b"\r\n");
+    }
+    mail.extend(b"--cut--\r\n");
+    mail
+}
+
+#[test]
+fn of_mails_that_are_forwarded_together_each_ticket_has_its_own_decision() {
+    let set = rulebook::load(None).unwrap();
+    let kix = "kix/01-new-en-default-template.eml";
+    let topdesk = "topdesk/03-new-de-text-umlauts.eml";
+    let closed = "topdesk/05-resolved-nl-afgemeld.eml";
+    let newsletter = "misc/04-marketing-newsletter.eml";
+    let alone = |name: &str| {
+        let message = message::read(&forwarding(&[name]));
+        set.decide(&message, &Envelope::default()).remove(0)
+    };
+    for (mails, expected, problems) in [
+        (vec![kix, topdesk, closed], vec![kix, topdesk, closed], 0),
+        (vec![kix, kix], vec![kix], 1),
+        (vec![kix, newsletter, topdesk], vec![kix, topdesk], 1),
+        (vec![newsletter, topdesk], vec![newsletter, topdesk], 0),
+    ] {
+        let message = message::read(&forwarding(&mails));
+        let decisions = set.decide(&message, &Envelope::default());
+        let told = decisions[0].problems.len();
+        assert_eq!(told, problems, "{mails:?}: {:?}", decisions[0].problems);
+        let one = |decision: &rules::Decision| {
+            let rule = decision.rule.clone();
+            (
+                decision.event,
+                rule,
+                decision.fields.clone(),
+                decision.external_id.clone(),
+            )
+        };
+        let wanted: Vec<_> = expected.iter().map(|name| one(&alone(name))).collect();
+        let got: Vec<_> = decisions.iter().map(one).collect();
+        assert_eq!(got, wanted, "{mails:?}");
+        for decision in &decisions {
+            let by = decision.fields.get("forwarded_by").map(String::as_str);
+            assert!(
+                decision.degraded || by == Some("ada@customer.example"),
+                "{by:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn more_mails_than_are_read_are_told() {
+    let mails = vec!["kix/01-new-en-default-template.eml"; 30];
+    let message = message::read(&forwarding(&mails));
+    assert_eq!(message.others.len(), 19);
+    let problems = message.problems.join("\n");
+    assert!(
+        problems.contains("30 mails are attached; the first 20 of them are read"),
+        "{problems}"
+    );
+}
+
 /// Four files share their rules, and each stands alone for whoever edits it: what is changed in one
 /// is changed in all. KIX has its own.
 #[test]
