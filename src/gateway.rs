@@ -26,6 +26,7 @@ use crate::deliver::{relay, signl4};
 use crate::limits;
 use crate::message::{self, Envelope};
 use crate::observe::{Health, Log, Metrics, Observer, Observers};
+use crate::pipeline::threads::Threads;
 use crate::pipeline::{Decider, Parts, Pipeline};
 use crate::rules::rulebook::Watch;
 use crate::rules::{Decision, Rulebook};
@@ -115,6 +116,7 @@ impl Gateway {
         let pipeline = Pipeline::new(Parts {
             spool: Arc::clone(&spool),
             decider: Arc::new(Judge(Arc::clone(&rulebook))),
+            reading: Threads::nice().context("threads that read mails")?,
             teams,
             pace: Pace::new(config.signl4.pace),
             retry: config.retry.clone(),

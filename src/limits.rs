@@ -170,6 +170,9 @@ pub const FORWARDS_MAX: usize = 8;
 /// Mails attached side by side that are read: one for each ticket that somebody marked and forwarded.
 pub const ATTACHED_MAILS_MAX: usize = 20;
 
+/// No further attached mail is read once their texts have so many bytes.
+pub const ATTACHED_TEXT_BYTES_MAX: usize = TEXT_BYTES_MAX;
+
 /// Bytes that are left for reading of a mail too large to be held whole: several texts of the largest
 /// size that is read. Others are cut off there.
 pub const THINNED_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -270,8 +273,12 @@ pub const SETTLE_PATIENCE: std::time::Duration = std::time::Duration::from_milli
 pub const READING_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 /// A mail up to this size is read while the store accepts it. A copy of it is; larger ones are rare.
 pub const AHEAD_BYTES_MAX: usize = 64 << 10;
-/// What reading is nicer than the door by, where both want the same core: it gets a tenth of it.
-pub const READING_NICENESS: i32 = 10;
+/// What reading is nicer than the door by: where both want the same core, it gets a quarter of it.
+pub const READING_NICENESS: i32 = 5;
+/// How long a thread that reads is kept for the next mail.
+pub const READING_THREAD_KEPT: Duration = Duration::from_secs(600);
+/// What was read ahead of a mail's acceptance is good for so long: rules change.
+pub const AHEAD_MAX: Duration = Duration::from_secs(2);
 /// Decisions are stored at least this often, slow mails among them or not.
 pub const READING_BATCH_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 /// Threads still busy with mails that were given up: each may use a core and the mail's memory.

@@ -13,6 +13,7 @@ pub mod large;
 mod reader;
 mod reading;
 mod sending;
+pub mod threads;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::carriers::Carriers;
 use self::reader::Reader;
+use self::threads::Threads;
 use self::trouble::Trouble;
 use crate::clock::{Clock, Time};
 use crate::config::{Retry, Storm};
@@ -55,6 +57,8 @@ pub trait Decider: Send + Sync + fmt::Debug {
 pub struct Parts {
     pub spool: Arc<dyn Spool>,
     pub decider: Arc<dyn Decider>,
+    /// Where mails are read.
+    pub reading: Threads,
     /// The ways out of each configured team.
     pub teams: BTreeMap<String, Transports>,
     pub pace: Pace,
@@ -96,7 +100,7 @@ impl Pipeline {
         Pipeline {
             shared: Arc::new(Shared {
                 spool: parts.spool,
-                reader: Reader::new(parts.decider, READING_MAX, READING_BATCH_MAX),
+                reader: Reader::new(parts.decider, parts.reading, READING_MAX, READING_BATCH_MAX),
                 lanes: Mutex::new(Lanes::new(parts.teams, parts.pace, parts.retry)),
                 leasing: tokio::sync::Mutex::default(),
                 originals: Arc::new(Semaphore::new(ORIGINALS_BYTES_MAX as usize)),

@@ -9,24 +9,51 @@ use super::quoted;
 use super::robots;
 use super::subject::{self, Prefix};
 use super::{Forwarding, Message};
-use crate::limits::{ATTACHED_MAILS_MAX, ATTACHMENTS_MAX, FORWARDS_MAX, TEXT_BYTES_MAX};
+use crate::limits::{
+    ATTACHED_MAILS_MAX, ATTACHED_TEXT_BYTES_MAX, ATTACHMENTS_MAX, FORWARDS_MAX, TEXT_BYTES_MAX,
+};
 
 /// Reads one mail, whatever its bytes are.
 pub fn read(raw: &[u8]) -> Message {
-    let mut problems = Vec::new();
-    let entity = Entity::parse(raw, &mut problems);
+    let mut opening = Opening::default();
+    let entity = Entity::parse(raw, &mut opening.problems);
     if entity.fields.iter().all(Field::is_trace) {
-        problems.push("no header field at all".into());
+        opening.problems.push("no header field at all".into());
     }
-    let mut message = open(&entity, 0, &mut problems);
+    let mut message = open(&entity, 0, &mut opening);
+    if opening.left > 0 {
+        opening.problems.push(format!(
+            "too many mails are attached: {} of them are not read",
+            opening.left
+        ));
+    }
+    let mut problems = opening.problems;
     problems.sort();
     problems.dedup();
     message.problems = problems;
     message
 }
 
-fn open(entity: &Entity, depth: usize, problems: &mut Vec<String>) -> Message {
-    let body = body::read(entity, problems);
+/// What has come of a mail so far, with all that is attached to it.
+#[derive(Debug, Default)]
+struct Opening {
+    problems: Vec<String>,
+    /// Mails attached beside another.
+    others: usize,
+    /// Of all texts.
+    text_bytes: usize,
+    /// Attached mails that are not read.
+    left: usize,
+}
+
+impl Opening {
+    fn has_room(&self) -> bool {
+        self.others + 1 < ATTACHED_MAILS_MAX && self.text_bytes <= ATTACHED_TEXT_BYTES_MAX
+    }
+}
+
+fn open(entity: &Entity, depth: usize, opening: &mut Opening) -> Message {
+    let body = body::read(entity, &mut opening.problems);
     let message = envelope(entity, &body);
     let raw_subject = message.header("subject").unwrap_or_default().to_owned();
     // A person who forwards a robot's mail wants it seen: only the outermost mail is asked.
@@ -43,25 +70,29 @@ fn open(entity: &Entity, depth: usize, problems: &mut Vec<String>) -> Message {
             inner: false,
         };
         let attached = forwarded::attached(entity, &body.lines, outer);
-        if attached.len() > ATTACHED_MAILS_MAX {
-            problems.push(format!(
-                "{} mails are attached; the first {ATTACHED_MAILS_MAX} of them are read",
-                attached.len()
-            ));
-        }
-        let mut inner = attached
-            .into_iter()
-            .take(ATTACHED_MAILS_MAX)
-            .map(|inner| open(inner, depth + 1, problems))
-            .map(|inner| sent_on(&message, &raw_subject, &body.lines, inner));
-        if let Some(mut first) = inner.next() {
-            first.others.extend(inner);
+        if let Some((first, others)) = attached.split_first() {
+            let inner = open(first, depth + 1, opening);
+            let mut first = sent_on(&message, &raw_subject, &body.lines, inner);
+            for other in others {
+                if !opening.has_room() {
+                    opening.left += 1;
+                    continue;
+                }
+                opening.others += 1;
+                let inner = open(other, depth + 1, opening);
+                let mut other = sent_on(&message, &raw_subject, &body.lines, inner);
+                let inside = std::mem::take(&mut other.others);
+                first.others.push(other);
+                first.others.extend(inside);
+            }
             return first;
         }
     }
     let mut message = message;
     message.robot = robot;
-    finish(message, body.lines, depth)
+    let message = finish(message, body.lines, depth);
+    opening.text_bytes += message.text.len() + message.set_apart.len();
+    message
 }
 
 /// Everything but the text.

@@ -1,27 +1,22 @@
-//! Reads one mail after the other on one of the runtime's threads for such work, which is left
-//! behind when a mail does not come to an end: no mail can stop the gateway (DESIGN.md invariant 5).
+//! Reads one mail after the other on a [thread](super::threads) for such work, which is left behind
+//! when a mail does not come to an end: no mail can stop the gateway (DESIGN.md invariant 5).
 //!
 //! A mail that comes while nothing else is being read is read ahead, while the store makes it durable:
 //! a disk takes about as long for that as reading does. What was read is used once the mail is
 //! accepted, and never before.
-//!
-//! The door goes first: where cores are few, a burst of mails is stored and answered before it is read.
 
 use std::any::Any;
-#[cfg(target_os = "linux")]
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
+use tokio::time::{self, timeout};
 
 use super::Decider;
+use super::threads::Threads;
 use crate::deliver::trail::Trail;
-#[cfg(target_os = "linux")]
-use crate::limits::READING_NICENESS;
-use crate::limits::{AHEAD_BYTES_MAX, READERS_STUCK_MAX};
+use crate::limits::{AHEAD_BYTES_MAX, AHEAD_MAX, READERS_STUCK_MAX};
 use crate::message::Envelope;
 use crate::rules::Decision;
 use crate::smtp::{ReceivedMail, Recipient};
@@ -51,6 +46,7 @@ pub(super) struct Read {
 #[derive(Debug)]
 pub(super) struct Reader {
     decider: Arc<dyn Decider>,
+    threads: Threads,
     /// How long one mail may take.
     max: Duration,
     /// After this long the rest of a batch is left for the next one.
@@ -72,6 +68,7 @@ struct Desk {
 struct Ahead {
     /// `None` until it is.
     accepted: Option<MailId>,
+    since: time::Instant,
     running: Running,
 }
 
@@ -110,9 +107,15 @@ struct Running {
 }
 
 impl Reader {
-    pub(super) fn new(decider: Arc<dyn Decider>, max: Duration, batch_max: Duration) -> Reader {
+    pub(super) fn new(
+        decider: Arc<dyn Decider>,
+        threads: Threads,
+        max: Duration,
+        batch_max: Duration,
+    ) -> Reader {
         Reader {
             decider,
+            threads,
             max,
             batch_max,
             alive: Arc::new(()),
@@ -131,13 +134,14 @@ impl Reader {
     /// become of it.
     pub(super) fn ahead(&self, mail: ReceivedMail) -> Option<Begun> {
         let mut desk = self.desk();
-        if !desk.is_free() {
+        if !desk.is_free() || self.stuck() >= READERS_STUCK_MAX {
             return None;
         }
         let running = self.begin(vec![Source::Coming(mail)]);
         let begun = Begun(Arc::clone(&running.batch));
         desk.ahead = Some(Ahead {
             accepted: None,
+            since: time::Instant::now(),
             running,
         });
         Some(begun)
@@ -171,22 +175,32 @@ impl Reader {
         Ok(mails.into_iter().zip(outcomes).map(read).collect())
     }
 
-    /// The reading of the first of these mails, if it was begun ahead.
+    /// The reading of the first of these mails, if it was begun ahead and for the same teams: others
+    /// may have the rest of them. It is good for one reading.
     fn taken_ahead(&self, mails: &[Arc<Undecided>]) -> Option<Running> {
-        let first = mails.first()?.mail;
         let mut desk = self.desk();
-        let ahead = desk.ahead.take_if(|it| it.accepted == Some(first))?;
-        Some(ahead.running)
+        let is_among = |id| mails.iter().any(|mail| Some(mail.mail) == id);
+        let ahead = desk.ahead.take_if(|it| is_among(it.accepted))?;
+        let first = mails.first()?;
+        let is_first = ahead.accepted == Some(first.mail) && ahead.since.elapsed() <= AHEAD_MAX;
+        let read = ahead.running.batch.mails.first()?;
+        let is_same = read.envelopes() == Source::Accepted(Arc::clone(first)).envelopes();
+        (is_first && is_same).then_some(ahead.running)
     }
 
     fn begin_batch(&self, mails: &[Arc<Undecided>]) -> Result<Running, SpoolError> {
-        let stuck = Arc::strong_count(&self.alive) - 1;
+        let stuck = self.stuck();
         if stuck >= READERS_STUCK_MAX {
             return Err(SpoolError::Unavailable(format!(
                 "{stuck} mails are still being read long after their time; a restart ends them"
             )));
         }
         Ok(self.begin(mails.iter().cloned().map(Source::Accepted).collect()))
+    }
+
+    /// Threads that have not ended, when none is meant to be reading.
+    fn stuck(&self) -> usize {
+        Arc::strong_count(&self.alive) - 1
     }
 
     fn begin(&self, mails: Vec<Source>) -> Running {
@@ -196,9 +210,8 @@ impl Reader {
         });
         let (work, decider) = (Arc::clone(&batch), Arc::clone(&self.decider));
         let (alive, batch_max) = (Arc::clone(&self.alive), self.batch_max);
-        let thread = spawn_blocking(move || {
+        let thread = self.threads.spawn(move || {
             let _alive = alive;
-            give_way();
             work.work(&*decider, batch_max);
         });
         Running { batch, thread }
@@ -308,23 +321,6 @@ impl Source {
             }
         }
     }
-}
-
-/// While nothing else wants the core, reading is as fast as ever. On Linux a thread has a niceness of
-/// its own; elsewhere it would be that of the process.
-fn give_way() {
-    #[cfg(target_os = "linux")]
-    IS_NICE.with(|is_nice| {
-        if !is_nice.replace(true) {
-            // Where it is refused, reading goes on as it is.
-            let _ = rustix::process::setpriority_process(None, READING_NICENESS);
-        }
-    });
-}
-
-#[cfg(target_os = "linux")]
-thread_local! {
-    static IS_NICE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A panic concerns this mail only.
@@ -477,7 +473,7 @@ mod tests {
         let (hold, held) = channel();
         let decider = Arc::new(Sticky(Mutex::new(held)));
         let max = Duration::from_secs(1);
-        let reader = Reader::new(decider, max, Duration::from_secs(60));
+        let reader = Reader::new(decider, Threads::shared(), max, Duration::from_secs(60));
         for _ in 0..READERS_STUCK_MAX - 1 {
             let words = read_all(&reader, &[b"fine", b"stuck", b"fine"]).await;
             assert_eq!(words, ["read", "took too long"]);
@@ -501,7 +497,7 @@ mod tests {
     async fn what_is_read_ahead_is_used_for_that_mail_only_and_once_it_is_accepted() {
         let noting = Arc::new(Noting::default());
         let max = Duration::from_secs(60);
-        let reader = Reader::new(Arc::clone(&noting) as Arc<dyn Decider>, max, max);
+        let reader = Reader::new(noting.clone(), Threads::shared(), max, max);
         let read = async |mails: Vec<Arc<Undecided>>| {
             reader.read(mails).await.unwrap();
             std::mem::take(&mut *noting.0.lock().unwrap())
@@ -523,12 +519,49 @@ mod tests {
         assert_eq!(read(vec![Arc::clone(&b)]).await, [b"a", b"b"]);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_ahead_long_ago_or_for_other_teams_is_read_again() {
+        let noting = Arc::new(Noting::default());
+        let max = Duration::from_secs(60);
+        let reader = Reader::new(noting.clone(), Threads::shared(), max, max);
+        let read = async |mail: &Arc<Undecided>| {
+            reader.read(vec![Arc::clone(mail)]).await.unwrap();
+            std::mem::take(&mut *noting.0.lock().unwrap()).len()
+        };
+        let ahead = |mail: &Arc<Undecided>, recipients: Recipients| {
+            let coming = ReceivedMail {
+                recipients,
+                ..coming(b"a")
+            };
+            let begun = reader.ahead(coming).unwrap();
+            reader.stored(&begun, Some(mail.mail));
+            while Arc::strong_count(&reader.alive) > 1 {
+                thread::yield_now();
+            }
+        };
+        let mail = accepted(1, b"a");
+        ahead(&mail, Recipients::default());
+        assert_eq!(read(&mail).await, 1);
+        ahead(&mail, Recipients::one("ops@alerts.example", "ops"));
+        assert_eq!(read(&mail).await, 2);
+        ahead(&mail, Recipients::default());
+        time::advance(AHEAD_MAX * 2).await;
+        assert_eq!(read(&mail).await, 2);
+        // It was behind another mail, and has been read with it.
+        let other = accepted(2, b"b");
+        ahead(&mail, Recipients::default());
+        reader.read(vec![other, Arc::clone(&mail)]).await.unwrap();
+        noting.0.lock().unwrap().clear();
+        assert_eq!(read(&mail).await, 1);
+        assert!(reader.desk().ahead.is_none());
+    }
+
     #[tokio::test]
     async fn a_mail_that_is_read_ahead_has_no_more_time_than_others_and_may_panic() {
         let (hold, held) = channel();
         let decider = Arc::new(Sticky(Mutex::new(held)));
         let max = Duration::from_secs(1);
-        let reader = Reader::new(decider, max, Duration::from_secs(60));
+        let reader = Reader::new(decider, Threads::shared(), max, Duration::from_secs(60));
         for (raw, word) in [(&b"panic"[..], "panicked"), (b"stuck", "took too long")] {
             let mail = accepted(1, raw);
             let begun = reader.ahead(coming(raw)).unwrap();
@@ -539,37 +572,16 @@ mod tests {
         drop(hold);
     }
 
-    /// Keeps how nice the thread is that reads.
-    #[cfg(target_os = "linux")]
-    #[derive(Debug, Default)]
-    struct Nice(Mutex<Vec<i32>>);
-
-    #[cfg(target_os = "linux")]
-    impl Decider for Nice {
-        fn decide(&self, _: &[u8], _: &[Envelope]) -> Vec<Vec<Decision>> {
-            let niceness = rustix::process::getpriority_process(None).unwrap();
-            self.0.lock().unwrap().push(niceness);
-            Vec::new()
-        }
-    }
-
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn the_thread_that_reads_gives_way_and_no_other_does() {
-        let (nice, max) = (Arc::new(Nice::default()), Duration::from_secs(60));
-        let before = rustix::process::getpriority_process(None).unwrap();
-        let reader = Reader::new(Arc::clone(&nice) as Arc<dyn Decider>, max, max);
-        read_all(&reader, &[b"one", b"two"]).await;
-        assert_eq!(*nice.0.lock().unwrap(), [READING_NICENESS; 2]);
-        let after = rustix::process::getpriority_process(None).unwrap();
-        assert_eq!(after, before);
-    }
-
     #[tokio::test]
     async fn a_batch_that_takes_long_is_cut_short() {
         let (_hold, held) = channel();
         let decider = Arc::new(Sticky(Mutex::new(held)));
-        let reader = Reader::new(decider, Duration::from_secs(60), Duration::ZERO);
+        let reader = Reader::new(
+            decider,
+            Threads::shared(),
+            Duration::from_secs(60),
+            Duration::ZERO,
+        );
         assert_eq!(read_all(&reader, &[b"fine", b"fine"]).await, ["read"]);
     }
 }

@@ -12,8 +12,7 @@
 //! 5. What was not understood alerts with its raw subject (or goes to the dead letters, where the
 //!    file says so): no source, no rule, a required field or the external id missing.
 //!
-//! Of several mails that somebody marked and forwarded together, each that is understood and about
-//! another ticket has a decision of its own.
+//! Of several mails that somebody marked and forwarded together, each has a decision of its own.
 
 use super::Decision;
 use super::explain::{self, Recorder, Trace, quoted};
@@ -43,23 +42,18 @@ impl RuleSet {
 
     fn walk(&self, message: &Message, envelope: &Envelope, record: &mut Recorder) -> Vec<Decision> {
         let mut decisions = self.walk_one(message, envelope, record);
-        for other in &message.others {
+        let own = decisions.len();
+        let mut others = message.others.iter();
+        while decisions.len() < SPLIT_TICKETS_MAX
+            && let Some(other) = others.next()
+        {
             record.say(|| "attached beside it".to_owned());
-            let more = record.inside(|record| self.walk_one(other, envelope, record));
-            let before = decisions.len();
-            for decision in more {
-                if is_of_another_ticket(&decision, &decisions) {
-                    decisions.push(decision);
-                }
-            }
-            if decisions.len() == before
-                && let Some(first) = decisions.first_mut()
-            {
-                let subject = quoted(&other.subject);
-                first.problems.push(format!(
-                    "an attached mail has no alert of its own: {subject}"
-                ));
-            }
+            decisions.extend(record.inside(|record| self.walk_one(other, envelope, record)));
+        }
+        hush_unknown(&mut decisions, own);
+        if let Some(left) = others.next() {
+            let reason = format!("more than {SPLIT_TICKETS_MAX} tickets were sent on together");
+            decisions.push(Decision::unknown(left, reason));
         }
         decisions
     }
@@ -83,18 +77,23 @@ impl RuleSet {
             None => {
                 let reason = "no rule file recognises this mail".to_owned();
                 record.say(|| reason.clone());
-                vec![Decision {
-                    degraded: true,
-                    alert: Some(render::degraded(message, &message.text, None, &reason)),
-                    reason,
-                    ..Decision::of(message, Event::New)
-                }]
+                vec![Decision::unknown(message, reason)]
             }
         }
     }
 }
 
 impl Decision {
+    /// Fail open: it alerts with its raw subject.
+    fn unknown(message: &Message, reason: String) -> Decision {
+        Decision {
+            degraded: true,
+            alert: Some(render::degraded(message, &message.text, None, &reason)),
+            reason,
+            ..Decision::of(message, Event::New)
+        }
+    }
+
     /// Nothing decided but the event.
     pub(super) fn of(message: &Message, event: Event) -> Decision {
         Decision {
@@ -316,12 +315,28 @@ impl Rule {
     }
 }
 
-/// What no rule file recognises, or alerts nobody, is the business of the mail that it came with.
-fn is_of_another_ticket(decision: &Decision, others: &[Decision]) -> bool {
-    let tells = decision.alert.is_some() || decision.dead_letter;
-    let id = &decision.external_id;
-    let is_new = id.is_none() || others.iter().all(|other| other.external_id != *id);
-    decision.source.is_some() && tells && is_new && others.len() < SPLIT_TICKETS_MAX
+/// An attached mail that no rule file recognises alerts only where nothing else does. Each keeps its
+/// place, as parts are retried by their number.
+fn hush_unknown(decisions: &mut [Decision], own: usize) {
+    let tells = |decision: &Decision| decision.alert.is_some() || decision.dead_letter;
+    let is_known = |decision: &Decision| decision.source.is_some();
+    let numbered = decisions.iter().enumerate();
+    let mut told = numbered
+        .filter(|(place, decision)| *place < own || is_known(decision))
+        .any(|(_, decision)| tells(decision));
+    for decision in decisions.iter_mut().skip(own) {
+        if is_known(decision) {
+            continue;
+        }
+        if told {
+            decision.event = Event::Ignore;
+            decision.degraded = false;
+            decision.alert = None;
+            decision.reason =
+                "attached to a mail that alerts; no rule file recognises it".to_owned();
+        }
+        told = true;
+    }
 }
 
 /// What the mail's own X-S4-Status line says.

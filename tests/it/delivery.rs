@@ -129,6 +129,7 @@ impl Gateway {
         let pipeline = Pipeline::new(Parts {
             spool: Arc::clone(&spool),
             decider: Arc::new(Scripted),
+            reading: mailbell::pipeline::threads::Threads::shared(),
             teams: BTreeMap::from([("ops".to_owned(), transports)]),
             pace: Pace::new(setup.pace),
             retry: setup.retry.clone(),
@@ -816,6 +817,7 @@ async fn what_is_retried_ends_although_its_team_is_gone() {
     let pipeline = Pipeline::new(Parts {
         spool: Arc::clone(&gateway.spool),
         decider: Arc::new(Scripted),
+        reading: mailbell::pipeline::threads::Threads::shared(),
         teams: BTreeMap::new(),
         pace: Pace::new(PaceConfig::Off),
         retry: Setup::default().retry,

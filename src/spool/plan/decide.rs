@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::lease::Slots;
-use super::{Changes, Delivery, Depth, Known, Namesake, Planner, TicketId, Verdict};
+use super::{Changes, Delivery, Depth, Further, Known, Namesake, Planner, TicketId, Verdict};
 use crate::alert::Status;
 use crate::clock::Time;
 use crate::config::Storm;
@@ -59,7 +59,7 @@ pub(crate) fn decide(
             let placed = if part == delivery.part {
                 planner.with_verdict(delivery.clone(), decision, message_id)?
             } else {
-                planner.add_part(&delivery, part, decision, false)?
+                planner.add_part(&delivery, part, decision, Further::Part { message_id })?
             };
             if planner.place(&placed, decision, message_id, storm)? {
                 fresh.push((placed, decision));
@@ -101,6 +101,15 @@ pub(crate) fn tickets_of(
         }
     }
     tickets
+}
+
+/// Retried deliveries that may be one part of several: those that have their own outcomes are left alone.
+pub(crate) fn retried_parts(known: &Known, decided: &[Decided]) -> Vec<Delivery> {
+    let is_one_of_several =
+        |one: &&Decided| matches!(&one.reading, Reading::Decisions(all) if all.len() > 1);
+    let several = decided.iter().filter(is_one_of_several);
+    let deliveries = several.filter_map(|one| known.deliveries.get(&one.delivery));
+    deliveries.filter(|it| it.is_retried()).cloned().collect()
 }
 
 /// The decisions about retried deliveries that are to be sent: what came later may have overtaken

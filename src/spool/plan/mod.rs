@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use indexmap::IndexMap;
 
-pub(crate) use self::decide::{decide, retried, tickets_of};
+pub(crate) use self::decide::{decide, retried, retried_parts, tickets_of};
 pub(crate) use self::lease::{Candidate, Slots, lease};
 pub(crate) use self::settle::settle;
 pub(crate) use self::storm::storms_of;
@@ -200,6 +200,15 @@ pub(crate) struct NewPart {
     pub(crate) is_summary: bool,
 }
 
+/// Why a mail gets a further delivery.
+#[derive(Debug, Clone, Copy)]
+enum Further<'a> {
+    /// It is about several tickets.
+    Part { message_id: Option<&'a str> },
+    /// Of a storm that it is part of, or its close.
+    Summary,
+}
+
 /// The new state of one delivery; what is `None` stays as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
@@ -364,8 +373,12 @@ impl Planner {
         whole: &Delivery,
         part: u32,
         decision: &Decision,
-        is_summary: bool,
+        kind: Further<'_>,
     ) -> Result<Delivery, SpoolError> {
+        let (is_summary, message_id) = match kind {
+            Further::Part { message_id } => (false, message_id),
+            Further::Summary => (true, None),
+        };
         let last = self.known.last_of_mail.entry(whole.mail);
         let last = last.or_insert(whole.id);
         *last = last.next_of_mail().ok_or_else(|| {
@@ -391,7 +404,7 @@ impl Planner {
             is_summary,
         });
         self.count(&whole.team, "split", 1);
-        self.with_verdict(delivery, decision, None)
+        self.with_verdict(delivery, decision, message_id)
     }
 
     /// The delivery with its decision written into it.

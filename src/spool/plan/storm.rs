@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Delivery, KeptTicket, Known, Planner, TicketId};
+use super::{Delivery, Further, KeptTicket, Known, Planner, TicketId};
 use crate::alert::{ExternalId, Status};
 use crate::config::Storm;
 use crate::limits::SPLIT_TICKETS_MAX;
@@ -105,7 +105,7 @@ impl Planner {
         let number = self.next_number(delivery);
         let external_id = storm::external_id(source, delivery.mail);
         let decision = storm::summary(source, &external_id);
-        let part = self.add_part(delivery, number, &decision, true)?;
+        let part = self.add_part(delivery, number, &decision, Further::Summary)?;
         let placed = self.wait(&part, Stage::Waiting, self.now.plus(storm.gather));
         if let Some(ticket_id) = part.ticket_id() {
             self.line(&ticket_id).turn = Some(placed);
@@ -175,7 +175,7 @@ impl Planner {
         }
         let number = self.next_number(delivery);
         let close = storm::close(&external_id);
-        let part = self.add_part(delivery, number, &close, true)?;
+        let part = self.add_part(delivery, number, &close, Further::Summary)?;
         self.place_own(&part, &close)?;
         Ok(())
     }

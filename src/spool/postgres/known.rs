@@ -160,10 +160,12 @@ pub(super) async fn of_decided(
     });
     let digests: Vec<DeliveryId> = digests.map(|one| one.delivery).collect();
     last_of_mails(transaction, &mut known, digests).await?;
-    for (delivery, status, external_id) in plan::retried(&known, decided) {
+    for delivery in plan::retried_parts(&known, decided) {
         if is_split(transaction, &delivery).await? {
             known.split.insert(delivery.id);
         }
+    }
+    for (delivery, status, external_id) in plan::retried(&known, decided) {
         if let Some(reason) = overtaken(transaction, &delivery, status, &external_id).await? {
             known.overtaken.insert(delivery.id, reason);
         }

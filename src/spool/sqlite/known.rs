@@ -42,10 +42,12 @@ pub(super) fn of_decided(
             known.last_of_mail.insert(delivery.mail, last);
         }
     }
-    for (delivery, status, external_id) in plan::retried(&known, decided) {
+    for delivery in plan::retried_parts(&known, decided) {
         if is_split(connection, &delivery)? {
             known.split.insert(delivery.id);
         }
+    }
+    for (delivery, status, external_id) in plan::retried(&known, decided) {
         if let Some(reason) = overtaken(connection, &delivery, status, &external_id)? {
             known.overtaken.insert(delivery.id, reason);
         }

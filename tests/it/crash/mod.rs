@@ -65,6 +65,7 @@ async fn gateway(store_url: &str, url: &str) -> (Arc<dyn Spool>, Pipeline) {
     let pipeline = Pipeline::new(Parts {
         spool: Arc::clone(&spool),
         decider: Arc::new(Scripted),
+        reading: mailbell::pipeline::threads::Threads::shared(),
         teams: BTreeMap::from([("ops".to_owned(), vec![Arc::new(webhook) as Arc<_>])]),
         pace: Pace::new(PaceConfig::Off),
         retry: Retry {

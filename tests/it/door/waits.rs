@@ -64,6 +64,7 @@ async fn a_store_that_hangs_has_its_time_and_does_not_store_what_was_refused() {
     let parts = Parts {
         spool: Arc::clone(&spool),
         decider: Arc::new(Scripted),
+        reading: mailbell::pipeline::threads::Threads::shared(),
         teams: BTreeMap::new(),
         pace: Pace::new(config::Pace::Off),
         retry: config::Retry {

@@ -188,6 +188,7 @@ impl Run {
         Pipeline::new(Parts {
             spool,
             decider: Arc::new(Scripted),
+            reading: mailbell::pipeline::threads::Threads::shared(),
             teams: BTreeMap::from([("ops".to_owned(), transports.collect())]),
             pace: Pace::new(self.pace),
             retry: Retry {

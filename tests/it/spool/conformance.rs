@@ -584,6 +584,40 @@ pub async fn a_retried_part_of_a_digest_goes_alone(store: Store) {
     bench.assert_balanced().await;
 }
 
+pub async fn a_first_part_that_is_retried_brings_no_others(store: Store) {
+    let bench = Bench::new(store).await;
+    let dead = json!({ "event": "update", "id": "A", "dead_letter": true });
+    let id = bench.accept(&json!([dead, new("B")]), 0).await;
+    bench.decide(0).await;
+    assert_eq!(bench.deliver_all(1).await, ["new B"]);
+    bench.bring(&event("resolved", "B"), 2).await;
+    assert_eq!(bench.deliver_all(3).await, ["resolved B"]);
+    for ms in [4, 6] {
+        assert_eq!(bench.spool.retry(DeadLetters::Of(id), at(ms)).await, Ok(1));
+        bench.decide(ms + 1).await;
+        assert!(bench.deliver_all(ms + 1).await.is_empty());
+    }
+    assert_eq!(bench.spool.audit().await.unwrap().teams["ops"].split, 1);
+    bench.assert_balanced().await;
+}
+
+pub async fn a_digest_that_is_received_twice_pages_once(store: Store) {
+    let bench = Bench::new(store).await;
+    let digest = json!([new("A"), new("B")]);
+    let digest = mail_with("ops", "Message-ID: <1@kix>\r\n", &digest);
+    bench.spool.accept(digest.clone(), at(0)).await.unwrap();
+    bench.decide(0).await;
+    assert_eq!(bench.deliver_all(1).await, ["new A", "new B"]);
+    for id in ["A", "B"] {
+        bench.bring(&event("resolved", id), 2).await;
+    }
+    assert_eq!(bench.deliver_all(3).await, ["resolved A", "resolved B"]);
+    bench.spool.accept(digest, at(4)).await.unwrap();
+    bench.decide(5).await;
+    assert!(bench.deliver_all(6).await.is_empty());
+    bench.assert_balanced().await;
+}
+
 pub async fn a_retried_part_that_the_rules_of_today_do_not_make_is_a_dead_letter(store: Store) {
     let bench = Bench::new(store).await;
     let dead = json!({ "event": "update", "id": "B", "dead_letter": true });
@@ -927,6 +961,8 @@ on_every_store! {
     dropping_a_waiting_mail_gives_the_next_its_turn,
     pruning_keeps_the_ledger_and_what_is_not_finished,
     a_retried_part_of_a_digest_goes_alone,
+    a_first_part_that_is_retried_brings_no_others,
+    a_digest_that_is_received_twice_pages_once,
     a_retried_part_that_the_rules_of_today_do_not_make_is_a_dead_letter,
     a_retried_new_does_not_follow_its_own_close,
     a_retried_new_is_sent_when_its_close_was_not_or_was_a_duplicate,
