@@ -198,7 +198,8 @@ impl Reader {
         Ok(self.begin(mails.iter().cloned().map(Source::Accepted).collect()))
     }
 
-    /// Threads that have not ended, when none is meant to be reading.
+    /// Threads that have not ended while no batch is read: of mails that were given up, and one of a mail
+    /// that is read ahead.
     fn stuck(&self) -> usize {
         Arc::strong_count(&self.alive) - 1
     }
