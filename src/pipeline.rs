@@ -9,6 +9,7 @@
 
 mod accepting;
 mod carriers;
+pub mod lanes;
 pub mod large;
 mod reader;
 mod reading;
@@ -27,12 +28,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::carriers::Carriers;
+use self::lanes::{Lanes, Transports};
 use self::reader::Reader;
 use self::threads::Threads;
 use self::trouble::Trouble;
 use crate::clock::{Clock, Time};
 use crate::config::{Retry, Storm};
-use crate::deliver::lanes::{Lanes, Transports};
 use crate::deliver::pace::Pace;
 use crate::limits::{
     DECIDE_BATCH, DRAIN_MAX, LOOK_AGAIN, ORIGINALS_BYTES_MAX, READING_BATCH_MAX, READING_MAX,

@@ -5,7 +5,6 @@
 
 pub mod circuit;
 pub mod dialect;
-pub mod lanes;
 pub mod pace;
 pub mod redact;
 pub mod relay;

@@ -12,13 +12,13 @@ use tokio::time::sleep;
 
 use super::Shared;
 use super::carriers::Carriers;
+use super::lanes::Order;
 use super::reader::panic_text;
 use super::trouble::Trouble;
 use crate::alert::Status;
 use crate::clock::Time;
 use crate::config::TransportKind;
 use crate::deliver::circuit::Change;
-use crate::deliver::lanes::Order;
 use crate::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport};
 use crate::limits::{ORIGINALS_BYTES_MAX, SETTLE_BATCH};
 use crate::observe::Happening;

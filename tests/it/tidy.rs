@@ -47,7 +47,7 @@ fn is_pure(name: &str) -> bool {
         "src/deliver/pace.rs",
         "src/deliver/circuit.rs",
         "src/deliver/dialect.rs",
-        "src/deliver/lanes.rs",
+        "src/pipeline/lanes.rs",
         "src/deliver/redact.rs",
         "src/deliver/trail.rs",
         "src/spool/ledger.rs",
