@@ -275,8 +275,8 @@ pub const READING_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 pub const AHEAD_BYTES_MAX: usize = 64 << 10;
 /// What reading is nicer than the door by: where both want the same core, it gets a quarter of it.
 pub const READING_NICENESS: i32 = 5;
-/// How long a thread that reads is kept for the next mail.
-pub const READING_THREAD_KEPT: Duration = Duration::from_secs(600);
+/// How long a thread that reads is kept for the next mail: so that there always is one.
+pub const READING_THREAD_KEPT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What was read ahead of a mail's acceptance is good for so long: rules change.
 pub const AHEAD_MAX: Duration = Duration::from_secs(2);
 /// Decisions are stored at least this often, slow mails among them or not.

@@ -145,6 +145,8 @@ pub struct Message {
     pub forwarding: Option<Forwarding>,
     /// Further mails that were attached beside this one and sent on together.
     pub others: Vec<Message>,
+    /// How many more there were than are read.
+    pub others_left: usize,
     pub robot: Option<Robot>,
     /// What was wrong with the bytes, in words for an administrator.
     pub problems: Vec<String>,

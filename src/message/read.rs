@@ -31,6 +31,7 @@ pub fn read(raw: &[u8]) -> Message {
     problems.sort();
     problems.dedup();
     message.problems = problems;
+    message.others_left = opening.left;
     message
 }
 
@@ -127,9 +128,13 @@ fn envelope(entity: &Entity, body: &Body) -> Message {
     message
 }
 
-/// The forwarded mail `inner`, with who sent it on. In a chain of forwards, that is the last one.
+/// The forwarded mail `inner` and those beside it, with who sent them on. In a chain of forwards, that
+/// is the last one.
 fn sent_on(outer: &Message, subject: &str, note: &[Line], inner: Message) -> Message {
     let mut message = inner;
+    let others = std::mem::take(&mut message.others).into_iter();
+    let others = others.map(|other| sent_on(outer, subject, note, other));
+    message.others = others.collect();
     message.attachments.extend_from_slice(&outer.attachments);
     message.attachments.truncate(ATTACHMENTS_MAX);
     message.forwarding = Some(Forwarding {

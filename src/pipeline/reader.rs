@@ -134,7 +134,8 @@ impl Reader {
     /// become of it.
     pub(super) fn ahead(&self, mail: ReceivedMail) -> Option<Begun> {
         let mut desk = self.desk();
-        if !desk.is_free() || self.stuck() >= READERS_STUCK_MAX {
+        // A mail that is sent again and again, because the store refuses it, sticks one thread only.
+        if !desk.is_free() || self.stuck() > 0 {
             return None;
         }
         let running = self.begin(vec![Source::Coming(mail)]);

@@ -30,6 +30,8 @@ impl Threads {
             .thread_keep_alive(READING_THREAD_KEPT)
             .on_thread_start(give_way)
             .build()?;
+        // The first one; where there is none to be had, a start fails and not a mail.
+        drop(runtime.spawn_blocking(|| ()));
         Ok(Threads {
             handle: runtime.handle().clone(),
             own: Some(runtime),

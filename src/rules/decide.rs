@@ -51,9 +51,10 @@ impl RuleSet {
             decisions.extend(record.inside(|record| self.walk_one(other, envelope, record)));
         }
         hush_unknown(&mut decisions, own);
-        if let Some(left) = others.next() {
-            let reason = format!("more than {SPLIT_TICKETS_MAX} tickets were sent on together");
-            decisions.push(Decision::unknown(left, reason));
+        let left = others.len() + message.others_left;
+        if left > 0 {
+            let reason = format!("{left} more mails were sent on with it than are read");
+            decisions.push(Decision::unknown(message, reason));
         }
         decisions
     }
@@ -315,27 +316,23 @@ impl Rule {
     }
 }
 
-/// An attached mail that no rule file recognises alerts only where nothing else does. Each keeps its
-/// place, as parts are retried by their number.
+/// An attached mail that no rule file recognises alerts, unless a ticket that it was sent on with pages.
+/// Each keeps its place, as parts are retried by their number.
 fn hush_unknown(decisions: &mut [Decision], own: usize) {
-    let tells = |decision: &Decision| decision.alert.is_some() || decision.dead_letter;
     let is_known = |decision: &Decision| decision.source.is_some();
-    let numbered = decisions.iter().enumerate();
-    let mut told = numbered
-        .filter(|(place, decision)| *place < own || is_known(decision))
-        .any(|(_, decision)| tells(decision));
-    for decision in decisions.iter_mut().skip(own) {
-        if is_known(decision) {
-            continue;
-        }
-        if told {
-            decision.event = Event::Ignore;
-            decision.degraded = false;
-            decision.alert = None;
-            decision.reason =
-                "attached to a mail that alerts; no rule file recognises it".to_owned();
-        }
-        told = true;
+    let pages = |decision: &Decision| {
+        let alert = decision.alert.as_ref();
+        alert.is_some_and(|alert| alert.status == Status::New)
+    };
+    if !decisions.iter().any(|one| is_known(one) && pages(one)) {
+        return;
+    }
+    let attached = decisions.iter_mut().skip(own);
+    for decision in attached.filter(|one| !is_known(one)) {
+        decision.event = Event::Ignore;
+        decision.degraded = false;
+        decision.alert = None;
+        decision.reason = "no rule file recognises it, and a ticket beside it alerts".to_owned();
     }
 }
 

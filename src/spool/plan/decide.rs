@@ -14,7 +14,7 @@ use crate::rules::Decision;
 use crate::spool::lifecycle::{self, CLOSED_BEFORE_PAGED, Path, Sending, Unfinished};
 use crate::spool::{Ask, Budget, Decided, Ending, Leased, MailId, Reading, SpoolError, Stage};
 
-const PART_GONE: &str = "the digest has no such part by the rules of today";
+const PART_GONE: &str = "the mail has no such part by the rules of today";
 
 /// What a batch of decisions changes, in the order in which the mails arrived. What may be sent at
 /// once is leased within `asks` and `budget`.

@@ -15,7 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::message::Envelope;
 use crate::rules::{Decision, editing};
 use crate::smtp::{AcceptError, MailSink, ReceivedMail, Recipients, Rest, RestId};
-use crate::spool::MailId;
+use crate::spool::{DeadLetters, MailId};
 use crate::web::Shown;
 use crate::web::problem::{Named, Params, Problem};
 use crate::web::reading::{self, Stored};
@@ -133,15 +133,18 @@ async fn accept_again(
         rest: None,
     };
     let rest = RestId(Uuid::now_v7());
+    // First, as it would be taken for a duplicate of what still waits of the old one.
+    let dropped = shown.spool.drop_mail(id, SystemClock.now()).await?;
     let accepted = accept_with(shown, mail, (id, stored.mail.bytes), rest).await;
     if accepted.is_err() {
         shown.pipeline.discard(rest).await;
+        if dropped > 0 {
+            let again = DeadLetters::Of(id);
+            shown.spool.retry(again, SystemClock.now()).await?;
+        }
     }
-    let sent_as = accepted?;
-    // Only now: what is dropped has somebody else to tell it.
-    shown.spool.drop_mail(id, SystemClock.now()).await?;
     shown.pipeline.wake();
-    Ok(sent_as)
+    accepted
 }
 
 /// Accepts the mail with a copy of what follows its beginning in the old one.

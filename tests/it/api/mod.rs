@@ -186,6 +186,28 @@ async fn dead_letters_are_retried_dropped_and_replayed() {
     assert_eq!(status, 400);
 }
 
+/// Its alert is on its way still: the mail that takes its place is no duplicate of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_waits_is_replayed_and_alerts_once() {
+    let stage = Stage::new("").await;
+    stage.standin.fail_next([Fault::Status(503)]);
+    let waits = stage.accept(&mail(1, "new", "Disk full")).await;
+    let is_tried = async || {
+        let mail = stage.get(&format!("mails/{waits}")).await;
+        mail["deliveries"][0]["attempts"].as_u64().unwrap() > 0
+    };
+    while !is_tried().await {}
+    let path = format!("mails/{waits}/replay?send=true");
+    let (status, replay) = stage.post(&path).await;
+    assert_eq!(status, 200, "{replay}");
+    let sent_as = replay["sent_as"].as_str().unwrap();
+    let mail = stage.ended(sent_as).await;
+    assert_eq!(mail["deliveries"][0]["stage"], "alerted", "{mail}");
+    let old = stage.ended(&waits).await;
+    assert_eq!(old["deliveries"][0]["stage"], "dead-letter", "{old}");
+    assert_eq!(stage.standin.requests().len(), 2);
+}
+
 /// A tool that guesses a method wrong reads why.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_done_there_is_a_problem() {

@@ -45,13 +45,17 @@ impl Stage {
 
     /// Takes a mail by SMTP, waits until its delivery has ended, and gives its id.
     pub async fn take(&self, raw: &[u8]) -> String {
+        let id = self.accept(raw).await;
+        self.ended(&id).await;
+        id
+    }
+
+    pub async fn accept(&self, raw: &[u8]) -> String {
         let (smtp, raw) = (self.gateway.smtp, raw.to_vec());
         let reply = tokio::task::spawn_blocking(move || send(smtp, &[TO], &raw));
         let reply = reply.await.unwrap();
         assert!(reply.starts_with("250 2."), "{reply}");
-        let id = reply.split_whitespace().next_back().unwrap().to_owned();
-        self.ended(&id).await;
-        id
+        reply.split_whitespace().next_back().unwrap().to_owned()
     }
 
     /// Asks until the mail's deliveries have ended.

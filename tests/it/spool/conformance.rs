@@ -633,7 +633,7 @@ pub async fn a_retried_part_that_the_rules_of_today_do_not_make_is_a_dead_letter
     };
     bench.store(vec![decided], 3).await;
     let outcomes = bench.outcomes().await;
-    let reason = "dead-letter: the digest has no such part by the rules of today";
+    let reason = "dead-letter: the mail has no such part by the rules of today";
     assert!(outcomes.iter().any(|one| one == reason), "{outcomes:?}");
     bench.assert_balanced().await;
 }
