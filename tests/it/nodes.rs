@@ -128,6 +128,14 @@ struct Load {
     opened: Mutex<Vec<usize>>,
 }
 
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Load {
     fn new(smtp: Vec<SocketAddr>) -> Load {
         Load {
@@ -137,6 +145,11 @@ impl Load {
             both: Mutex::default(),
             opened: Mutex::default(),
         }
+    }
+
+    /// Stops when this is dropped: also when something fails, which would wait for the senders.
+    fn stopping(&self) -> Stopping<'_> {
+        Stopping(&self.stop)
     }
 
     fn node(&self, number: usize) -> SocketAddr {
@@ -228,13 +241,15 @@ fn two_nodes_share_the_work_and_either_may_die_under_load() {
     let addresses = nodes.iter().flatten().map(|node| node.smtp).collect();
     let load = Load::new(addresses);
     std::thread::scope(|scope| {
+        let _stopping = load.stopping();
         for _ in 0..6 {
             scope.spawn(|| load.send());
         }
         load.wait_for(60);
         for node in nodes.iter().flatten() {
-            let (_, metrics) = node.get("/metrics");
-            assert!(metrics.contains("mailbell_attempts_total{"), "{metrics}");
+            until("each node sends", || {
+                node.get("/metrics").1.contains("mailbell_attempts_total{")
+            });
         }
         for dies in [0, 1] {
             load.wait_for(60);
@@ -245,7 +260,6 @@ fn two_nodes_share_the_work_and_either_may_die_under_load() {
             load.smtp.lock().unwrap()[dies] = nodes[dies].as_ref().unwrap().smtp;
         }
         load.wait_for(30);
-        load.stop.store(true, Ordering::Relaxed);
     });
     load.check(&stage);
     let paged = stage.taken().len();
@@ -381,7 +395,6 @@ fn a_database_that_dies_and_comes_back_loses_nothing() {
             cluster.crash_and_restart();
         }
         load.wait_for(30);
-        load.stop.store(true, Ordering::Relaxed);
     });
     load.check(&stage);
     for node in nodes {
