@@ -387,6 +387,7 @@ fn a_database_that_dies_and_comes_back_loses_nothing() {
     let nodes = [stage.start(0), stage.start(1)];
     let load = Load::new(nodes.iter().map(|node| node.smtp).collect());
     std::thread::scope(|scope| {
+        let _stopping = load.stopping();
         for _ in 0..6 {
             scope.spawn(|| load.send());
         }
