@@ -71,22 +71,19 @@ fn open(entity: &Entity, depth: usize, opening: &mut Opening) -> Message {
             inner: false,
         };
         let attached = forwarded::attached(entity, &body.lines, outer);
-        if let Some((first, others)) = attached.split_first() {
-            let inner = open(first, depth + 1, opening);
-            let mut first = sent_on(&message, &raw_subject, &body.lines, inner);
-            for other in others {
-                if !opening.has_room() {
-                    opening.left += 1;
-                    continue;
-                }
-                opening.others += 1;
-                let inner = open(other, depth + 1, opening);
-                let mut other = sent_on(&message, &raw_subject, &body.lines, inner);
-                let inside = std::mem::take(&mut other.others);
-                first.others.push(other);
-                first.others.extend(inside);
+        if let Some(mut inner) = open_attached(&attached, depth + 1, opening) {
+            let forwarding = Forwarding {
+                by: message.from,
+                subject: raw_subject,
+                note: text_of(&body.lines),
+                answered: false,
+            };
+            let mut others = std::mem::take(&mut inner.others);
+            for sent_on in others.iter_mut().chain([&mut inner]) {
+                send_on(sent_on, &forwarding, &message.attachments);
             }
-            return first;
+            inner.others = others;
+            return inner;
         }
     }
     let mut message = message;
@@ -94,6 +91,24 @@ fn open(entity: &Entity, depth: usize, opening: &mut Opening) -> Message {
     let message = finish(message, body.lines, depth);
     opening.text_bytes += message.text.len() + message.set_apart.len();
     message
+}
+
+/// The first of these mails; beside it the others, and those inside them, as far as there is room.
+fn open_attached(mails: &[&Entity], depth: usize, opening: &mut Opening) -> Option<Message> {
+    let (first, others) = mails.split_first()?;
+    let mut first = open(first, depth, opening);
+    for other in others {
+        if !opening.has_room() {
+            opening.left += 1;
+            continue;
+        }
+        opening.others += 1;
+        let mut other = open(other, depth, opening);
+        let inside = std::mem::take(&mut other.others);
+        first.others.push(other);
+        first.others.extend(inside);
+    }
+    Some(first)
 }
 
 /// Everything but the text.
@@ -128,23 +143,16 @@ fn envelope(entity: &Entity, body: &Body) -> Message {
     message
 }
 
-/// The forwarded mail `inner` and those beside it, with who sent them on. In a chain of forwards, that
-/// is the last one.
-fn sent_on(outer: &Message, subject: &str, note: &[Line], inner: Message) -> Message {
-    let mut message = inner;
-    let others = std::mem::take(&mut message.others).into_iter();
-    let others = others.map(|other| sent_on(outer, subject, note, other));
-    message.others = others.collect();
-    message.attachments.extend_from_slice(&outer.attachments);
+/// Who sent a forwarded mail on, and what else was attached. In a chain of forwards, that is the last one.
+fn send_on(message: &mut Message, outer: &Forwarding, attachments: &[String]) {
+    message.attachments.extend_from_slice(attachments);
     message.attachments.truncate(ATTACHMENTS_MAX);
+    let inner = message.forwarding.take();
     message.forwarding = Some(Forwarding {
-        by: outer.from.clone(),
-        subject: subject.to_owned(),
-        note: text_of(note),
-        answered: message.forwarding.is_some_and(|inner| inner.answered),
+        answered: inner.is_some_and(|inner| inner.answered),
+        ..outer.clone()
     });
     message.robot = None;
-    message
 }
 
 /// Opens forwards inside the text, innermost last, and sets history apart.

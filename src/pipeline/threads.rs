@@ -3,7 +3,6 @@
 //! Those of a gateway are its own and give way: where cores are few, a burst of mails is stored and
 //! answered before it is read. Nothing else runs on them, as a thread that has become nice stays so.
 
-use std::fmt;
 use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -14,6 +13,7 @@ use crate::limits::READING_NICENESS;
 use crate::limits::READING_THREAD_KEPT;
 
 /// Where mails are read.
+#[derive(Debug)]
 pub struct Threads {
     handle: Handle,
     own: Option<Runtime>,
@@ -60,13 +60,6 @@ impl Drop for Threads {
         if let Some(runtime) = self.own.take() {
             runtime.shutdown_background();
         }
-    }
-}
-
-impl fmt::Debug for Threads {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let own = &self.own.is_some();
-        f.debug_struct("Threads").field("own", own).finish()
     }
 }
 

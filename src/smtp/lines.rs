@@ -19,22 +19,21 @@ impl Session {
             self.close(Some(reply::TLS_ON_PLAIN_PORT), CloseReason::TlsOnPlainPort);
             return;
         }
-        let run = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
-        let (run, rest) = bytes.split_at(run);
         let room = limits::SMTP_LINE_BYTES_MAX - self.line.len();
-        self.line.extend_from_slice(run.get(..room).unwrap_or(run));
+        let within = bytes.get(..room).unwrap_or(bytes);
+        let run = memchr::memchr(b'\n', within).map_or(within.len(), |at| at + 1);
+        let (run, rest) = bytes.split_at(run);
+        self.line.extend_from_slice(run);
+        *input = rest;
         // Also of a line that is too long: what follows it are not commands.
         if self.greeting.is_none() && command::is_http(&self.line) {
-            *input = rest;
             self.close(Some(reply::NOT_HTTP), CloseReason::Http);
             return;
         }
-        if run.len() > room {
-            *input = bytes.get(room..).unwrap_or_default();
+        if !run.ends_with(b"\n") && !rest.is_empty() {
             self.begin_skip();
             return;
         }
-        *input = rest;
         // A bare LF does not end the line; the parser refuses the whole of it.
         if self.line.ends_with(b"\r\n") {
             let mut line = std::mem::take(&mut self.line);

@@ -60,6 +60,13 @@ pub struct Decided {
     pub reading: Reading,
 }
 
+impl Decided {
+    /// The mail is about several tickets.
+    pub(crate) fn is_of_several(&self) -> bool {
+        matches!(&self.reading, Reading::Decisions(all) if all.len() > 1)
+    }
+}
+
 /// How many deliveries of a team may start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {

@@ -13,6 +13,7 @@ use mailbell::config::{Pace as PaceConfig, Relay as RelayConfig, RelayForm, Retr
 use mailbell::deliver::pace::Pace;
 use mailbell::deliver::{Transport, relay, signl4};
 use mailbell::observe::{Happening, Log, Metrics, Observer, with_store};
+use mailbell::pipeline::threads::Threads;
 use mailbell::pipeline::{Parts, Pipeline};
 use mailbell::smtp::{MailSink, ReceivedMail};
 use mailbell::spool::sqlite::Sqlite;
@@ -129,7 +130,7 @@ impl Gateway {
         let pipeline = Pipeline::new(Parts {
             spool: Arc::clone(&spool),
             decider: Arc::new(Scripted),
-            reading: mailbell::pipeline::threads::Threads::shared(),
+            reading: Threads::shared(),
             teams: BTreeMap::from([("ops".to_owned(), transports)]),
             pace: Pace::new(setup.pace),
             retry: setup.retry.clone(),
@@ -817,7 +818,7 @@ async fn what_is_retried_ends_although_its_team_is_gone() {
     let pipeline = Pipeline::new(Parts {
         spool: Arc::clone(&gateway.spool),
         decider: Arc::new(Scripted),
-        reading: mailbell::pipeline::threads::Threads::shared(),
+        reading: Threads::shared(),
         teams: BTreeMap::new(),
         pace: Pace::new(PaceConfig::Off),
         retry: Setup::default().retry,

@@ -103,11 +103,9 @@ pub(crate) fn tickets_of(
     tickets
 }
 
-/// Retried deliveries that may be one part of several: those that have their own outcomes are left alone.
+/// Retried deliveries of mails about several tickets: each may be one part among others.
 pub(crate) fn retried_parts(known: &Known, decided: &[Decided]) -> Vec<Delivery> {
-    let is_one_of_several =
-        |one: &&Decided| matches!(&one.reading, Reading::Decisions(all) if all.len() > 1);
-    let several = decided.iter().filter(is_one_of_several);
+    let several = decided.iter().filter(|one| one.is_of_several());
     let deliveries = several.filter_map(|one| known.deliveries.get(&one.delivery));
     deliveries.filter(|it| it.is_retried()).cloned().collect()
 }

@@ -155,9 +155,9 @@ pub(super) async fn of_decided(
     if storm.is_some() {
         gatherings(transaction, &mut known, decided).await?;
     }
-    let digests = decided.iter().filter(|one| {
-        storm.is_some() || matches!(&one.reading, Reading::Decisions(all) if all.len() > 1)
-    });
+    let digests = decided
+        .iter()
+        .filter(|one| storm.is_some() || one.is_of_several());
     let digests: Vec<DeliveryId> = digests.map(|one| one.delivery).collect();
     last_of_mails(transaction, &mut known, digests).await?;
     for delivery in plan::retried_parts(&known, decided) {

@@ -36,8 +36,7 @@ pub(super) fn of_decided(
         if storm.is_some() {
             gatherings(connection, &mut known.storms, &delivery.team, &one.reading)?;
         }
-        let is_digest = matches!(&one.reading, Reading::Decisions(all) if all.len() > 1);
-        if is_digest || storm.is_some() {
+        if one.is_of_several() || storm.is_some() {
             let last = last_of_mail(connection, delivery.id)?;
             known.last_of_mail.insert(delivery.mail, last);
         }

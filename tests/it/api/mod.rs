@@ -190,13 +190,12 @@ async fn dead_letters_are_retried_dropped_and_replayed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mail_that_waits_is_replayed_and_alerts_once() {
     let stage = Stage::new("").await;
-    stage.standin.fail_next([Fault::Status(503)]);
+    // It waits for longer than the replay takes.
+    stage.standin.fail_next([Fault::RetryAfter(2)]);
     let waits = stage.accept(&mail(1, "new", "Disk full")).await;
-    let is_tried = async || {
-        let mail = stage.get(&format!("mails/{waits}")).await;
-        mail["deliveries"][0]["attempts"].as_u64().unwrap() > 0
-    };
-    while !is_tried().await {}
+    stage
+        .until(&waits, |delivery| delivery["attempts"] == 1)
+        .await;
     let path = format!("mails/{waits}/replay?send=true");
     let (status, replay) = stage.post(&path).await;
     assert_eq!(status, 200, "{replay}");

@@ -60,11 +60,16 @@ impl Stage {
 
     /// Asks until the mail's deliveries have ended.
     pub async fn ended(&self, id: &str) -> Value {
+        self.until(id, |delivery| delivery["finished"] == true)
+            .await
+    }
+
+    /// Asks until this is so of each of the mail's deliveries.
+    pub async fn until(&self, id: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let asking = async {
             loop {
                 let mail = self.get(&format!("mails/{id}")).await;
-                let deliveries = mail["deliveries"].as_array().unwrap();
-                if deliveries.iter().all(|one| one["finished"] == true) {
+                if mail["deliveries"].as_array().unwrap().iter().all(&is_so) {
                     return mail;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -72,7 +77,7 @@ impl Stage {
         };
         tokio::time::timeout(Duration::from_secs(30), asking)
             .await
-            .expect("it must end")
+            .expect("it must come to that")
     }
 
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

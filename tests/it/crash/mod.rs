@@ -16,6 +16,7 @@ use mailbell::config::{self, Pace as PaceConfig, Retry, Signl4, Store};
 use mailbell::deliver::pace::Pace;
 use mailbell::deliver::signl4::Client;
 use mailbell::observe::Log;
+use mailbell::pipeline::threads::Threads;
 use mailbell::pipeline::{Parts, Pipeline};
 use mailbell::smtp::MailSink;
 use mailbell::spool::{self, Filter, MailId, Spool};
@@ -65,7 +66,7 @@ async fn gateway(store_url: &str, url: &str) -> (Arc<dyn Spool>, Pipeline) {
     let pipeline = Pipeline::new(Parts {
         spool: Arc::clone(&spool),
         decider: Arc::new(Scripted),
-        reading: mailbell::pipeline::threads::Threads::shared(),
+        reading: Threads::shared(),
         teams: BTreeMap::from([("ops".to_owned(), vec![Arc::new(webhook) as Arc<_>])]),
         pace: Pace::new(PaceConfig::Off),
         retry: Retry {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mailbell::clock::SystemClock;
 use mailbell::deliver::pace::Pace;
 use mailbell::observe::Metrics;
+use mailbell::pipeline::threads::Threads;
 use mailbell::pipeline::{Parts, Pipeline};
 use mailbell::smtp::{AcceptError, MailSink, ReceivedMail, Rest, RestId};
 use mailbell::spool::sqlite::Sqlite;
@@ -64,7 +65,7 @@ async fn a_store_that_hangs_has_its_time_and_does_not_store_what_was_refused() {
     let parts = Parts {
         spool: Arc::clone(&spool),
         decider: Arc::new(Scripted),
-        reading: mailbell::pipeline::threads::Threads::shared(),
+        reading: Threads::shared(),
         teams: BTreeMap::new(),
         pace: Pace::new(config::Pace::Off),
         retry: config::Retry {

@@ -20,6 +20,7 @@ use mailbell::config::{Pace as PaceConfig, Retry, Storm, TransportKind};
 use mailbell::deliver::pace::Pace;
 use mailbell::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport};
 use mailbell::observe::{Happening, Observer};
+use mailbell::pipeline::threads::Threads;
 use mailbell::pipeline::{Parts, Pipeline};
 use mailbell::smtp::{MailSink, ReceivedMail};
 use mailbell::spool::{DeadLetters, Ending, Filter, MailId, Spool, Stage};
@@ -188,7 +189,7 @@ impl Run {
         Pipeline::new(Parts {
             spool,
             decider: Arc::new(Scripted),
-            reading: mailbell::pipeline::threads::Threads::shared(),
+            reading: Threads::shared(),
             teams: BTreeMap::from([("ops".to_owned(), transports.collect())]),
             pace: Pace::new(self.pace),
             retry: Retry {
