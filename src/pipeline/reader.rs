@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{self, timeout};
 
 use super::Decider;
-use super::threads::Threads;
+use super::threads::{Thread, Threads};
 use crate::deliver::trail::Trail;
 use crate::limits::{AHEAD_BYTES_MAX, AHEAD_MAX, READERS_STUCK_MAX};
 use crate::message::Envelope;
@@ -25,6 +25,8 @@ use crate::spool::{Addressed, MailId, SpoolError, Undecided};
 /// How often a mail is looked at in the time that it may take. Looks are counted, not the time: a
 /// process that stood still makes one of them late, and no mail is to blame for that.
 const LOOKS: u32 = 10;
+/// A mail whose thread got no core, because it gives way to others, may take this many times as long.
+const PATIENCE: u32 = 6;
 
 /// What reading a mail came to.
 #[derive(Debug)]
@@ -94,9 +96,17 @@ struct Batch {
 #[derive(Debug, Default)]
 struct Progress {
     outcomes: Vec<Outcome>,
-    /// How often the mail that is being read was looked at; `None` while none is, such as before
-    /// there is a thread for it.
-    looks: Option<u32>,
+    /// `None` while no mail is being read, such as before there is a thread for it.
+    current: Option<Current>,
+}
+
+/// The mail that is being read.
+#[derive(Debug)]
+struct Current {
+    by: Thread,
+    looks: u32,
+    /// Of the thread, as it was at the first look: most mails are read before there is one.
+    cpu_before: Option<Duration>,
 }
 
 /// A batch, and the thread that reads it.
@@ -261,11 +271,11 @@ impl Batch {
     fn work(&self, decider: &dyn Decider, max: Duration) {
         let started = Instant::now();
         for mail in &self.mails {
-            self.progress().looks = Some(0);
+            self.progress().current = Some(Current::begun());
             let outcome = read(decider, mail);
             let mut progress = self.progress();
             progress.outcomes.push(outcome);
-            progress.looks = None;
+            progress.current = None;
             drop(progress);
             if started.elapsed() >= max {
                 return;
@@ -277,13 +287,31 @@ impl Batch {
     /// what it is passed on are of one moment: otherwise it might hit the next mail.
     fn look(&self, max: Duration) -> Option<Vec<Outcome>> {
         let mut progress = self.progress();
-        let looks = progress.looks.as_mut()?;
-        *looks += 1;
-        // The first look may come at once after the mail was begun.
-        if *looks <= LOOKS {
+        if !progress.current.as_mut()?.is_too_long(max) {
             return None;
         }
         Some(progress.read(Some(Outcome::TookTooLong(max))))
+    }
+}
+
+impl Current {
+    /// By the present thread.
+    fn begun() -> Current {
+        Current {
+            by: Thread::current(),
+            looks: 0,
+            cpu_before: None,
+        }
+    }
+
+    /// To be asked every `max / LOOKS`.
+    fn is_too_long(&mut self, max: Duration) -> bool {
+        self.looks += 1;
+        let cpu = self.by.cpu_time();
+        let before = *self.cpu_before.get_or_insert(cpu.unwrap_or_default());
+        let is_worked = cpu.is_none_or(|cpu| cpu.saturating_sub(before) >= max);
+        // The first look may come at once after the mail was begun.
+        self.looks > LOOKS * if is_worked { 1 } else { PATIENCE }
     }
 }
 
@@ -348,7 +376,8 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::channel;
     use std::thread;
 
     use uuid::Uuid;
@@ -357,14 +386,24 @@ mod tests {
     use crate::clock::Time;
     use crate::smtp::Recipients;
 
-    /// Reads `stuck` until somebody lets go of the other end of the channel.
-    #[derive(Debug)]
-    struct Sticky(Mutex<Receiver<()>>);
+    /// Works on `stuck` until it is let go.
+    #[derive(Debug, Default)]
+    struct Sticky(AtomicBool);
+
+    impl Sticky {
+        fn let_go(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 
     impl Decider for Sticky {
         fn decide(&self, raw: &[u8], _: &[Envelope]) -> Vec<Vec<Decision>> {
             match raw {
-                b"stuck" => drop(self.0.lock().unwrap().recv()),
+                b"stuck" => {
+                    while !self.0.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                }
                 b"panic" => panic!("on purpose"),
                 _ => {}
             }
@@ -470,12 +509,34 @@ mod tests {
         assert_eq!(words(&outcomes), ["read", "read"]);
     }
 
+    #[test]
+    fn a_thread_has_the_time_that_it_works_and_longer_when_it_gets_no_core() {
+        let looks_of = |current: &mut Current, max| (1..).find(|_| current.is_too_long(max));
+        let second = Duration::from_secs(1);
+        let (tell, told) = channel();
+        let (let_go, held) = channel::<()>();
+        let waiting = thread::spawn(move || {
+            tell.send(Current::begun()).unwrap();
+            held.recv().unwrap_err();
+        });
+        let mut current = told.recv().unwrap();
+        assert_eq!(looks_of(&mut current, second), Some(LOOKS * PATIENCE + 1));
+        drop(let_go);
+        waiting.join().unwrap();
+
+        let mut current = Current::begun();
+        let (begun, max) = (current.by.cpu_time().unwrap(), Duration::from_millis(20));
+        assert!(!current.is_too_long(max));
+        while current.by.cpu_time().unwrap() < begun + max * 2 {}
+        assert_eq!(looks_of(&mut current, max), Some(LOOKS));
+    }
+
     #[tokio::test]
     async fn a_mail_that_does_not_end_is_left_behind_and_the_next_is_read() {
-        let (hold, held) = channel();
-        let decider = Arc::new(Sticky(Mutex::new(held)));
-        let max = Duration::from_secs(1);
-        let reader = Reader::new(decider, Threads::shared(), max, Duration::from_secs(60));
+        let decider = Arc::new(Sticky::default());
+        let max = Duration::from_millis(300);
+        let patient = Duration::from_secs(60);
+        let reader = Reader::new(decider.clone(), Threads::shared(), max, patient);
         for _ in 0..READERS_STUCK_MAX - 1 {
             let words = read_all(&reader, &[b"fine", b"stuck", b"fine"]).await;
             assert_eq!(words, ["read", "took too long"]);
@@ -488,7 +549,7 @@ mod tests {
             .await
             .unwrap_err();
         // They end after all: there is room again.
-        drop(hold);
+        decider.let_go();
         while Arc::strong_count(&reader.alive) > 1 {
             thread::yield_now();
         }
@@ -560,10 +621,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_mail_that_is_read_ahead_has_no_more_time_than_others_and_may_panic() {
-        let (hold, held) = channel();
-        let decider = Arc::new(Sticky(Mutex::new(held)));
-        let max = Duration::from_secs(1);
-        let reader = Reader::new(decider, Threads::shared(), max, Duration::from_secs(60));
+        let decider = Arc::new(Sticky::default());
+        let max = Duration::from_millis(300);
+        let patient = Duration::from_secs(60);
+        let reader = Reader::new(decider.clone(), Threads::shared(), max, patient);
         for (raw, word) in [(&b"panic"[..], "panicked"), (b"stuck", "took too long")] {
             let mail = accepted(1, raw);
             let begun = reader.ahead(coming(raw)).unwrap();
@@ -571,15 +632,13 @@ mod tests {
             let read = reader.read(vec![mail]).await.unwrap();
             assert_eq!(words(read.iter().map(|it| &it.outcome)), [word]);
         }
-        drop(hold);
+        decider.let_go();
     }
 
     #[tokio::test]
     async fn a_batch_that_takes_long_is_cut_short() {
-        let (_hold, held) = channel();
-        let decider = Arc::new(Sticky(Mutex::new(held)));
         let reader = Reader::new(
-            decider,
+            Arc::new(Sticky::default()),
             Threads::shared(),
             Duration::from_secs(60),
             Duration::ZERO,

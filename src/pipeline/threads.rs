@@ -4,7 +4,10 @@
 //! answered before it is read. Nothing else runs on them, as a thread that has become nice stays so.
 
 use std::io;
+use std::time::Duration;
 
+use procfs::process::Process;
+use rustix::thread::Pid;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
@@ -54,6 +57,23 @@ impl Threads {
     }
 }
 
+/// A thread of this process, as long as it has not ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Thread(Pid);
+
+impl Thread {
+    pub(super) fn current() -> Thread {
+        Thread(rustix::thread::gettid())
+    }
+
+    /// How long it has had a core since it began; `None` where the system does not tell.
+    pub(super) fn cpu_time(self) -> Option<Duration> {
+        let task = Process::myself().ok()?.task_from_tid(self.0.as_raw_pid());
+        let counted = task.ok()?.schedstat().ok()?;
+        Some(Duration::from_nanos(counted.sum_exec_runtime))
+    }
+}
+
 impl Drop for Threads {
     /// A mail whose reading does not end keeps nobody waiting.
     fn drop(&mut self) {
@@ -86,5 +106,13 @@ mod tests {
         drop(threads.spawn(move || tell.send(niceness()).unwrap()));
         assert_eq!(told.recv().unwrap(), before + READING_NICENESS);
         assert_eq!(niceness(), before);
+    }
+
+    #[test]
+    fn a_thread_is_counted_alone() {
+        let used = || Thread::current().cpu_time().unwrap();
+        let some = Duration::from_millis(50);
+        while used() < some {}
+        assert!(std::thread::spawn(used).join().unwrap() < some);
     }
 }
