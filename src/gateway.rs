@@ -23,7 +23,7 @@ use crate::config::{Config, Loaded, Refused, Team, TransportKind};
 use crate::deliver::pace::Pace;
 use crate::deliver::{relay, signl4};
 use crate::limits;
-use crate::message::{self, Envelope};
+use crate::message::Envelope;
 use crate::observe::{Health, Log, Metrics, Observer, Observers};
 use crate::pipeline::lanes::Transports;
 use crate::pipeline::threads::Threads;
@@ -277,10 +277,7 @@ struct Judge(Arc<Rulebook>);
 
 impl Decider for Judge {
     fn decide(&self, raw: &[u8], envelopes: &[Envelope]) -> Vec<Vec<Decision>> {
-        let message = message::read(raw);
-        let rules = self.0.current();
-        let decide = |envelope| own::decided(raw, envelope, || rules.decide(&message, envelope));
-        envelopes.iter().map(decide).collect()
+        own::decide(&self.0.current(), raw, envelopes)
     }
 }
 

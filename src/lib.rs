@@ -38,6 +38,7 @@ pub mod alarms;
 pub mod web;
 
 pub mod gateway;
+pub mod own_door;
 pub mod standin;
 
 pub mod cli;

@@ -7,18 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::address::Envelope;
-use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
-use lettre::transport::smtp::extension::ClientId;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::SOURCE;
-use super::heartbeat::Door;
 use super::watch::Faults;
 use crate::alert::Event;
 use crate::limits::{CANARY_LOOK_AGAIN, CANARY_MAX};
 use crate::observe::{Health, Metrics};
+use crate::own_door::OwnDoor;
 use crate::rules::Decision;
 use crate::spool::{Ending, MailId, Spool, Stage};
 
@@ -37,7 +33,7 @@ const NAME: &str = "canary";
 pub struct Parts {
     pub every: Duration,
     pub hostname: String,
-    pub door: Door,
+    pub door: OwnDoor,
     pub spool: Arc<dyn Spool>,
     pub health: Arc<Health>,
     pub faults: Arc<Faults>,
@@ -73,38 +69,17 @@ async fn fly(parts: &Parts) -> Result<(), String> {
     ended.map_err(|_| format!("{mail} has no outcome after {} s", CANARY_MAX.as_secs()))?
 }
 
-/// As any sender would; TLS when the door has it, whose certificate is somebody else's to judge.
+/// As any sender would.
 async fn send(parts: &Parts) -> Result<MailId, String> {
     let door = |error: &dyn std::fmt::Display| format!("the door: {error}");
-    let stream = TcpStream::connect(parts.door.address).await;
-    let mut stream = stream.map_err(|error| door(&error))?;
-    if parts.door.wants_proxy_header {
-        let header = stream.write_all(b"PROXY UNKNOWN\r\n").await;
-        header.map_err(|error| door(&error))?;
-    }
-    let hello = ClientId::Domain(parts.hostname.clone());
-    let smtp = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await;
-    let mut smtp = smtp.map_err(|error| door(&error))?;
-    if smtp.can_starttls() {
-        let tls = TlsParameters::builder(parts.hostname.clone())
-            .dangerous_accept_invalid_certs(true)
-            .dangerous_accept_invalid_hostnames(true)
-            .build_rustls();
-        let tls = tls.map_err(|error| door(&error))?;
-        let started = smtp.starttls(tls, &hello).await;
-        started.map_err(|error| door(&error))?;
-    }
     let to = FORWARD_PATH.parse().map_err(|error| door(&error))?;
     let envelope = Envelope::new(None, vec![to]).map_err(|error| door(&error))?;
-    let sent = smtp.send(&envelope, mail(&parts.hostname).as_bytes()).await;
-    let reply = sent.map_err(|error| door(&error))?;
-    // It has been taken, whatever becomes of the farewell.
-    let _ = smtp.quit().await;
-    let text: Vec<&str> = reply.message().collect();
-    let text = text.join(" ");
-    let id = text.split_whitespace().next_back();
-    id.and_then(|id| id.parse().ok())
-        .ok_or_else(|| format!("the door: no id in `{text}`"))
+    let mail = mail(&parts.hostname);
+    let reply = parts
+        .door
+        .submit(&parts.hostname, &envelope, mail.as_bytes());
+    let reply = reply.await.map_err(|error| door(&format!("{error:#}")))?;
+    reply.id().map(MailId).ok_or_else(|| door(&reply.text()))
 }
 
 fn mail(hostname: &str) -> String {

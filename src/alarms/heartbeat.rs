@@ -1,13 +1,11 @@
 //! A call to an address outside, now and then, for as long as the whole way works. When the calls
 //! end, whoever is behind the address tells people: the gateway that is dead tells nobody.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::SOURCE;
@@ -15,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::Heartbeat as Config;
 use crate::limits::HEARTBEAT_TIMEOUT;
 use crate::observe::Health;
+use crate::own_door::OwnDoor;
 use crate::spool::{Filter, Spool, StageFilter};
 
 /// What the heartbeat is made of.
@@ -22,22 +21,12 @@ use crate::spool::{Filter, Spool, StageFilter};
 pub struct Parts {
     pub config: Config,
     pub http: reqwest::Client,
-    pub door: Door,
+    pub door: OwnDoor,
     pub health: Arc<Health>,
     pub spool: Arc<dyn Spool>,
     /// How long alerts may be late.
     pub late_after: Duration,
     pub clock: Arc<dyn Clock>,
-}
-
-/// A listener of our own, as it is reached from this machine.
-#[derive(Debug, Clone, Copy)]
-pub struct Door {
-    pub address: SocketAddr,
-    /// It greets only after a TLS handshake, which the heartbeat does not do.
-    pub is_silent: bool,
-    /// It takes this machine for a load balancer.
-    pub wants_proxy_header: bool,
 }
 
 /// Calls for as long as it is polled.
@@ -81,14 +70,12 @@ async fn wrong(parts: &Parts) -> Option<String> {
 }
 
 /// Whether a sender would be greeted.
-async fn open(door: Door) -> Result<(), String> {
+async fn open(door: OwnDoor) -> Result<(), String> {
     let greeted = async {
-        let mut stream = TcpStream::connect(door.address).await?;
-        if door.is_silent {
+        let mut stream = door.connect().await?;
+        // The heartbeat does no TLS.
+        if door.is_implicit_tls {
             return Ok(Vec::new());
-        }
-        if door.wants_proxy_header {
-            stream.write_all(b"PROXY UNKNOWN\r\n").await?;
         }
         let mut code = vec![0; 3];
         stream.read_exact(&mut code).await?;

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use serde_json::Value;
 
-use super::submission::{self, Door, deliveries};
+use super::submission::{self, deliveries};
 use super::{Answer, Problems};
 use crate::config::{self, Config};
 use crate::gateway::Gateway;
 use crate::message;
+use crate::own_door::OwnDoor;
 use crate::rules::Rulebook;
 use crate::standin::{Options, Standin};
 
@@ -86,10 +87,7 @@ async fn demonstrate() -> anyhow::Result<Answer> {
     let rulebook = Rulebook::open(None).map_err(Problems)?;
     let gateway = Gateway::start(&config, Arc::new(rulebook)).await?;
     let smtp = *gateway.addresses.smtp.first().context("no listener")?;
-    let door = Door {
-        address: smtp,
-        is_implicit_tls: false,
-    };
+    let door = OwnDoor::of(&[smtp], &[], &[]).context("no listener")?;
     let mut out = std::io::stdout();
     writeln!(
         out,
@@ -102,12 +100,11 @@ async fn demonstrate() -> anyhow::Result<Answer> {
     for (number, (what, raw)) in SAMPLES.iter().enumerate() {
         writeln!(out, "\n{}. {what}", number + 1)?;
         writeln!(out, "   mail      {}", message::read(raw).subject)?;
-        let reply =
-            tokio::task::spawn_blocking(move || submission::submit(door, raw, ADDRESS)).await??;
+        let reply = submission::submit(door, raw, ADDRESS).await?;
         let id = reply
             .id()
             .with_context(|| format!("the gateway said: {}", reply.text()))?;
-        let mail = submission::follow(gateway.addresses.http, None, &id, |_| {}).await?;
+        let mail = submission::follow(gateway.addresses.http, None, id, |_| {}).await?;
         let alerts = standin.alerts();
         for alert in alerts.iter().skip(shown) {
             print_alert(alert)?;

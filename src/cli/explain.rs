@@ -59,10 +59,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
             reverse_path: shown.reverse_path.clone(),
             forward_path: forward_path.clone(),
         };
-        let mut trace = rules.explain(&message, &envelope);
-        let by_rules = std::mem::take(&mut trace.decisions);
-        trace.decisions = own::decided(&raw, &envelope, || by_rules);
-        arguments.print(&trace)?;
+        arguments.print(&own::explain(&rules, &raw, &message, &envelope))?;
     }
     if !arguments.json {
         let mut out = std::io::stdout().lock();

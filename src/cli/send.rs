@@ -1,15 +1,15 @@
 //! `mailbell send`: a mail to the running gateway, followed to its outcome.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::submission::{self, Door, deliveries, is_finished, line};
+use super::submission::{self, deliveries, is_finished, line};
 use super::{Answer, Surroundings, mails};
 use crate::config::{Config, Password};
+use crate::own_door::OwnDoor;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -34,16 +34,11 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         None => default_recipient(&config)
             .context("no team has an address to send to: give one with --to")?,
     };
-    let door = |is_implicit_tls| {
-        move |address: &SocketAddr| Door {
-            address: *address,
-            is_implicit_tls,
-        }
-    };
-    let plain = config.smtp.listen.first().map(door(false));
-    let door = plain.or(config.smtp.listen_tls.first().map(door(true)));
+    let smtp = &config.smtp;
+    let door = OwnDoor::of(&smtp.listen, &smtp.listen_tls, &smtp.proxy_from);
     let door = door.context("no SMTP listener is configured")?;
-    let reply = submission::submit(door, &raw, &to)?;
+    let runtime = super::runtime()?;
+    let reply = runtime.block_on(submission::submit(door, &raw, &to))?;
     let Some(id) = reply.id() else {
         report(
             arguments.json,
@@ -56,14 +51,14 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
         Some(Password::Plain(password)) => Some(password),
         Some(Password::Hash(_)) | None => None,
     };
-    let follow = submission::follow(config.web.listen, password, &id, |deliveries| {
+    let follow = submission::follow(config.web.listen, password, id, |deliveries| {
         if !arguments.json {
             deliveries
                 .iter()
                 .for_each(|delivery| super::tell(line(delivery)));
         }
     });
-    let ended = deliveries(&super::runtime()?.block_on(follow)?);
+    let ended = deliveries(&runtime.block_on(follow)?);
     let well = |delivery: &Value| {
         let stage = delivery.get("stage").and_then(Value::as_str);
         is_finished(delivery) && stage != Some("dead-letter")
@@ -75,7 +70,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     };
     report(
         arguments.json,
-        &json!({ "id": id, "reply": reply.text(), "deliveries": ended }),
+        &json!({ "id": id.to_string(), "reply": reply.text(), "deliveries": ended }),
     )?;
     Ok(answer)
 }

@@ -1,84 +1,34 @@
-//! A mail handed to a gateway by SMTP, and followed over HTTP to its outcome.
+//! A mail handed to the running gateway, and followed over HTTP to its outcome.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use lettre::transport::smtp::client::{SmtpConnection, TlsParameters};
-use lettre::transport::smtp::extension::ClientId;
+use lettre::address::Envelope;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use tokio::time::timeout;
+use uuid::Uuid;
 
-use crate::deliver::relay;
 use crate::limits;
 use crate::message;
+use crate::own_door::{OwnDoor, Reply};
 use crate::web;
 
-/// What the gateway said to a mail, in its own words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reply {
-    Accepted(String),
-    Refused(String),
-}
-
-impl Reply {
-    /// The mail's id: the last word of a 250.
-    pub(super) fn id(&self) -> Option<String> {
-        let Reply::Accepted(text) = self else {
-            return None;
-        };
-        let word = text.split_whitespace().next_back()?;
-        uuid::Uuid::try_parse(word).ok().map(|id| id.to_string())
-    }
-
-    pub(super) fn text(&self) -> &str {
-        match self {
-            Reply::Accepted(text) | Reply::Refused(text) => text,
-        }
-    }
-}
-
-/// A listener of the gateway.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Door {
-    pub(super) address: SocketAddr,
-    /// It greets only after a TLS handshake.
-    pub(super) is_implicit_tls: bool,
-}
-
-/// Sends one mail; its From is the reverse-path. TLS when the gateway has it, whose certificate is
-/// somebody else's to judge.
-pub(super) fn submit(door: Door, raw: &[u8], to: &str) -> anyhow::Result<Reply> {
-    let hello = ClientId::Domain("localhost".to_owned());
-    let timeout = Some(limits::SEND_TIMEOUT);
-    let gateway = web::reachable(door.address);
-    let tls = TlsParameters::builder("localhost".to_owned())
-        .dangerous_accept_invalid_certs(true)
-        .dangerous_accept_invalid_hostnames(true)
-        .build_rustls()?;
-    let implicit = door.is_implicit_tls.then_some(&tls);
-    let mut connection = SmtpConnection::connect(gateway, timeout, &hello, implicit, None)
-        .with_context(|| format!("no gateway answers on {gateway}"))?;
-    if !door.is_implicit_tls && connection.can_starttls() {
-        connection.starttls(&tls, &hello).context("STARTTLS")?;
-    }
+/// Sends one mail; its From is the reverse-path.
+pub(super) async fn submit(door: OwnDoor, raw: &[u8], to: &str) -> anyhow::Result<Reply> {
     let from = message::read(raw).from.address.parse().ok();
     let to = to
         .parse()
         .with_context(|| format!("`{to}` is not an address"))?;
-    let envelope = lettre::address::Envelope::new(from, vec![to])?;
-    let reply = match connection.send(&envelope, &relay::for_the_wire(raw)) {
-        Ok(response) => {
-            let text: Vec<_> = response.message().collect();
-            Reply::Accepted(format!("{} {}", response.code(), text.join(" ")))
-        }
-        Err(error) if error.is_permanent() || error.is_transient() => {
-            Reply::Refused(error.to_string())
-        }
-        Err(error) => return Err(error).context("SMTP"),
-    };
-    let _ = connection.quit();
-    Ok(reply)
+    let envelope = Envelope::new(from, vec![to])?;
+    let submitted = timeout(
+        limits::SEND_TIMEOUT,
+        door.submit("localhost", &envelope, raw),
+    );
+    submitted
+        .await
+        .with_context(|| format!("the gateway on {} does not answer", door.address))?
 }
 
 /// Asks the gateway until every delivery of the mail has ended, or the patience has; tells
@@ -86,7 +36,7 @@ pub(super) fn submit(door: Door, raw: &[u8], to: &str) -> anyhow::Result<Reply> 
 pub(super) async fn follow(
     web: SocketAddr,
     password: Option<&SecretString>,
-    id: &str,
+    id: Uuid,
     mut watch: impl FnMut(&[Value]),
 ) -> anyhow::Result<Value> {
     let url = format!("{}/api/v1/mails/{id}", web::url(web));

@@ -1,6 +1,5 @@
 //! What watches the gateway from inside: alarms, canary and heartbeat.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +8,16 @@ use tokio::time::MissedTickBehavior;
 
 use super::Gateway;
 use crate::alarms::canary;
-use crate::alarms::heartbeat::{self, Door};
+use crate::alarms::heartbeat;
 use crate::alarms::watch::{self, Faults};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, RelayForm, Team};
 use crate::deliver::signl4;
 use crate::limits::{HEARTBEAT_TIMEOUT, STORE_TRIED_EVERY};
 use crate::observe::{Health, health};
+use crate::own_door::OwnDoor;
 use crate::pipeline::Pipeline;
 use crate::spool::Spool;
-use crate::web;
 
 /// How long alerts may be late when nobody is told of that.
 const LATE_AFTER: Duration = Duration::from_secs(600);
@@ -104,16 +103,9 @@ impl Gateway {
         config.teams.iter().cloned().chain(canary).collect()
     }
 
-    /// A plain listener, if there is one.
-    fn own_door(&self, config: &Config) -> anyhow::Result<Door> {
-        let (smtp, smtps) = (&self.addresses.smtp, &self.addresses.smtps);
-        let address = smtp.first().or(smtps.first());
-        let address = web::reachable(*address.context("there is no listener")?);
-        let is_balancer = |ip: IpAddr| config.smtp.proxy_from.iter().any(|net| net.contains(&ip));
-        Ok(Door {
-            address,
-            is_silent: smtp.is_empty(),
-            wants_proxy_header: is_balancer(address.ip()),
-        })
+    fn own_door(&self, config: &Config) -> anyhow::Result<OwnDoor> {
+        let own = &self.addresses;
+        let door = OwnDoor::of(&own.smtp, &own.smtps, &config.smtp.proxy_from);
+        door.context("there is no listener")
     }
 }

@@ -253,6 +253,16 @@ impl Collector for Door {
             let labels = WhatLabels { what: why.as_str() };
             ConstCounter::new(count).encode(turned_away.encode_family(&labels)?)?;
         }
+        let mut closed = encoder.encode_descriptor(
+            "sessions_closed",
+            "SMTP sessions that were closed from here, by reason; not those whose peer just left",
+            None,
+            MetricType::Counter,
+        )?;
+        for (why, count) in stats.closed() {
+            let labels = WhatLabels { what: why.as_str() };
+            ConstCounter::new(count).encode(closed.encode_family(&labels)?)?;
+        }
         let mut refused = encoder.encode_descriptor(
             "replies_refusing",
             "4xx and 5xx replies by enhanced code",

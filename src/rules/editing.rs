@@ -15,6 +15,7 @@ use super::Decision;
 use super::rulebook::Rulebook;
 use super::ruleset::RuleSet;
 use crate::diagnostic::{Diagnostic, SourceText};
+use crate::folder::folder_of;
 use crate::limits::RULE_VERSIONS_MAX;
 use crate::message::Envelope;
 
@@ -195,13 +196,6 @@ fn read_mail(rule_file: &str, mail: &str) -> Option<Vec<u8>> {
     let path = folder_of(Path::new(rule_file)).join(mail);
     let is_mail = path.extension().is_some_and(|extension| extension == "eml");
     is_mail.then(|| std::fs::read(path).ok())?
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }
 
 fn make_folder(folder: &Path) -> std::io::Result<()> {

@@ -14,6 +14,7 @@ use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, ne
 use super::ruleset::RuleSet;
 use super::shipped::{EMBEDDED, is_shipped};
 use crate::diagnostic::{Diagnostic, SourceText};
+use crate::folder::folder_of;
 
 /// Editors write a file in several steps; a reload waits until they have been quiet this long.
 const QUIET: Duration = Duration::from_millis(300);
@@ -172,8 +173,7 @@ fn read(directory: Option<&Path>) -> Result<Vec<SourceText>, Vec<Diagnostic>> {
 
 fn compile(files: &[SourceText]) -> Result<RuleSet, Vec<Diagnostic>> {
     RuleSet::compile(files, &|file, mail| {
-        let beside = Path::new(file).parent().unwrap_or(Path::new("."));
-        std::fs::read(beside.join(mail)).ok()
+        std::fs::read(folder_of(Path::new(file)).join(mail)).ok()
     })
 }
 

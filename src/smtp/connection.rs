@@ -304,7 +304,7 @@ impl Connection {
         match &result {
             Ok(id) => {
                 self.kept = None;
-                self.door.stats.count_mail(bytes);
+                self.door.stats.count_mail();
                 debug!(peer = %self.peer, %id, %sender, recipients, bytes, "mail handed over");
             }
             Err(error) => warn!(peer = %self.peer, %sender, ?error, "mail not stored"),

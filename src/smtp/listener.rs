@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -33,7 +32,7 @@ use crate::limits;
 
 /// What all connections share.
 pub struct Door {
-    standing: ArcSwap<Standing>,
+    standing: Arc<Standing>,
     pub(super) sink: Arc<dyn MailSink>,
     pub(super) certificates: Arc<Certificates>,
     pub(super) memory: Arc<Memory>,
@@ -42,7 +41,7 @@ pub struct Door {
     admission: Arc<Admission>,
 }
 
-/// The configuration in force; a session keeps the one with which it began.
+/// The configuration.
 #[derive(Debug)]
 pub(super) struct Standing {
     pub(super) policy: Arc<Policy>,
@@ -69,7 +68,7 @@ impl Door {
         // One mail of the largest size must always fit.
         let kept_bytes_max = limits::SMTP_KEPT_BYTES_MAX.max(smtp.size_bytes_max.saturating_mul(4));
         Arc::new(Door {
-            standing: ArcSwap::from_pointee(Standing::new(hostname, smtp, teams)),
+            standing: Arc::new(Standing::new(hostname, smtp, teams)),
             sink,
             certificates,
             memory: Memory::in_pieces(
@@ -81,12 +80,6 @@ impl Door {
             stats: Arc::default(),
             admission: Arc::default(),
         })
-    }
-
-    /// New sessions follow the new configuration. Listening addresses do not change.
-    pub fn reload(&self, hostname: &str, smtp: &Smtp, teams: &[Team]) {
-        let standing = Standing::new(hostname, smtp, teams);
-        self.standing.store(Arc::new(standing));
     }
 
     pub fn stats(&self) -> Arc<DoorStats> {
@@ -175,7 +168,7 @@ async fn accept(
                 continue;
             }
         };
-        let standing = door.standing.load_full();
+        let standing = Arc::clone(&door.standing);
         let arrival = Arrival {
             door: Arc::clone(&door),
             stream,

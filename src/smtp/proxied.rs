@@ -12,8 +12,9 @@ use crate::limits;
 /// Of v1, in text. Ends with CRLF.
 const TEXT_START: &[u8] = b"PROXY ";
 
-/// `PROXY UNKNOWN\r\n`, the shortest header of either version.
-const SHORTEST: usize = 15;
+/// From whoever speaks for itself: the shortest header of either version.
+pub const UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
+const SHORTEST: usize = UNKNOWN.len();
 
 /// The longest line of v1, with its CRLF.
 const TEXT_BYTES_MAX: usize = 107;

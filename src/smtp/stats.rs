@@ -1,4 +1,4 @@
-//! What the door counts. Atomics only: whoever shows them reads them, nobody is called.
+//! What the door counts. Whoever shows it reads it, nobody is called.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -37,7 +37,6 @@ pub struct DoorStats {
     pub handshakes_failed: AtomicU64,
     pub accepts_failed: AtomicU64,
     pub mails_accepted: AtomicU64,
-    pub mail_bytes_accepted: AtomicU64,
     pub authentications_failed: AtomicU64,
     turned_away: Mutex<BTreeMap<TurnedAway, u64>>,
     closed: Mutex<BTreeMap<CloseReason, u64>>,
@@ -72,9 +71,8 @@ impl DoorStats {
         count(&self.refused, (reply.code, reply.enhanced));
     }
 
-    pub(super) fn count_mail(&self, bytes: u64) {
+    pub(super) fn count_mail(&self) {
         self.mails_accepted.fetch_add(1, Ordering::Relaxed);
-        self.mail_bytes_accepted.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 

@@ -348,13 +348,14 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
     /// Ends or postpones leased deliveries.
     async fn settle(&self, settlements: Vec<Settlement>, now: Time) -> Result<Effects, SpoolError>;
 
-    /// A transport of the team works again: what was postponed after an attempt is due now.
+    /// A transport of the team works again: what was postponed after an attempt is due now, at most
+    /// [`HURRIED_MAX`](crate::limits::HURRIED_MAX) of each urgency.
     async fn hurry(&self, team: &str, now: Time) -> Result<(), SpoolError>;
 
     /// The clock was set back: what waits until later than now waits so much less.
     async fn set_back(&self, by: Duration, now: Time) -> Result<(), SpoolError>;
 
-    /// Teams that have unfinished deliveries, configured or not.
+    /// Teams for which deliveries wait to be sent, configured or not.
     async fn teams(&self) -> Result<Vec<String>, SpoolError>;
 
     /// Returns a moment after another process may have changed the store, such as
@@ -456,7 +457,7 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
     ) -> Result<BTreeMap<String, DeadLettersOf>, SpoolError>;
 
     /// Since when a team's delivery is late that has been for the longest: the first attempt has
-    /// failed, or it is due and was not tried, or its mail waits to be decided.
+    /// failed, or it is due and was not tried. Of what waits to be decided the oldest counts, for its team.
     async fn overdue(&self, now: Time) -> Result<BTreeMap<String, Time>, SpoolError>;
 
     /// Teams and external ids, of those that begin with `prefix`, of tickets that are open, or will be
@@ -474,7 +475,8 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
 
     /// Looks at `limit` mails of that age, in the order of arrival from the one after `after` on,
     /// and removes those all of whose deliveries ended before `before`; the ledger keeps counting
-    /// them. Dead letters stay until a person has dropped them.
+    /// them. Dead letters stay until a person has dropped them. Tickets that were resolved
+    /// before then are forgotten, as many at most.
     async fn prune(
         &self,
         before: Time,

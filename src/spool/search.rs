@@ -80,7 +80,7 @@ pub struct Glance {
     /// Those that nobody has dropped.
     pub dead_letters: Count,
     pub open_tickets: Count,
-    /// By team: since when the oldest of what is due has not been taken.
+    /// As [`Spool::overdue`](super::Spool::overdue) tells.
     pub overdue: BTreeMap<String, Time>,
     /// The last hour, oldest minute first; the last one is not over.
     pub minutes: Vec<Minute>,

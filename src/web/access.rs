@@ -326,11 +326,11 @@ pub async fn guard(
     response
 }
 
-/// A value of a query, with everything but letters, digits and `/-._~` as `%XX`.
+/// A segment of a path, or a value of a query, with everything but letters, digits and `-._~` as `%XX`.
 pub fn percent_encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                 char::from(byte).to_string()
             }
             _ => format!("%{byte:02X}"),
@@ -452,6 +452,6 @@ mod tests {
 
     #[test]
     fn what_is_not_plain_is_encoded() {
-        assert_eq!(percent_encoded("/mails?a=ü&b"), "/mails%3Fa%3D%C3%BC%26b");
+        assert_eq!(percent_encoded("/mails?a=ü&b"), "%2Fmails%3Fa%3D%C3%BC%26b");
     }
 }

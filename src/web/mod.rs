@@ -59,26 +59,19 @@ pub struct Shown {
     pub access: Arc<Access>,
     /// `web.edit_rules`
     pub edit_rules: bool,
-    /// Taken while a draft of a rule file is looked at.
-    pub drafts: Semaphore,
+    /// Taken while a draft of a rule file is looked at or put in force.
+    pub drafts: Arc<Semaphore>,
 }
 
 /// How many drafts may be looked at.
-pub fn drafts() -> Semaphore {
-    Semaphore::new(DRAFTS_CONCURRENT_MAX)
+pub fn drafts() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(DRAFTS_CONCURRENT_MAX))
 }
 
 impl Shown {
     /// The files inside the program are nobody's to change.
     pub fn may_edit_rules(&self) -> bool {
         self.edit_rules && self.rulebook.is_on_disk()
-    }
-
-    /// A rule file was changed here, and is in force.
-    fn rules_changed(&self) {
-        self.health.warn("rules", None);
-        self.events.status("rules");
-        tracing::info!("rules changed over HTTP");
     }
 }
 

@@ -104,8 +104,7 @@ pub async fn read(
     bounded(move || {
         let message = message::read(&raw);
         let envelope = envelope.unwrap_or_else(|| message.likely_envelope());
-        let trace = rules.explain(&message, &envelope);
-        let decisions = own::decided(&raw, &envelope, || trace.decisions.clone());
+        let trace = own::explain(&rules, &raw, &message, &envelope);
         let spans = trace.spans.iter().filter_map(|span| {
             let text = match span.part {
                 "subject" => &message.subject,
@@ -124,7 +123,7 @@ pub async fn read(
             spans: spans.collect(),
             forwarded_by: message.forwarding.as_ref().map(|one| named(&one.by)),
             trace: trace.to_string(),
-            decisions: decisions.iter().map(Decision::to_json).collect(),
+            decisions: trace.decisions.iter().map(Decision::to_json).collect(),
             steps: trace.steps,
             subject: message.subject,
             text: message.text,
@@ -141,12 +140,7 @@ pub async fn decide(
     raw: Vec<u8>,
     envelopes: Vec<Envelope>,
 ) -> Result<Vec<Vec<Decision>>, Problem> {
-    bounded(move || {
-        let message = message::read(&raw);
-        let decide = |envelope| own::decided(&raw, envelope, || rules.decide(&message, envelope));
-        envelopes.iter().map(decide).collect()
-    })
-    .await
+    bounded(move || own::decide(&rules, &raw, &envelopes)).await
 }
 
 /// On a thread of its own.

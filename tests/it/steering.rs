@@ -46,6 +46,9 @@ fn masked(text: &str) -> String {
         (r"(delivered|rejected) +\d+ +", "$1    7   "),
         (r"RESULT +MS +", "RESULT      MS  "),
         (r#""took_ms":\d+"#, "\"took_ms\":7"),
+        // The Received field has the day, which has one digit or two.
+        (r#""bytes":\d+"#, "\"bytes\":1234"),
+        (r", \d+ bytes", ", 1234 bytes"),
         (
             r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b",
             "01234567-0123-7123-8123-0123456789ab",

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::{Finding, ok};
 use crate::config::{Config, Relay, Store};
 use crate::deliver::{relay as mail_out, signl4 as webhook};
+use crate::smtp::proxied::UNKNOWN;
 use crate::spool::postgres::Postgres;
 use crate::web;
 
@@ -32,7 +33,7 @@ pub(super) async fn ports(config: &Config) -> Vec<Finding> {
             .proxy_from
             .iter()
             .any(|net| net.contains(&peer.ip()));
-        let opening: &[u8] = if proxied { b"PROXY UNKNOWN\r\n" } else { b"" };
+        let opening = if proxied { UNKNOWN } else { b"" };
         let wanted = format!("220 {} ", config.hostname);
         findings.push(port("smtp.listen", *address, opening, &wanted).await);
     }

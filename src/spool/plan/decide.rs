@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::lease::Slots;
 use super::{Changes, Delivery, Depth, Further, Known, Namesake, Planner, TicketId, Verdict};
-use crate::alert::Status;
+use crate::alert::{Alert, Status};
 use crate::clock::Time;
 use crate::config::Storm;
 use crate::deliver::schedule::Progress;
@@ -13,6 +13,9 @@ use crate::limits::BEHIND_MAX_FOR_CANCEL;
 use crate::rules::Decision;
 use crate::spool::lifecycle::{self, CLOSED_BEFORE_PAGED, Path, Sending, Unfinished};
 use crate::spool::{Ask, Budget, Decided, Ending, Leased, MailId, Reading, SpoolError, Stage};
+
+/// How the reason begins of what says a second time what another mail has said: it has overtaken nothing.
+pub(crate) const DUPLICATE_OF: &str = "duplicate of ";
 
 const PART_GONE: &str = "the mail has no such part by the rules of today";
 
@@ -179,7 +182,7 @@ impl Planner {
             Path::Send(sending) => sending,
         };
         if let Some(first) = self.duplicate_of(delivery, decision, message_id) {
-            let reason = format!("duplicate of {first}: the same Message-ID");
+            let reason = format!("{DUPLICATE_OF}{first}: the same Message-ID");
             self.end(delivery, Ending::Suppressed, &reason);
             return Ok(false);
         }
@@ -313,47 +316,37 @@ impl Planner {
     /// Of those that have just been placed and still wait, what may be sent at once is.
     fn lease_fresh(&mut self, fresh: &[(Delivery, &Decision)], asks: &[Ask], budget: Budget) {
         let mut slots = Slots::new(asks, budget);
-        let mut ready: Vec<_> = fresh
-            .iter()
-            .filter(|(delivery, _)| {
-                let row = self.changes.rows.get(&delivery.id);
-                row.is_some_and(|row| {
-                    row.stage == Stage::Waiting && row.not_before.is_none_or(|at| at <= self.now)
-                })
-            })
-            .collect();
-        ready.sort_by_key(|(delivery, _)| {
-            let row = self.changes.rows.get(&delivery.id);
-            let urgency = row.and_then(|row| Some(row.verdict.as_ref()?.urgency));
-            (urgency, delivery.id)
+        let ready = fresh.iter().filter_map(|(delivery, decision)| {
+            let row = self.changes.rows.get(&delivery.id)?;
+            let is_due = row.not_before.is_none_or(|at| at <= self.now);
+            let urgency = row.verdict.as_ref().map(|verdict| verdict.urgency);
+            (row.stage == Stage::Waiting && is_due).then_some((urgency, delivery, decision))
         });
-        for (delivery, decision) in ready {
-            let urgency = self.changes.rows.get(&delivery.id);
-            let urgency = urgency.and_then(|row| Some(row.verdict.as_ref()?.urgency));
+        let mut ready: Vec<_> = ready.collect();
+        ready.sort_by_key(|(urgency, delivery, _)| (*urgency, delivery.id));
+        for (urgency, delivery, decision) in ready {
             let Some(alert) = decision.alert.clone() else {
                 continue;
             };
             if !slots.take(&delivery.team, urgency.unwrap_or_default()) {
                 continue;
             }
-            self.send(
-                delivery,
-                Leased {
-                    delivery: delivery.id,
-                    lease: delivery.leases + 1,
-                    mail: delivery.mail,
-                    team: delivery.team.clone(),
-                    part: delivery.part,
-                    received: delivery.received,
-                    since: delivery.since,
-                    alert,
-                    progress: Progress::default(),
-                },
-            );
+            self.send(delivery, alert, Progress::default());
         }
     }
 
-    pub(super) fn send(&mut self, delivery: &Delivery, leased: Leased) {
+    pub(super) fn send(&mut self, delivery: &Delivery, alert: Alert, progress: Progress) {
+        let leased = Leased {
+            delivery: delivery.id,
+            lease: delivery.leases + 1,
+            mail: delivery.mail,
+            team: delivery.team.clone(),
+            part: delivery.part,
+            received: delivery.received,
+            since: delivery.since,
+            alert,
+            progress,
+        };
         let row = self.row(delivery);
         row.stage = Stage::Sending;
         row.leases = leased.lease;

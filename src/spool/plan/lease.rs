@@ -8,7 +8,7 @@ use crate::clock::Time;
 use crate::deliver::schedule::{FIRST_URGENCY_OF_OTHERS, Progress};
 use crate::rules::Decision;
 use crate::spool::lifecycle::{self, CLOSED_BEFORE_PAGED};
-use crate::spool::{Ask, Budget, Ending, Leased, SpoolError, record, storm};
+use crate::spool::{Ask, Budget, Ending, SpoolError, record, storm};
 
 /// A delivery that is due, as a store has found it.
 #[derive(Debug)]
@@ -126,18 +126,7 @@ impl Planner {
                 return Ok(false);
             }
         }
-        let leased = Leased {
-            delivery: delivery.id,
-            lease: delivery.leases + 1,
-            mail: delivery.mail,
-            team: delivery.team.clone(),
-            part: delivery.part,
-            received: delivery.received,
-            since: delivery.since,
-            alert,
-            progress,
-        };
-        self.send(delivery, leased);
+        self.send(delivery, alert, progress);
         Ok(true)
     }
 

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use indexmap::IndexMap;
 
+pub(crate) use self::decide::DUPLICATE_OF;
 pub(crate) use self::decide::{decide, retried, retried_parts, tickets_of};
 pub(crate) use self::lease::{Candidate, Slots, lease};
 pub(crate) use self::settle::settle;

@@ -13,7 +13,9 @@ use crate::clock::Time;
 use crate::config::Storm;
 use crate::limits::{BEHIND_MAX_FOR_CANCEL, DUPLICATE_WINDOW, STORM_LISTED_MAX};
 use crate::spool::lifecycle::{self, Ticket, TicketState};
-use crate::spool::plan::{self, Delivery, Depth, KeptTicket, Known, Line, Namesake, TicketId};
+use crate::spool::plan::{
+    self, DUPLICATE_OF, Delivery, Depth, KeptTicket, Known, Line, Namesake, TicketId,
+};
 use crate::spool::record::{self, RecordError};
 use crate::spool::storm::{Gathering, Member, Members, Summary};
 use crate::spool::{Decided, DeliveryId, Ending, MailId, Reading, SpoolError};
@@ -68,7 +70,7 @@ pub(super) const IS_SPLIT: &str = "SELECT EXISTS (SELECT 1 FROM deliveries
 pub(super) const OVERTAKEN: &str = "SELECT EXISTS (SELECT 1 FROM deliveries
     WHERE external_id = $1 AND team = $2 AND id > $3
     AND status = $4 AND outcome IS DISTINCT FROM 'dead-letter'
-    AND (reason IS NULL OR reason NOT LIKE 'duplicate of %'))";
+    AND (reason IS NULL OR reason NOT LIKE $5::text || '%'))";
 
 /// The first of each, and how many there are: a storm may have thousands.
 pub(super) const MEMBERS: &str = "SELECT k.team, k.external_id, t.external_id, t.title, c.open
@@ -318,6 +320,7 @@ pub(super) async fn overtaken(
                 &delivery.team,
                 &delivery.id.0,
                 &contrary.as_str(),
+                &DUPLICATE_OF,
             ],
         )
         .await?;

@@ -8,7 +8,9 @@ use crate::clock::Time;
 use crate::config::Storm;
 use crate::limits::{BEHIND_MAX_FOR_CANCEL, DUPLICATE_WINDOW, STORM_LISTED_MAX};
 use crate::spool::lifecycle::{self, Ticket, TicketState};
-use crate::spool::plan::{self, Delivery, Depth, KeptTicket, Known, Line, Namesake, TicketId};
+use crate::spool::plan::{
+    self, DUPLICATE_OF, Delivery, Depth, KeptTicket, Known, Line, Namesake, TicketId,
+};
 use crate::spool::record::{self, RecordError};
 use crate::spool::storm::{Gathering, Member, Members, Summary};
 use crate::spool::{Decided, DeliveryId, Ending, MailId, Reading, SpoolError};
@@ -223,10 +225,16 @@ pub(super) fn overtaken(
             "SELECT EXISTS (SELECT 1 FROM deliveries
                  WHERE external_id = ?1 AND team = ?2 AND id > ?3
                  AND status = ?4 AND outcome IS NOT 'dead-letter'
-                 AND (reason IS NULL OR reason NOT LIKE 'duplicate of %'))",
+                 AND (reason IS NULL OR reason NOT LIKE ?5 || '%'))",
         )?
         .query_row(
-            params![external_id, delivery.team, delivery.id.0, contrary.as_str()],
+            params![
+                external_id,
+                delivery.team,
+                delivery.id.0,
+                contrary.as_str(),
+                DUPLICATE_OF
+            ],
             |row| row.get(0),
         )?;
     Ok(found.then_some(reason))

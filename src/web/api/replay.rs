@@ -10,10 +10,10 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::mails::parse;
-use super::rules::saved;
+use super::rules::change;
 use crate::clock::{Clock, SystemClock};
 use crate::message::Envelope;
-use crate::rules::{Decision, editing};
+use crate::rules::{Decision, Rulebook, editing};
 use crate::smtp::{AcceptError, MailSink, ReceivedMail, Recipients, Rest, RestId};
 use crate::spool::{DeadLetters, MailId};
 use crate::web::Shown;
@@ -222,15 +222,11 @@ pub async fn as_test(shown: &Shown, id: MailId) -> Result<Test, Problem> {
         saved: false,
     };
     if shown.may_edit_rules() {
-        let rulebook = Arc::clone(&shown.rulebook);
-        let (source, toml, file) = (
-            test.source.clone(),
-            test.toml.clone(),
-            test.mail_file.clone(),
-        );
-        let added =
-            reading::bounded(move || rulebook.add_test(&source, &toml, &file, &raw)).await?;
-        saved(shown, added)?;
+        let added = test.clone();
+        let add = move |rules: &Rulebook| {
+            rules.add_test(&added.source, &added.toml, &added.mail_file, &raw)
+        };
+        change(shown, add).await?;
         test.saved = true;
     }
     Ok(test)

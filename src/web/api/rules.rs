@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::mails::parse;
 use super::status::{Source, sources};
 use crate::message::Envelope;
+use crate::rules::Rulebook;
 use crate::rules::editing::{self, SaveError};
 use crate::web::Shown;
 use crate::web::problem::{Body, Named, Place, Problem};
@@ -142,9 +143,10 @@ pub async fn tried(shown: &Shown, source: &str, draft: Draft) -> Result<Tried, P
         }
         (None, None) => None,
     };
-    let _turn = shown.drafts.acquire().await;
+    let turn = Arc::clone(&shown.drafts).acquire_owned().await;
     let (rulebook, source) = (Arc::clone(&shown.rulebook), source.to_owned());
-    let drafted = reading::bounded(move || rulebook.draft(&source, &text)).await?;
+    // One that does not end keeps its turn.
+    let (drafted, _turn) = reading::bounded(move || (rulebook.draft(&source, &text), turn)).await?;
     let Some((set, problems)) = drafted else {
         return Err(no_source());
     };
@@ -182,30 +184,43 @@ pub async fn put_in_force(
         let detail = "rule files are not changed over HTTP: see web.edit_rules";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
-    let _turn = shown.drafts.acquire().await;
-    let (rulebook, name) = (Arc::clone(&shown.rulebook), source.to_owned());
-    let result =
-        reading::bounded(move || rulebook.save(&name, &edited.text, edited.version.as_deref()))
-            .await?;
-    saved(shown, result)?;
+    let name = source.to_owned();
+    let save = move |rules: &Rulebook| rules.save(&name, &edited.text, edited.version.as_deref());
+    change(shown, save).await?;
     in_force(shown, source)
 }
 
-pub(super) fn saved(shown: &Shown, result: Result<(), SaveError>) -> Result<(), Problem> {
+/// Changes a rule file, on a thread of its own. Waited for however long it takes, and told whether or not
+/// somebody still waits: what was begun takes effect.
+pub(super) async fn change(
+    shown: &Shown,
+    save: impl FnOnce(&Rulebook) -> Result<(), SaveError> + Send + 'static,
+) -> Result<(), Problem> {
+    let turn = Arc::clone(&shown.drafts).acquire_owned().await;
+    let rulebook = Arc::clone(&shown.rulebook);
+    let (health, events) = (Arc::clone(&shown.health), Arc::clone(&shown.events));
+    let changed = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        save(&rulebook)?;
+        health.warn("rules", None);
+        events.status("rules");
+        tracing::info!("rules changed over HTTP");
+        Ok(())
+    });
+    let failed = |detail| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail);
+    let Ok(result) = changed.await else {
+        return Err(failed("saving it panicked: a bug".to_owned()));
+    };
     match result {
-        Ok(()) => {
-            shown.rules_changed();
-            Ok(())
-        }
+        Ok(()) => Ok(()),
         Err(SaveError::NoSource) => Err(no_source()),
         Err(SaveError::Changed) => Err(Problem::new(
             StatusCode::CONFLICT,
             "the rule file has been changed since: load it again",
         )),
         Err(SaveError::Refused(problems)) => Err(Problem::rule_file(&problems)),
-        Err(SaveError::NotWritten(error)) => {
-            let detail = format!("the rule file could not be written: {error}");
-            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
-        }
+        Err(SaveError::NotWritten(error)) => Err(failed(format!(
+            "the rule file could not be written: {error}"
+        ))),
     }
 }

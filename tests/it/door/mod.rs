@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::dialogs::world::{HOSTNAME, Pair, Sink, World, no_certificates, teams};
+use crate::dialogs::world::{HOSTNAME, Pair, Sink, World, teams};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -247,20 +247,4 @@ async fn lettre_authenticates_by_both_mechanisms() {
             .load(Ordering::Relaxed),
         1
     );
-}
-
-#[tokio::test]
-async fn a_reload_is_for_new_sessions() {
-    let world = World::default();
-    let gateway = Gateway::start(&world, no_certificates()).await;
-    let mut old = gateway.greeted().await;
-    let mut changed = World::default();
-    changed.set("size_max", "77");
-    gateway.door.reload("new.example", &changed.smtp, &teams());
-    let mut new = gateway.connect().await;
-    new.expect("220 new.example").await;
-    new.send("EHLO x\r\n").await;
-    let lines = [new.line().await, new.line().await, new.line().await];
-    assert_eq!(lines[2], "250-SIZE 77\r\n");
-    old.say("HELO x\r\n", "250 mx.example").await;
 }

@@ -231,7 +231,7 @@ fn a_password_is_asked_for_and_a_session_ends() {
     desk.until_asked(1);
     desk.browse(Settings::default(), async |browser| {
         browser.open(&format!("/mails/{id}")).await;
-        assert_eq!(browser.path().await, format!("/login?next=/mails/{id}"));
+        assert_eq!(browser.path().await, format!("/login?next=%2Fmails%2F{id}"));
         assert_eq!(browser.text("h1").await, "Log in");
         browser.screenshot("login").await;
         let found = browser.violations().await;
@@ -246,7 +246,7 @@ fn a_password_is_asked_for_and_a_session_ends() {
         browser.click("form[action='/logout'] button").await;
         browser.until("h1", "Log in").await;
         browser.open("/mails").await;
-        assert_eq!(browser.path().await, "/login?next=/mails");
+        assert_eq!(browser.path().await, "/login?next=%2Fmails");
     });
 }
 
