@@ -252,6 +252,9 @@ pub const LOOK_AGAIN_ELSEWHERE: Duration = Duration::from_secs(5);
 pub const COLLISIONS_MAX: u32 = 5;
 /// Readings that take their place in one transaction, of whichever node.
 pub const PLACED_AT_ONCE: usize = 256;
+/// Tickets locked in one transaction, one mail's aside. By default PostgreSQL has room for some 6,400
+/// locks, a small one for 3,000, which all transactions share (`max_locks_per_transaction`).
+pub const TICKETS_LOCKED_MAX: usize = 1000;
 /// Before deliveries are leased whose tickets another node was just changing.
 pub const LEASE_COLLISION_PAUSE: Duration = Duration::from_millis(20);
 

@@ -200,11 +200,16 @@ impl Window {
             self.counted -= count;
             self.pieces.pop_front();
         }
-        (self.most / nodes).saturating_sub(self.counted)
+        self.part(nodes).saturating_sub(self.counted)
+    }
+
+    /// At least one: many nodes may ask for a little more than the whole, but none is silent.
+    fn part(&self, nodes: u32) -> u32 {
+        (self.most / nodes).max(1)
     }
 
     fn reserved(&self, nodes: u32) -> u32 {
-        self.most / nodes * RESERVED_FOR_NEW_PERCENT / 100
+        self.part(nodes) * RESERVED_FOR_NEW_PERCENT / 100
     }
 
     fn free_at(&mut self, now: Time, nodes: u32) -> Option<Time> {
@@ -334,6 +339,17 @@ mod tests {
         assert_eq!(pace.free(now, true), 2);
         pace.share(1);
         assert_eq!(pace.free(now, true), 7);
+    }
+
+    #[test]
+    fn none_of_many_nodes_is_silent() {
+        for plan in [config::Pace::Free, config::Pace::Commercial] {
+            let mut pace = Pace::new(plan);
+            let now = Time::from_seconds(0);
+            pace.share(100);
+            assert_eq!(pace.free(now, true), 1);
+            assert!(pace.may_err(now));
+        }
     }
 
     #[test]

@@ -113,6 +113,12 @@ pub struct Sending {
     pub hold: Option<Duration>,
 }
 
+/// Whether a `new` pages although the ticket is open: a rule says so, or it was not understood, which is
+/// never taken for a repeat (DESIGN.md invariant 3).
+pub fn pages_anyway(decision: &Decision) -> bool {
+    decision.escalate || decision.degraded
+}
+
 /// What a decision asks for, the ticket's state aside.
 pub fn path(decision: &Decision) -> Path {
     if decision.dead_letter {
@@ -141,8 +147,7 @@ pub fn path(decision: &Decision) -> Path {
     Path::Send(Sending {
         status: alert.status,
         external_id: alert.external_id.clone(),
-        // What was not understood is never taken for a repeat (DESIGN.md invariant 3).
-        escalate: decision.escalate || decision.degraded,
+        escalate: pages_anyway(decision),
         hold: decision.hold.filter(|_| alert.status == Status::New),
     })
 }

@@ -36,7 +36,7 @@ pub fn event(event: &str, id: &str) -> Value {
     json!({ "event": event, "id": id })
 }
 
-/// Keys: `event`, `id`, `title`, `escalate`, `hold_ms`, `priority`, `dead_letter`.
+/// Keys: `event`, `id`, `title`, `escalate`, `hold_ms`, `priority`, `dead_letter`, `degraded`.
 pub fn decision(script: &Value) -> Decision {
     let text = |key: &str| script[key].as_str().map(str::to_owned);
     let event = Event::parse(script["event"].as_str().unwrap_or("new")).unwrap();
@@ -65,7 +65,7 @@ pub fn decision(script: &Value) -> Decision {
         source: Some("scripted".to_owned()),
         rule: Some("a-rule".to_owned()),
         event,
-        degraded: false,
+        degraded: script["degraded"].as_bool().unwrap_or(false),
         reason: "the script says so".to_owned(),
         external_id,
         fields: text("priority")

@@ -298,7 +298,7 @@ impl Planner {
                 && one.event == event
                 && one.external_id == delivery.external_id
                 && one.title == delivery.title
-                && !one.is_dead_letter
+                && !one.says_nothing
         };
         let first = namesakes.iter().find(same).map(|one| one.mail);
         namesakes.push(Namesake {
@@ -308,7 +308,7 @@ impl Planner {
             event,
             external_id: delivery.external_id.clone(),
             title: delivery.title.clone(),
-            is_dead_letter: false,
+            says_nothing: first.is_some(),
         });
         first
     }

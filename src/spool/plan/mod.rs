@@ -134,7 +134,8 @@ pub(crate) struct Namesake {
     pub(crate) external_id: Option<String>,
     pub(crate) title: Option<String>,
     /// Not repeated, but tried once more.
-    pub(crate) is_dead_letter: bool,
+    /// It has told nobody: a dead letter, or a duplicate itself.
+    pub(crate) says_nothing: bool,
 }
 
 /// What a store has loaded. What is not here is not there.
@@ -442,7 +443,7 @@ fn verdict(decision: &Decision, message_id: Option<&str>) -> Result<Verdict, Spo
         external_id: external_id.map(ExternalId::to_string),
         // PostgreSQL's text has no NUL.
         title: alert.map(|alert| alert.title.replace('\0', "\u{fffd}")),
-        escalate: decision.escalate,
+        escalate: lifecycle::pages_anyway(decision),
         urgency: alert.map_or(0, |alert| {
             crate::deliver::schedule::urgency(alert, priority)
         }),

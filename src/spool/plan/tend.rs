@@ -36,7 +36,8 @@ pub(crate) fn retry(known: Known, dead: &[DeliveryId], now: Time) -> Changes {
 }
 
 /// Ends what is unfinished of a mail, and marks its dead letters. Not what a transport has at this
-/// moment: it may be paging somebody. Returns how many as well.
+/// moment: it may be paging somebody. Nor a summary that waits: it tells of other mails' tickets, too.
+/// Returns how many as well.
 pub(crate) fn drop_mail(known: Known, ids: &[DeliveryId], now: Time) -> (Changes, usize) {
     let mut planner = Planner::new(known, now);
     let mut dropped = 0;
@@ -52,6 +53,7 @@ pub(crate) fn drop_mail(known: Known, ids: &[DeliveryId], now: Time) -> (Changes
                 continue;
             }
             Stage::Settled(_) => DROPPED.clone_into(&mut planner.row(&delivery).reason),
+            _ if delivery.is_summary => continue,
             _ => planner.end(&delivery, Ending::DeadLetter, DROPPED),
         }
         dropped += 1;

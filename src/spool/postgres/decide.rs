@@ -13,7 +13,7 @@ use super::known;
 use super::rows::{self, delivery, query, read_delivery};
 use super::write;
 use crate::clock::Time;
-use crate::limits::PLACED_AT_ONCE;
+use crate::limits::{PLACED_AT_ONCE, TICKETS_LOCKED_MAX};
 use crate::spool::plan::{self, Known};
 use crate::spool::record::{self, RecordError};
 use crate::spool::{Decided, Deciding, Effects, Reading, SpoolError};
@@ -63,22 +63,31 @@ pub(super) async fn decide(
     )?;
     let mut known = Known::default();
     let mut decided = Vec::with_capacity(found.len());
+    let mut tickets = 0;
     for row in &found {
         let delivery = read_delivery(row)?;
         let reading: &str = row.try_get(18)?;
+        let reading = record::read_reading(reading).unwrap_or_else(unreadable);
+        if let Reading::Decisions(decisions) = &reading {
+            tickets += decisions.len();
+        }
+        if tickets > TICKETS_LOCKED_MAX && !decided.is_empty() {
+            break;
+        }
         decided.push(Decided {
             delivery: delivery.id,
             message_id: row.try_get(19)?,
-            reading: record::read_reading(reading).unwrap_or_else(unreadable),
+            reading,
         });
         known.deliveries.insert(delivery.id, delivery);
     }
+    let has_more = decided.len() < found.len() || found.len() == PLACED_AT_ONCE;
     let storm = deciding.storm.as_ref();
     let known = known::of_decided(transaction, known, &decided, storm).await?;
     let may_start = (deciding.asks.as_slice(), deciding.budget);
     let changes = plan::decide(known, &decided, storm, may_start, now)?;
     let effects = write::write(transaction, changes, node, now).await?;
-    Ok((effects, found.len() == PLACED_AT_ONCE))
+    Ok((effects, has_more))
 }
 
 /// Written by another version of the program: it concerns one mail, and must not stop the others.

@@ -18,7 +18,7 @@ use crate::spool::plan::{
 };
 use crate::spool::record::{self, RecordError};
 use crate::spool::storm::{Gathering, Member, Members, Summary};
-use crate::spool::{Decided, DeliveryId, Ending, MailId, Reading, SpoolError};
+use crate::spool::{Decided, DeliveryId, MailId, Reading, SpoolError};
 
 /// In the order of the locks' numbers, whoever takes them: no two can wait for each other.
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(k) FROM (
@@ -56,7 +56,7 @@ pub(super) const BY_ID: &str = delivery!(
 );
 
 pub(super) const NAMESAKES: &str = "SELECT d.id, m.id, d.team, d.event, d.external_id, d.title,
-    d.outcome, d.message_id
+    coalesce(d.outcome = 'dead-letter' OR d.reason LIKE $3::text || '%', false), d.message_id
     FROM deliveries d JOIN mails m ON m.seq = d.id >> 20
     WHERE d.message_id = ANY($1) AND d.stage > 0 AND m.received_ms >= $2 ORDER BY d.id";
 
@@ -256,9 +256,13 @@ async fn namesakes(
     let message_ids: Vec<&str> = message_ids.into_iter().collect();
     let oldest = known.deliveries.values().map(|one| one.received).min();
     let since = oldest.unwrap_or(Time::from_ms(0)).minus(DUPLICATE_WINDOW);
-    let found = query(transaction, NAMESAKES, &[&message_ids, &since.ms()]).await?;
+    let found = query(
+        transaction,
+        NAMESAKES,
+        &[&message_ids, &since.ms(), &DUPLICATE_OF],
+    )
+    .await?;
     for row in &found {
-        let outcome: Option<&str> = row.try_get(6)?;
         let one = Namesake {
             id: DeliveryId(row.try_get(0)?),
             mail: MailId(row.try_get(1)?),
@@ -266,7 +270,7 @@ async fn namesakes(
             event: row.try_get(3)?,
             external_id: row.try_get(4)?,
             title: row.try_get(5)?,
-            is_dead_letter: outcome == Some(Ending::DeadLetter.as_str()),
+            says_nothing: row.try_get(6)?,
         };
         let message_id: String = row.try_get(7)?;
         known.namesakes.entry(message_id).or_default().push(one);

@@ -12,7 +12,7 @@ use super::rows::{self, delivery, query};
 use super::write;
 use crate::clock::Time;
 use crate::deliver::schedule::URGENCIES;
-use crate::limits::{HURRIED_MAX, LEASE_COLLISION_PAUSE, LEASE_ROUNDS_MAX};
+use crate::limits::{HURRIED_MAX, LEASE_COLLISION_PAUSE, LEASE_ROUNDS_MAX, TICKETS_LOCKED_MAX};
 use crate::spool::plan::{self, Candidate, Depth, Slots, TicketId};
 use crate::spool::{Ask, Budget, DeliveryId, Effects, SpoolError};
 
@@ -97,7 +97,7 @@ pub(super) async fn lease(
         let has_ended_any = !step.settled.is_empty();
         effects.settled.extend(step.settled);
         if !all_locked {
-            // Somebody is just changing some of the tickets.
+            // Somebody is just changing some of the tickets, or they are many.
             effects.due = Some(now.plus(LEASE_COLLISION_PAUSE));
             return Ok(effects);
         }
@@ -116,7 +116,7 @@ pub(super) async fn lease(
     Ok(effects)
 }
 
-/// With the locks of their tickets; and whether all could be had.
+/// The most urgent, with the locks of their tickets; and whether all could be had.
 async fn candidates(
     transaction: &Transaction<'_>,
     asks: &[Ask],
@@ -147,11 +147,13 @@ async fn candidates(
             progress,
         });
     }
+    let all = candidates.len();
+    candidates.sort_by_key(|one| (one.urgency, one.delivery.not_before, one.delivery.id));
+    candidates.truncate(TICKETS_LOCKED_MAX);
     let tickets: Vec<TicketId> = plan::tickets(candidates.iter().map(|one| &one.delivery))
         .into_iter()
         .collect();
     let free = try_lock(transaction, &tickets).await?;
-    let all = candidates.len();
     candidates.retain(|one| one.delivery.ticket_id().is_none_or(|id| free.contains(&id)));
     let all_locked = candidates.len() == all;
     Ok((candidates, all_locked))

@@ -13,7 +13,7 @@ use crate::spool::plan::{
 };
 use crate::spool::record::{self, RecordError};
 use crate::spool::storm::{Gathering, Member, Members, Summary};
-use crate::spool::{Decided, DeliveryId, Ending, MailId, Reading, SpoolError};
+use crate::spool::{Decided, DeliveryId, MailId, Reading, SpoolError};
 
 /// What a batch of decisions has to know.
 pub(super) fn of_decided(
@@ -169,12 +169,12 @@ fn namesakes(
     }
     let since = delivery.received.minus(DUPLICATE_WINDOW).ms();
     let mut statement = connection.prepare_cached(
-        "SELECT d.id, m.id, d.team, d.event, d.external_id, d.title, d.outcome
+        "SELECT d.id, m.id, d.team, d.event, d.external_id, d.title,
+             d.outcome IS 'dead-letter' OR coalesce(d.reason LIKE ?3 || '%', false)
          FROM deliveries d JOIN mails m ON m.seq = d.id >> 20
          WHERE d.message_id = ?1 AND m.received_ms >= ?2 ORDER BY d.id",
     )?;
-    let found = statement.query_map(params![message_id, since], |row| {
-        let outcome: Option<String> = row.get(6)?;
+    let found = statement.query_map(params![message_id, since, DUPLICATE_OF], |row| {
         Ok(Namesake {
             id: DeliveryId(row.get(0)?),
             mail: MailId(row.get(1)?),
@@ -182,7 +182,7 @@ fn namesakes(
             event: row.get(3)?,
             external_id: row.get(4)?,
             title: row.get(5)?,
-            is_dead_letter: outcome.as_deref() == Some(Ending::DeadLetter.as_str()),
+            says_nothing: row.get(6)?,
         })
     })?;
     let found = found.collect::<Result<_, _>>()?;

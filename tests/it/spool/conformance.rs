@@ -366,6 +366,43 @@ pub async fn an_escalation_pages_again(store: Store) {
     assert_eq!(bench.deliver_all(3).await, ["new T"]);
 }
 
+pub async fn what_was_not_understood_pages_again_however_often_it_is_tried(store: Store) {
+    let bench = Bench::new(store).await;
+    bench.bring(&new("T"), 0).await;
+    bench.deliver_all(1).await;
+    let degraded = json!({ "event": "new", "id": "T", "degraded": true });
+    bench.bring(&degraded, 2).await;
+    let leased = bench.lease(3).await;
+    let step = Step::Wait {
+        until: at(100),
+        maybe_paged: false,
+    };
+    bench.settle(&leased[0], step, 4).await;
+    assert_eq!(bench.deliver_all(200).await, ["new T"]);
+    bench.assert_balanced().await;
+}
+
+pub async fn what_repeats_a_duplicate_is_none_when_the_first_reached_nobody(store: Store) {
+    let same = || mail_with("ops", "Message-ID: <1@kix>\r\n", &json!({ "event": "new" }));
+    let bench = Bench::new(store).await;
+    bench.spool.accept(same(), at(0)).await.unwrap();
+    bench.decide(0).await;
+    bench.spool.accept(same(), at(1)).await.unwrap();
+    bench.decide(1).await;
+    let leased = bench.lease(2).await;
+    let dead = Step::End(Ending::DeadLetter, "404".to_owned());
+    bench.settle(&leased[0], dead, 3).await;
+    for ms in [4, 5] {
+        bench.spool.accept(same(), at(ms)).await.unwrap();
+    }
+    bench.decide(6).await;
+    let outcomes = bench.outcomes().await;
+    assert!(outcomes[1].contains("duplicate of"), "{outcomes:?}");
+    assert_eq!(outcomes[2], "waiting: ", "{outcomes:?}");
+    assert!(outcomes[3].contains("duplicate of"), "{outcomes:?}");
+    bench.assert_balanced().await;
+}
+
 pub async fn a_mail_received_twice_is_a_named_duplicate_within_a_window(store: Store) {
     let header = "Message-ID: <1@kix>\r\n";
     let day = 24 * 3600 * 1000;
@@ -951,6 +988,8 @@ on_every_store! {
     a_close_follows_an_alert_that_somebody_may_have_got,
     hold_pages_nobody_when_the_ticket_is_closed_in_time,
     an_escalation_pages_again,
+    what_was_not_understood_pages_again_however_often_it_is_tried,
+    what_repeats_a_duplicate_is_none_when_the_first_reached_nobody,
     a_mail_received_twice_is_a_named_duplicate_within_a_window,
     a_mail_to_several_teams_has_one_outcome_for_each,
     a_digest_is_split_and_balances,

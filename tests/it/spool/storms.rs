@@ -184,6 +184,20 @@ async fn a_digest_can_be_a_storm(store: Store) {
     bench.assert_balanced().await;
 }
 
+async fn dropping_the_mail_that_began_a_summary_leaves_it_to_the_others(store: Store) {
+    let bench = bench(store).await;
+    for id in ["A", "B"] {
+        bench.bring(&new(id), 0).await;
+    }
+    bench.deliver_all(0).await;
+    let first = bench.accept(&new("C"), 1).await;
+    bench.decide(1).await;
+    bench.bring(&new("D"), 2).await;
+    bench.spool.drop_mail(first, at(3)).await.unwrap();
+    assert_eq!(sent(&bench, 60_000).await, ["new summary"]);
+    bench.assert_balanced().await;
+}
+
 async fn a_summary_that_nobody_took_is_a_dead_letter_that_can_be_retried(store: Store) {
     let bench = storming(store).await;
     let leased = bench.lease(31_000).await;
@@ -230,5 +244,6 @@ on_every_store! {
     a_storm_is_over_when_no_more_come,
     storms_survive_a_restart,
     a_digest_can_be_a_storm,
+    dropping_the_mail_that_began_a_summary_leaves_it_to_the_others,
     a_summary_that_nobody_took_is_a_dead_letter_that_can_be_retried,
 }
