@@ -367,6 +367,9 @@ pub const CANARY_LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// An alarm that has reached nobody is raised again after this long.
 pub const ALARM_REPEATED_AFTER: Duration = Duration::from_secs(3600);
 
+/// What another gateway has seen so recently it still sees: some of its looks.
+pub const ALARM_SEEN_FOR: Duration = Duration::from_secs(45);
+
 // --- the end of service
 
 /// How long a mail in the middle may take to come to its end when the gateway stops. Below the

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::alert::ExternalId;
 use crate::clock::Time;
 use crate::config::TransportKind;
-use crate::limits::ALARM_REPEATED_AFTER;
+use crate::limits::{ALARM_REPEATED_AFTER, ALARM_SEEN_FOR};
 use crate::spool::MailId;
 
 /// Before the kind of a cause in its external id.
@@ -21,6 +21,8 @@ pub enum Cause {
         count: u64,
         newest: MailId,
         reason: String,
+        /// When the last of them ended.
+        ended: Time,
     },
     /// The oldest delivery that should have left waits for so long.
     Backlog {
@@ -69,6 +71,18 @@ impl Cause {
             Cause::Silence { source, .. } => ExternalId::of("mailbell-silence", source),
             Cause::Canary { hostname, .. } => canary_id(hostname),
         }
+    }
+
+    /// Only this gateway sees it: another may get through.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Cause::Transport { .. } | Cause::Canary { .. })
+    }
+
+    /// More has happened since people were told, and that is a while ago: they may have closed the alarm
+    /// meanwhile.
+    fn is_worse_since(&self, told: Time, now: Time) -> bool {
+        let is_more = matches!(self, Cause::DeadLetters { ended, .. } if *ended > told);
+        is_more && now.since(told) >= ALARM_REPEATED_AFTER
     }
 
     /// Whom it concerns.
@@ -144,62 +158,99 @@ fn minutes(duration: Duration) -> String {
     }
 }
 
-/// An alarm that was raised and has not been closed.
+/// An alarm that was raised and has not been closed, with the team that was told.
 pub type Raised = BTreeSet<(String, ExternalId)>;
+
+/// What the store knows of alarms, and all gateways with it.
+#[derive(Debug)]
+pub struct Known {
+    pub raised: Raised,
+    /// Moments by [`told_as`] and [`seen_as`].
+    pub marks: BTreeMap<String, Time>,
+}
+
+/// Under which name it is kept when people were told of a cause last.
+pub fn told_as(id: &ExternalId) -> String {
+    format!("told {id}")
+}
+
+/// Under which name it is kept when a gateway saw a cause last that only it can see.
+pub fn seen_as(id: &ExternalId) -> String {
+    format!("sees {id}")
+}
 
 /// What is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
     /// The team that is told, and the cause.
     New(String, Cause),
+    /// The same of a cause that was told already, and has got worse.
+    Again(String, Cause),
     /// The team that was told, and what is over.
     Over(String, ExternalId),
 }
 
-/// When each cause was told last by this gateway: what ends as a dead letter itself is not told again
-/// at once.
+/// What this gateway has told, and when: what ends as a dead letter itself is not told again at once.
 #[derive(Debug, Default)]
 pub struct Memory {
     told: BTreeMap<ExternalId, Time>,
+    over: BTreeMap<ExternalId, Time>,
 }
 
 impl Memory {
     /// A transport works again: what could not be told may be told now.
     pub fn forget(&mut self) {
         self.told.clear();
+        self.over.clear();
     }
 
-    /// What people have to be told now. `whom` says who is told of what concerns a team; `hostname` is
-    /// this gateway's: what another has seen, only that one takes back.
+    /// What people have to be told now. `whom` says who is told of what concerns a team.
     pub fn notices(
         &mut self,
         causes: Vec<Cause>,
-        raised: &Raised,
+        known: &Known,
         whom: impl Fn(&str) -> String,
-        hostname: &str,
         now: Time,
     ) -> Vec<Told> {
         let present: BTreeSet<ExternalId> = causes.iter().map(Cause::id).collect();
+        let raised: BTreeSet<&ExternalId> = known.raised.iter().map(|(_, id)| id).collect();
         self.told.retain(|id, _| present.contains(id));
-        let is_raised = |id: &ExternalId| raised.iter().any(|(_, other)| other == id);
+        self.over.retain(|id, _| raised.contains(id));
+        let was_just = |moments: &BTreeMap<ExternalId, Time>, id: &ExternalId| {
+            let at = moments.get(id);
+            at.is_some_and(|at| now.since(*at) < ALARM_REPEATED_AFTER)
+        };
         let mut notices = Vec::new();
         for cause in causes {
             let id = cause.id();
-            let is_told = self.told.get(&id);
-            let is_told = is_told.is_some_and(|at| now.since(*at) < ALARM_REPEATED_AFTER);
-            if !is_raised(&id) && !is_told {
-                self.told.insert(id, now);
-                notices.push(Told::New(whom(cause.team()), cause));
+            if was_just(&self.told, &id) {
+                continue;
+            }
+            let team = whom(cause.team());
+            match known.marks.get(&told_as(&id)) {
+                _ if !raised.contains(&id) => notices.push(Told::New(team, cause)),
+                Some(at) if cause.is_worse_since(*at, now) => {
+                    notices.push(Told::Again(team, cause))
+                }
+                Some(_) | None => {}
             }
         }
-        let own = format!("-at-{hostname}");
-        for (team, id) in raised {
-            let of_another = id.as_str().contains("-at-") && !id.as_str().ends_with(&own);
-            if !present.contains(id) && !of_another {
+        for (team, id) in &known.raised {
+            let seen = known.marks.get(&seen_as(id));
+            let is_seen = seen.is_some_and(|at| now.since(*at) < ALARM_SEEN_FOR);
+            if !present.contains(id) && !is_seen && !was_just(&self.over, id) {
                 notices.push(Told::Over(team.clone(), id.clone()));
             }
         }
         notices
+    }
+
+    /// It has been accepted, so that it will be told.
+    pub fn note(&mut self, told: &Told, now: Time) {
+        match told {
+            Told::New(_, cause) | Told::Again(_, cause) => self.told.insert(cause.id(), now),
+            Told::Over(_, id) => self.over.insert(id.clone(), now),
+        };
     }
 }
 
@@ -225,19 +276,34 @@ mod tests {
     }
 
     fn told(memory: &mut Memory, causes: &[Cause], raised: &[&Cause], seconds: i64) -> Vec<String> {
+        told_with(memory, causes, raised, &[], seconds)
+    }
+
+    /// Accepted, too.
+    fn told_with(
+        memory: &mut Memory,
+        causes: &[Cause],
+        raised: &[&Cause],
+        marks: &[(String, i64)],
+        seconds: i64,
+    ) -> Vec<String> {
         let raised = raised.iter().map(|cause| ("chief".to_owned(), cause.id()));
-        let notices = memory.notices(
-            causes.to_vec(),
-            &raised.collect(),
-            |_| "chief".to_owned(),
-            "here",
-            Time::from_seconds(seconds),
-        );
-        let line = |notice| match notice {
+        let marks = marks.iter();
+        let known = Known {
+            raised: raised.collect(),
+            marks: marks
+                .map(|(name, at)| (name.clone(), Time::from_seconds(*at)))
+                .collect(),
+        };
+        let now = Time::from_seconds(seconds);
+        let notices = memory.notices(causes.to_vec(), &known, |_| "chief".to_owned(), now);
+        let line = |notice: &Told| match notice {
             Told::New(team, cause) => format!("{team}: new {}", cause.id()),
+            Told::Again(team, cause) => format!("{team}: again {}", cause.id()),
             Told::Over(team, id) => format!("{team}: over {id}"),
         };
-        notices.into_iter().map(line).collect()
+        notices.iter().for_each(|told| memory.note(told, now));
+        notices.iter().map(line).collect()
     }
 
     #[test]
@@ -278,10 +344,57 @@ mod tests {
     }
 
     #[test]
-    fn what_another_gateway_has_seen_is_left_to_it() {
+    fn what_a_gateway_still_sees_no_other_closes() {
         let mut memory = Memory::default();
-        let (here, there) = (transport("here"), transport("there"));
-        let over = told(&mut memory, &[], &[&here, &there], 0);
-        assert_eq!(over, ["chief: over mailbell-transport-ops-webhook-at-here"]);
+        let there = transport("there");
+        let seen = [(seen_as(&there.id()), 100)];
+        let mut closed = |seconds| told_with(&mut memory, &[], &[&there], &seen, seconds);
+        assert!(closed(110).is_empty());
+        // It is gone, or sees it no more.
+        assert_eq!(
+            closed(200),
+            ["chief: over mailbell-transport-ops-webhook-at-there"]
+        );
+    }
+
+    #[test]
+    fn an_end_that_has_been_told_is_not_told_again_at_once() {
+        let mut memory = Memory::default();
+        let ops = backlog("ops");
+        assert_eq!(told(&mut memory, &[], &[&ops], 0).len(), 1);
+        assert!(told(&mut memory, &[], &[&ops], 10).is_empty(), "on its way");
+        let later = i64::try_from(ALARM_REPEATED_AFTER.as_secs()).unwrap();
+        assert_eq!(told(&mut memory, &[], &[&ops], later).len(), 1);
+    }
+
+    #[test]
+    fn more_dead_letters_are_told_again_after_a_while() {
+        let mut memory = Memory::default();
+        let dead = |ended: i64| Cause::DeadLetters {
+            team: "ops".to_owned(),
+            count: 2,
+            newest: MailId(uuid::Uuid::nil()),
+            reason: "404".to_owned(),
+            ended: Time::from_seconds(ended),
+        };
+        let later = i64::try_from(ALARM_REPEATED_AFTER.as_secs()).unwrap();
+        let marks = [(told_as(&dead(0).id()), 100)];
+        let mut again = |ended, seconds| {
+            let dead = dead(ended);
+            told_with(
+                &mut memory,
+                std::slice::from_ref(&dead),
+                &[&dead],
+                &marks,
+                seconds,
+            )
+        };
+        assert!(again(90, later + 200).is_empty(), "nothing new");
+        assert!(again(200, later).is_empty(), "just told");
+        assert_eq!(
+            again(200, later + 200),
+            ["chief: again mailbell-dead-letters-ops"]
+        );
+        assert!(again(300, later + 210).is_empty(), "just told");
     }
 }

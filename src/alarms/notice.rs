@@ -14,11 +14,13 @@ pub const FORWARD_PATH: &str = "alarms@mailbell.invalid";
 
 const ID: &str = "X-Mailbell-Alarm";
 const EVENT: &str = "X-Mailbell-Event";
+/// It pages although the alarm is open.
+const AGAIN: &str = "X-Mailbell-Again";
 
 /// The mail that tells it.
 pub fn mail(told: &Told, hostname: &str) -> ReceivedMail {
     let (team, id, status, title, message) = match told {
-        Told::New(team, cause) => (
+        Told::New(team, cause) | Told::Again(team, cause) => (
             team,
             cause.id(),
             Status::New,
@@ -33,9 +35,13 @@ pub fn mail(told: &Told, hostname: &str) -> ReceivedMail {
             String::new(),
         ),
     };
+    let again = match told {
+        Told::Again(..) => format!("{AGAIN}: yes\r\n"),
+        Told::New(..) | Told::Over(..) => String::new(),
+    };
     let text = format!(
         "From: mailbell <mailbell@{hostname}>\r\nTo: {FORWARD_PATH}\r\nSubject: {}\r\n\
-         {ID}: {}\r\n{EVENT}: {}\r\nAuto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n\
+         {ID}: {}\r\n{EVENT}: {}\r\n{again}Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n\
          Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n{}\r\n",
         one_line(&title),
         one_line(id.as_str()),
@@ -94,7 +100,7 @@ pub fn read(raw: &[u8]) -> Decision {
         attachments: Vec::new(),
         alert: Some(alert),
         dead_letter: false,
-        escalate: false,
+        escalate: header(AGAIN).is_some(),
         hold: None,
         problems: Vec::new(),
     }
@@ -122,6 +128,10 @@ mod tests {
         assert_eq!(alert.message, cause.message());
         assert_eq!(alert.status, Status::New);
         assert_eq!(alert.external_id, Some(cause.id()));
+
+        assert!(!decision.escalate);
+        let again = Told::Again("ops".to_owned(), cause.clone());
+        assert!(read(&mail(&again, "alerts.example").data).escalate);
 
         let over = Told::Over("ops".to_owned(), cause.id());
         let decision = read(&mail(&over, "alerts.example").data);

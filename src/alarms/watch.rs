@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::cause::{Cause, ID_PREFIX, Memory, canary_id};
+use super::cause::{Cause, ID_PREFIX, Known, Memory, Told, canary_id, seen_as, told_as};
 use super::{notice, silence};
 use crate::clock::{Clock, Time};
 use crate::config::{Alarms as Config, Silence, Team, TransportKind};
@@ -131,7 +131,7 @@ pub async fn keep(parts: Parts, sink: Arc<dyn MailSink>) {
     let mut memory = Memory::default();
     loop {
         if let Err(error) = look(&parts, &mut memory, &*sink).await {
-            tracing::debug!(%error, "the gateway could not look after itself");
+            tracing::warn!(%error, "the gateway could not look after itself");
         }
         // Not for each of many dead letters.
         sleep(ALARMS_PAUSE).await;
@@ -153,6 +153,8 @@ async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result
     causes.extend(transports(parts, &failing, now));
     causes.extend(silences(parts, now).await?);
     let mut raised = parts.spool.open_with_prefix(ID_PREFIX).await?;
+    // Nobody is left who could be told that it is over; the cause may concern others.
+    raised.retain(|(team, _)| parts.teams.iter().any(|one| one.name == *team));
     let canary = parts.faults.lock().canary.clone();
     match canary {
         Some(Err(reason)) => causes.push(Cause::Canary {
@@ -168,14 +170,25 @@ async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result
         Some(Ok(())) | None => {}
     }
     let whom = |concerned: &str| whom(parts, &failing, concerned);
-    let notices = memory.notices(causes, &raised, whom, &parts.hostname, now);
-    for told in notices {
-        let mail = notice::mail(&told, &parts.hostname);
-        if sink.accept(mail).await.is_err() {
-            return Err(SpoolError::Unavailable("no alarm can be stored".to_owned()));
+    if parts.spool.nodes() > 1 {
+        for cause in causes.iter().filter(|cause| cause.is_own()) {
+            parts.spool.mark(&seen_as(&cause.id()), now).await?;
         }
     }
-    Ok(())
+    let marks = parts.spool.marks().await?;
+    let mut result = Ok(());
+    for told in memory.notices(causes, &Known { raised, marks }, whom, now) {
+        let mail = notice::mail(&told, &parts.hostname);
+        if sink.accept(mail).await.is_err() {
+            result = Err(SpoolError::Unavailable("no alarm can be stored".to_owned()));
+            continue;
+        }
+        memory.note(&told, now);
+        if let Told::New(_, cause) | Told::Again(_, cause) = &told {
+            parts.spool.mark(&told_as(&cause.id()), now).await?;
+        }
+    }
+    result
 }
 
 async fn dead_letters(spool: &dyn Spool) -> Result<Vec<Cause>, SpoolError> {
@@ -185,6 +198,7 @@ async fn dead_letters(spool: &dyn Spool) -> Result<Vec<Cause>, SpoolError> {
         count: letters.count,
         newest: letters.newest,
         reason: letters.reason,
+        ended: letters.ended,
     };
     Ok(of_teams.into_iter().map(cause).collect())
 }

@@ -260,6 +260,8 @@ pub struct DeadLettersOf {
     pub newest: MailId,
     /// Of the newest.
     pub reason: String,
+    /// When the last of them ended.
+    pub ended: Time,
 }
 
 /// Which dead letters a person means.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mailbell::standin::Fault;
+use mailbell::standin::{Fault, Request};
 
 use crate::program::{Gateway, corpus, send};
 use crate::receiver::Receiver;
@@ -47,6 +47,25 @@ fn a_dead_letter_pages_once_and_is_over_when_a_person_has_looked_after_it() {
         "once, and its end"
     );
     stage.command(&["queue", "audit"]);
+}
+
+#[test]
+fn what_was_told_to_a_team_that_is_gone_is_told_to_another() {
+    let stage = Stage::new(TEAM);
+    let gateway = stage.start();
+    stage.standin.fail_next([Fault::Status(400)]);
+    ticket(&gateway);
+    let id = "mailbell-dead-letters-desk";
+    stage.alert(id, "new");
+    gateway.stop();
+    stage.configure(&TEAM.replace("desk", "night"));
+    let _gateway = stage.start();
+    let is_it = |request: &&Request| {
+        request.taken
+            && request.payload["X-S4-ExternalID"] == id
+            && request.payload["X-S4-Status"] == "new"
+    };
+    stage.until(|requests| requests.iter().filter(is_it).count() == 2);
 }
 
 #[test]

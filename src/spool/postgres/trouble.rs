@@ -16,8 +16,8 @@ pub(super) async fn dead_letters(
     transaction: &Transaction<'_>,
     except_source: &str,
 ) -> Result<BTreeMap<String, DeadLettersOf>, SpoolError> {
-    let sql = "SELECT n.team, n.count, m.id, d.reason
-        FROM (SELECT team, count(*), max(id) AS newest FROM deliveries
+    let sql = "SELECT n.team, n.count, m.id, d.reason, n.ended
+        FROM (SELECT team, count(*), max(id) AS newest, max(settled_ms) AS ended FROM deliveries
               WHERE outcome = 'dead-letter' AND reason <> $1 AND source IS DISTINCT FROM $2
               GROUP BY team) AS n
         JOIN deliveries d ON d.id = n.newest JOIN mails m ON m.seq = d.id >> 20";
@@ -27,6 +27,7 @@ pub(super) async fn dead_letters(
             count: rows::size(&row, 1)?,
             newest: MailId(row.try_get(2)?),
             reason: row.try_get(3)?,
+            ended: Time::from_ms(row.try_get(4)?),
         };
         of_teams.insert(row.try_get(0)?, letters);
     }

@@ -16,18 +16,20 @@ pub(super) fn dead_letters(
     connection: &Connection,
     except_source: &str,
 ) -> Result<BTreeMap<String, DeadLettersOf>, SpoolError> {
-    // In a query with a single max(), the other columns are of the row that has it.
     let mut statement = connection.prepare_cached(
-        "SELECT d.team, count(*), max(d.id), d.reason, m.id
-         FROM deliveries d JOIN mails m ON m.seq = d.id >> 20
-         WHERE d.outcome = 'dead-letter' AND d.reason <> ?1 AND d.source IS NOT ?2
-         GROUP BY d.team",
+        "SELECT n.team, n.count, n.ended, d.reason, m.id
+         FROM (SELECT team, count(*) AS count, max(id) AS newest, max(settled_ms) AS ended
+               FROM deliveries
+               WHERE outcome = 'dead-letter' AND reason <> ?1 AND source IS NOT ?2
+               GROUP BY team) AS n
+         JOIN deliveries d ON d.id = n.newest JOIN mails m ON m.seq = d.id >> 20",
     )?;
     let found = statement.query_map([DROPPED, except_source], |row| {
         let letters = DeadLettersOf {
             count: row.get(1)?,
             newest: MailId(row.get(4)?),
             reason: row.get(3)?,
+            ended: Time::from_ms(row.get(2)?),
         };
         Ok((row.get(0)?, letters))
     })?;

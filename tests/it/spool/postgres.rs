@@ -1,11 +1,12 @@
 //! What the shared store promises besides.
 
 use futures_util::FutureExt;
+use mailbell::limits::TICKETS_LOCKED_MAX;
 use mailbell::spool::Filter;
 use tokio::time::{Duration, Instant, sleep};
 use tokio_postgres::NoTls;
 
-use super::bench::{Bench, Home, Store, at};
+use super::bench::{Bench, Home, PLENTY, Store, at};
 use crate::scripted::{mail, new};
 
 #[tokio::test]
@@ -40,4 +41,25 @@ async fn a_mail_that_nobody_waits_for_any_more_is_not_stored() {
     let list = bench.spool.list(Filter::default(), 9).await.unwrap();
     let stored: Vec<_> = list.into_iter().map(|one| one.mail).collect();
     assert_eq!(stored, [last, first]);
+}
+
+/// The database has room for so many locks, which all of its transactions share.
+#[tokio::test]
+async fn however_many_tickets_wait_a_transaction_locks_some_of_them() {
+    let bench = Bench::new(Store::Postgres).await;
+    for digest in 0..11 {
+        let tickets = (0..100).map(|index| new(&format!("{digest}-{index}")));
+        bench.accept(&tickets.collect(), 0).await;
+    }
+    bench.decide(0).await;
+    let mut leased = Vec::new();
+    for ms in [1, 60_000] {
+        let effects = bench.lease_for(&[("ops", 5_000)], PLENTY, ms).await;
+        assert!(effects.leased.len() <= TICKETS_LOCKED_MAX);
+        let is_all = effects.leased.len() < TICKETS_LOCKED_MAX;
+        assert_eq!(effects.due.is_some(), !is_all, "the rest is due");
+        leased.push(effects.leased.len());
+    }
+    assert_eq!(leased, [TICKETS_LOCKED_MAX, 1100 - TICKETS_LOCKED_MAX]);
+    bench.assert_balanced().await;
 }
