@@ -264,6 +264,8 @@ pub const LEASE_COLLISION_PAUSE: Duration = Duration::from_millis(20);
 pub const IN_FLIGHT_PER_TEAM: usize = 32;
 /// The same while a webhook has not just worked: SIGNL4 takes 10 erroneous requests a minute.
 pub const UNPROVEN_IN_FLIGHT: usize = 4;
+/// A team that this gateway does not know has been configured at another, or never will be.
+pub const LEFT_TO_OTHERS_FOR: Duration = Duration::from_secs(600);
 /// Mails read and decided in one go.
 pub const DECIDE_BATCH: usize = 64;
 /// Settlements stored in one go.

@@ -121,8 +121,10 @@ impl Pipeline {
         let shared = &self.shared;
         let changed = async {
             loop {
-                shared.spool.changed_elsewhere().await;
-                self.wake();
+                match shared.spool.changed_elsewhere().await {
+                    true => self.try_now(),
+                    false => self.wake(),
+                }
             }
         };
         let carriers = Carriers::default();
@@ -146,6 +148,13 @@ impl Pipeline {
         self.shared.lanes().stir();
         self.shared.arrived.notify_one();
         self.shared.ready.notify_one();
+    }
+
+    /// The same, by a person, who waits for what comes of it: a transport that has failed is tried now.
+    pub fn try_now(&self) {
+        let now = self.shared.clock.now();
+        self.shared.lanes().probe_now(now);
+        self.wake();
     }
 
     async fn drain(&self, carriers: &Carriers) {

@@ -45,6 +45,16 @@ pub enum Reached {
     Answer,
 }
 
+/// An attempt that failed in a way that may pass.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure {
+    /// As [`Circuit::started`] said.
+    pub is_probe: bool,
+    pub reached: Reached,
+    /// What the other side asked for.
+    pub retry_after: Option<Duration>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
     Free,
@@ -111,9 +121,16 @@ impl Circuit {
         }
     }
 
-    /// A delivery is about to be sent; takes the probe when the circuit is open.
-    pub fn started(&mut self) {
+    /// A delivery is about to be sent. Returns whether it is the probe of an open circuit: what was
+    /// begun before it opened and fails later says no more than what opened it.
+    pub fn started(&mut self) -> bool {
         self.probing = self.probe_at.is_some();
+        self.probing
+    }
+
+    /// A person wants it tried now.
+    pub fn probe_now(&mut self, now: Time) {
+        self.probe_at = self.probe_at.map(|at| at.min(now));
     }
 
     pub fn delivered(&mut self) -> Change {
@@ -151,32 +168,42 @@ impl Circuit {
 
     /// Asked without a delivery, it does not answer well.
     pub fn does_not_answer(&mut self, now: Time, retry: &Retry, draw: f64) -> Change {
-        self.deferred(now, self.reached, None, retry, draw)
+        let failure = Failure {
+            is_probe: true,
+            reached: self.reached,
+            retry_after: None,
+        };
+        self.deferred(failure, now, retry, draw)
     }
 
-    /// `retry_after` is what the other side asked for.
-    pub fn deferred(
-        &mut self,
-        now: Time,
-        reached: Reached,
-        retry_after: Option<Duration>,
-        retry: &Retry,
-        draw: f64,
-    ) -> Change {
-        self.failed(reached);
-        self.failing_since.get_or_insert(now);
-        self.failures = self.failures.saturating_add(1);
-        if self.failures < FAILURES_UNTIL_SHUT && retry_after.is_none() {
+    pub fn deferred(&mut self, failure: Failure, now: Time, retry: &Retry, draw: f64) -> Change {
+        let asked_for = failure.retry_after.unwrap_or_default();
+        if self.probe_at.is_some() && !failure.is_probe {
+            self.probe_at = self
+                .probe_at
+                .max(failure.retry_after.map(|wait| now.plus(wait)));
             return Change::None;
         }
-        let wait = backoff(retry, self.failures, draw).max(retry_after.unwrap_or_default());
+        self.failed(failure.reached, failure.is_probe);
+        self.failing_since.get_or_insert(now);
+        self.failures = self.failures.saturating_add(1);
+        if self.failures < FAILURES_UNTIL_SHUT && failure.retry_after.is_none() {
+            return Change::None;
+        }
+        let wait = backoff(retry, self.failures, draw).max(asked_for);
         self.open(now.plus(wait))
     }
 
     /// The endpoint answered, but refused. One body may be at fault, so a few are let through;
     /// after that, a probe at an interval that stays under SIGNL4's limit of erroneous requests.
-    pub fn rejected(&mut self, mail: MailId, reason: Rejection, now: Time) -> Change {
-        self.failed(Reached::Answer);
+    pub fn rejected(
+        &mut self,
+        mail: MailId,
+        reason: Rejection,
+        is_probe: bool,
+        now: Time,
+    ) -> Change {
+        self.failed(Reached::Answer, is_probe);
         if reason.may_be_the_mails() {
             let is_open = self.probe_at.is_some();
             // Whoever sends one mail again and again learns nothing about the others.
@@ -200,9 +227,9 @@ impl Circuit {
         self.rejections.saturating_add(mails)
     }
 
-    fn failed(&mut self, reached: Reached) {
+    fn failed(&mut self, reached: Reached, is_probe: bool) {
         self.proven = false;
-        self.probing = false;
+        self.probing &= !is_probe;
         self.reached = reached;
     }
 
@@ -242,8 +269,19 @@ mod tests {
     }
 
     impl Circuit {
+        /// One attempt, begun and ended now.
         fn fails(&mut self, now: Time, reached: Reached) -> Change {
-            self.deferred(now, reached, None, &retry(), 1.0)
+            let is_probe = self.started();
+            self.ends(is_probe, now, reached)
+        }
+
+        fn ends(&mut self, is_probe: bool, now: Time, reached: Reached) -> Change {
+            let failure = Failure {
+                is_probe,
+                reached,
+                retry_after: None,
+            };
+            self.deferred(failure, now, &retry(), 1.0)
         }
 
         fn open_by(reached: Reached) -> Circuit {
@@ -299,8 +337,51 @@ mod tests {
     fn what_the_other_side_asks_for_is_honoured_at_once() {
         let mut circuit = Circuit::default();
         let hour = Duration::from_secs(3600);
-        circuit.deferred(at(0), ANSWER, Some(hour), &retry(), 0.0);
+        let failure = Failure {
+            is_probe: circuit.started(),
+            reached: ANSWER,
+            retry_after: Some(hour),
+        };
+        circuit.deferred(failure, at(0), &retry(), 0.0);
         assert_eq!(circuit.gate(at(3599)), Gate::Shut(Some(at(3600))));
+        // Also when it comes with what was under way.
+        circuit.deferred(failure, at(1), &retry(), 0.0);
+        assert_eq!(circuit.gate(at(3600)), Gate::Shut(Some(at(3601))));
+    }
+
+    #[test]
+    fn what_was_under_way_when_it_opened_neither_puts_off_the_probe_nor_ends_it() {
+        let mut circuit = Circuit::default();
+        let under_way: Vec<bool> = (0..32).map(|_| circuit.started()).collect();
+        let mut probes = Vec::new();
+        for is_probe in under_way {
+            circuit.ends(is_probe, at(0), ANSWER);
+            probes.push(circuit.probe_at());
+        }
+        let opened = probes.iter().position(Option::is_some).unwrap();
+        assert!(
+            probes[opened..].iter().all(|at| *at == probes[opened]),
+            "{probes:?}"
+        );
+        let probe_at = probes[opened].unwrap();
+        assert!(circuit.started());
+        circuit.ends(false, probe_at, Reached::Silence);
+        assert_eq!(circuit.gate(probe_at), Gate::Shut(None), "one at a time");
+        circuit.ends(true, probe_at, ANSWER);
+        assert!(matches!(circuit.gate(probe_at), Gate::Shut(Some(_))));
+    }
+
+    #[test]
+    fn a_person_who_wants_it_tried_does_not_wait() {
+        let mut circuit = Circuit::open_by(ANSWER);
+        circuit.probe_now(at(0));
+        assert_eq!(circuit.gate(at(0)), Gate::Probe);
+        circuit.started();
+        circuit.probe_now(at(1));
+        assert_eq!(circuit.gate(at(1)), Gate::Shut(None), "one at a time");
+        let mut closed = Circuit::default();
+        closed.probe_now(at(0));
+        assert_eq!(closed.gate(at(0)), Gate::Free);
     }
 
     #[test]
@@ -357,8 +438,8 @@ mod tests {
             let mut asked = 0;
             for second in 0..60 {
                 while matches!(circuit.gate(at(second)), Gate::Free | Gate::Probe) {
-                    circuit.started();
-                    circuit.rejected(mail(asked), reason, at(second));
+                    let is_probe = circuit.started();
+                    circuit.rejected(mail(asked), reason, is_probe, at(second));
                     asked += 1;
                 }
             }
@@ -372,7 +453,8 @@ mod tests {
             let mut circuit = Circuit::default();
             for number in 0..8 {
                 let now = at(i64::from(number) * seconds);
-                circuit.rejected(mail(number % mails), reason, now);
+                let is_probe = circuit.started();
+                circuit.rejected(mail(number % mails), reason, is_probe, now);
             }
             circuit.is_refusing()
         };

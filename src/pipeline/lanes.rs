@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crate::clock::Time;
 use crate::config::{Retry, TransportKind};
-use crate::deliver::circuit::{Change, Circuit, Gate};
+use crate::deliver::circuit::{Change, Circuit, Failure, Gate};
 use crate::deliver::pace::Pace;
 use crate::deliver::schedule::{self, Choice, Health, Progress};
 use crate::deliver::{Deferral, Outcome, Transport};
-use crate::limits::{CLOCK_STEP_MIN, IN_FLIGHT_PER_TEAM, UNPROVEN_IN_FLIGHT};
+use crate::limits::{CLOCK_STEP_MIN, IN_FLIGHT_PER_TEAM, LEFT_TO_OTHERS_FOR, UNPROVEN_IN_FLIGHT};
 use crate::spool::{Ask, Budget, Effects, MailId};
 
 /// A team's ways out, first and second.
@@ -20,7 +20,11 @@ pub type Transports = Vec<Arc<dyn Transport>>;
 /// What a leased delivery is to do now.
 #[derive(Debug)]
 pub enum Order {
-    Send(Arc<dyn Transport>),
+    Send {
+        transport: Arc<dyn Transport>,
+        /// Its circuit is open.
+        is_probe: bool,
+    },
     /// No transport is free: back to the spool until then.
     Wait(Time),
     /// The reason, for the dead letters.
@@ -36,6 +40,11 @@ pub struct Lanes {
     next_due: Option<Time>,
     /// When it was last asked how many may start.
     latest: Time,
+    /// How often something was found to be due, and how often when it was last asked.
+    stirred: u64,
+    stirred_when_asked: u64,
+    /// Gateways that share the store.
+    nodes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +81,9 @@ impl Lanes {
             retry,
             next_due: None,
             latest: Time::from_ms(0),
+            stirred: 0,
+            stirred_when_asked: 0,
+            nodes: 1,
         }
     }
 
@@ -93,7 +105,8 @@ impl Lanes {
     }
 
     /// A team that has mails but is not configured any more gets a lane without a way out, so that
-    /// its mails end as dead letters instead of waiting for ever.
+    /// its mails end as dead letters instead of waiting for ever. With other gateways beside this one
+    /// after a while only: they may know the team, as while a new configuration goes round.
     pub fn add_unknown(&mut self, team: &str) {
         if !self.lanes.contains_key(team) {
             self.lanes.insert(team.to_owned(), Lane::default());
@@ -106,6 +119,7 @@ impl Lanes {
         if self.next_due.is_some_and(|due| due <= now) {
             self.stir();
         }
+        self.stirred_when_asked = self.stirred;
         self.asks_of(now, false)
     }
 
@@ -135,6 +149,12 @@ impl Lanes {
                     paced,
                     since_before: None,
                 };
+                if lane.ways.is_empty() && self.nodes > 1 {
+                    return Ask {
+                        since_before: Some(now.minus(LEFT_TO_OTHERS_FOR)),
+                        ..ask
+                    };
+                }
                 if slots == 0 && lane.is_given_up(now, holds, &self.retry) {
                     return Ask {
                         slots: lane.free(),
@@ -157,30 +177,44 @@ impl Lanes {
     /// The spool has been asked: who got less than asked for has nothing due any more.
     pub fn looked(&mut self, asks: &[Ask], budget: Budget, effects: &Effects) {
         let leased = effects.leased.len();
+        // What came to be due in between, the answer may not know.
+        let is_all = self.stirred == self.stirred_when_asked;
         for ask in asks {
             let got = effects.leased.iter().filter(|one| one.team == ask.team);
             let within_budget = !ask.paced || leased < budget.new.min(budget.other);
             let has_less = got.count() < ask.slots && within_budget && ask.since_before.is_none();
             if let Some(lane) = self.lanes.get_mut(&ask.team) {
-                lane.idle = has_less;
+                lane.idle = has_less && is_all;
             }
         }
-        self.next_due = None;
+        if is_all {
+            self.next_due = None;
+        }
         self.due_at(effects.due);
     }
 
     /// So many gateways share SIGNL4's limits.
     pub fn share(&mut self, nodes: usize) {
         self.pace.share(nodes);
+        self.nodes = nodes;
+    }
+
+    /// A person wants to see whether it works now.
+    pub fn probe_now(&mut self, now: Time) {
+        let ways = self.lanes.values_mut().flat_map(|lane| &mut lane.ways);
+        ways.for_each(|way| way.circuit.probe_now(now));
+        self.stir();
     }
 
     /// Something waits in the spool that is due then.
     pub fn due_at(&mut self, due: Option<Time>) {
+        self.stirred += u64::from(due.is_some());
         self.next_due = self.next_due.into_iter().chain(due).min();
     }
 
     /// Any team may have something due.
     pub fn stir(&mut self) {
+        self.stirred += 1;
         self.next_due = None;
         for lane in self.lanes.values_mut() {
             lane.idle = false;
@@ -226,11 +260,15 @@ impl Lanes {
                 let Some(way) = lane.way(kind) else {
                     return Order::Bury(format!("team {team} has no {}", kind.as_str()));
                 };
-                way.circuit.started();
-                if way.transport.is_paced() {
+                let is_probe = way.circuit.started();
+                let transport = Arc::clone(&way.transport);
+                if transport.is_paced() {
                     self.pace.started(now);
                 }
-                Order::Send(Arc::clone(&way.transport))
+                Order::Send {
+                    transport,
+                    is_probe,
+                }
             }
             Choice::NotNow => {
                 let wake = lane.wake_times(holds, &self.retry);
@@ -240,8 +278,11 @@ impl Lanes {
             }
             Choice::Rejected => Order::Bury("rejected".to_owned()),
             Choice::GiveUp => {
-                let hours = now.since(since).as_secs_f64() / 3600.0;
-                Order::Bury(format!("given up after {hours:.1} h"))
+                let tried = now.since(since);
+                Order::Bury(match tried.as_secs() {
+                    seconds @ 0..600 => format!("given up after {seconds} s"),
+                    _ => format!("given up after {:.1} h", tried.as_secs_f64() / 3600.0),
+                })
             }
         }
     }
@@ -250,7 +291,7 @@ impl Lanes {
     pub fn answered(
         &mut self,
         (team, mail): (&str, MailId),
-        kind: TransportKind,
+        (kind, is_probe): (TransportKind, bool),
         outcome: &Outcome,
         now: Time,
         draw: f64,
@@ -275,15 +316,18 @@ impl Lanes {
                     // One account: what is refused to one team is refused to all.
                     self.pace.refused(now, *retry_after);
                 }
-                let reached = reason.reached();
-                way.circuit
-                    .deferred(now, reached, *retry_after, &self.retry, draw)
+                let failure = Failure {
+                    is_probe,
+                    reached: reason.reached(),
+                    retry_after: *retry_after,
+                };
+                way.circuit.deferred(failure, now, &self.retry, draw)
             }
             Outcome::Rejected { reason, .. } => {
                 if paced && kind == TransportKind::Webhook {
                     self.pace.erred(now);
                 }
-                way.circuit.rejected(mail, *reason, now)
+                way.circuit.rejected(mail, *reason, is_probe, now)
             }
         }
     }
@@ -519,7 +563,7 @@ mod tests {
     impl Lanes {
         fn used(&mut self, progress: &Progress, now: i64) -> Option<TransportKind> {
             match self.order("ops", progress, at(now), at(now)) {
-                Order::Send(transport) => Some(transport.kind()),
+                Order::Send { transport, .. } => Some(transport.kind()),
                 Order::Wait(_) => None,
                 Order::Bury(reason) => panic!("{reason}"),
             }
@@ -533,7 +577,7 @@ mod tests {
 
         fn webhook_says(&mut self, outcome: &Outcome, now: i64) -> Change {
             let mail = "0190163d-8694-739b-aea5-966c26f8ad90".parse().unwrap();
-            self.answered(("ops", mail), WEBHOOK, outcome, at(now), 1.0)
+            self.answered(("ops", mail), (WEBHOOK, false), outcome, at(now), 1.0)
         }
     }
 
@@ -552,6 +596,36 @@ mod tests {
             assert_eq!(lanes.used(&tried, 60), Some(RELAY), "{outcome:?}");
             assert_eq!(lanes.again_at("ops", &tried, None, at(59), 1.0), at(60));
         }
+    }
+
+    #[test]
+    fn a_team_that_another_gateway_may_know_is_left_to_it_for_a_while() {
+        let mut lanes = lanes(&[]);
+        lanes.add_unknown("later");
+        let mut since = |nodes| {
+            lanes.share(nodes);
+            lanes.asks(at(1000)).0[0].since_before
+        };
+        assert_eq!(since(1), None);
+        assert_eq!(since(2), Some(at(1000).minus(LEFT_TO_OTHERS_FOR)));
+    }
+
+    #[test]
+    fn what_comes_to_be_due_while_the_spool_is_asked_is_not_forgotten() {
+        let mut lanes = lanes(&["ops"]);
+        let nothing = Effects::default();
+        let (asks, budget) = lanes.asks(at(0));
+        lanes.looked(&asks, budget, &nothing);
+        assert_eq!(lanes.slots("ops", 1), 0, "nothing is due");
+        lanes.stir();
+        let (asks, budget) = lanes.asks(at(1));
+        lanes.due_at(Some(at(5)));
+        lanes.looked(&asks, budget, &nothing);
+        assert_eq!(lanes.wake_at(at(1)), Some(at(5)));
+        let (asks, budget) = lanes.asks(at(2));
+        lanes.stir();
+        lanes.looked(&asks, budget, &nothing);
+        assert!(lanes.slots("ops", 3) > 0);
     }
 
     #[test]

@@ -61,8 +61,11 @@ impl Shared {
         order: Order,
         settlement: &mut Settlement,
     ) -> Option<Order> {
-        let transport = match order {
-            Order::Send(transport) => transport,
+        let (transport, is_probe) = match order {
+            Order::Send {
+                transport,
+                is_probe,
+            } => (transport, is_probe),
             Order::Wait(until) => {
                 let maybe_paged = false;
                 settlement.step = Step::Wait { until, maybe_paged };
@@ -93,7 +96,8 @@ impl Shared {
         if let Outcome::Delivered { detail, .. } = &outcome {
             settlement.step = Step::End(ending(kind, leased.alert.status), detail.clone());
         }
-        self.answered(leased, kind, &outcome, (now, took)).await;
+        self.answered(leased, (kind, is_probe), &outcome, (now, took))
+            .await;
         let team = leased.team.as_str();
         let progress = &mut settlement.progress;
         match outcome {
@@ -153,7 +157,7 @@ impl Shared {
     async fn answered(
         &self,
         leased: &Leased,
-        kind: TransportKind,
+        (kind, is_probe): (TransportKind, bool),
         outcome: &Outcome,
         (now, took): (Time, Duration),
     ) {
@@ -165,9 +169,10 @@ impl Shared {
             outcome,
             took,
         });
-        let change =
-            self.lanes()
-                .answered((team, leased.mail), kind, outcome, now, fastrand::f64());
+        let (mail, way) = ((team, leased.mail), (kind, is_probe));
+        let change = self
+            .lanes()
+            .answered(mail, way, outcome, now, fastrand::f64());
         let reason = outcome.reason();
         let refuses = matches!(outcome, Outcome::Rejected { .. });
         self.follow_change(team, kind, change, (reason, refuses), now)

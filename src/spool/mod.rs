@@ -361,8 +361,9 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
     async fn teams(&self) -> Result<Vec<String>, SpoolError>;
 
     /// Returns a moment after another process may have changed the store, such as
-    /// `mailbell queue retry`; also now and then without such a change.
-    async fn changed_elsewhere(&self);
+    /// `mailbell queue retry`; also now and then without such a change. Returns whether it was a
+    /// person, as far as that is known.
+    async fn changed_elsewhere(&self) -> bool;
 
     /// How many gateways share the store, this one among them: they share SIGNL4's limits, too.
     fn nodes(&self) -> usize {

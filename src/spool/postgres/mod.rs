@@ -23,6 +23,7 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,7 +35,7 @@ use uuid::Uuid;
 
 pub use self::connect::execute;
 use self::group::{Group, group};
-use self::node::Node;
+use self::node::{Node, PERSON};
 use self::transaction::{Commit, on_connection, transact};
 use crate::alert::ExternalId;
 use crate::clock::Time;
@@ -266,11 +267,12 @@ impl Spool for Postgres {
         ))
     }
 
-    async fn changed_elsewhere(&self) {
+    async fn changed_elsewhere(&self) -> bool {
         tokio::select! {
             () = self.node.changed.notified() => {}
             () = sleep(LOOK_AGAIN_ELSEWHERE) => {}
         }
+        self.node.by_person.swap(false, Ordering::Relaxed)
     }
 
     fn nodes(&self) -> usize {
@@ -343,7 +345,7 @@ impl Spool for Postgres {
         let retried = transact!(self.pool, Commit::Synced, |transaction| {
             tend::retry(&transaction, which, after, limit, me, now)
         })?;
-        node::notify(&self.pool, Uuid::nil()).await?;
+        node::notify(&self.pool, PERSON).await?;
         Ok(retried)
     }
 
@@ -352,7 +354,7 @@ impl Spool for Postgres {
         let dropped = transact!(self.pool, Commit::Synced, |transaction| {
             tend::drop_mail(&transaction, mail, me, now)
         })?;
-        node::notify(&self.pool, Uuid::nil()).await?;
+        node::notify(&self.pool, PERSON).await?;
         Ok(dropped)
     }
 

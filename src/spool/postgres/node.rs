@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use deadpool_postgres::Pool;
@@ -27,6 +27,9 @@ use crate::limits::{
 use crate::spool::SpoolError;
 
 const CHANNEL: &str = "mailbell";
+
+/// Who says that something has changed, when it is no node.
+pub(super) const PERSON: Uuid = Uuid::nil();
 
 /// Held by each node on the connection on which it listens.
 const LIVE: &str = "SELECT pg_advisory_lock(hashtextextended($1::uuid::text, 1))";
@@ -55,6 +58,8 @@ pub(super) struct Node {
     living: AtomicUsize,
     /// Another node, or a person, has changed something.
     pub(super) changed: Notify,
+    /// It was a person.
+    pub(super) by_person: AtomicBool,
     /// This node has changed what concerns others.
     bell: Notify,
     /// Whether its lock is held, and others are heard.
@@ -72,6 +77,7 @@ impl Node {
             hostname: hostname.to_owned(),
             living: AtomicUsize::new(1),
             changed: Notify::new(),
+            by_person: AtomicBool::new(false),
             bell: Notify::new(),
             listens: watch::Sender::new(false),
             lost: Notify::new(),
@@ -251,7 +257,7 @@ impl Node {
         };
         tokio::pin!(listening);
         let mut is_listening = false;
-        let own = self.id.to_string();
+        let (own, person) = (self.id.to_string(), PERSON.to_string());
         loop {
             tokio::select! {
                 result = &mut listening, if !is_listening => match result {
@@ -264,6 +270,9 @@ impl Node {
                 },
                 message = poll_fn(|context| connection.poll_message(context)) => match message {
                     Some(Ok(AsyncMessage::Notification(heard))) if heard.payload() != own => {
+                        if heard.payload() == person {
+                            self.by_person.store(true, Ordering::Relaxed);
+                        }
                         self.changed.notify_one();
                     }
                     Some(Ok(_)) => {}

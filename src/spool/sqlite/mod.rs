@@ -298,12 +298,14 @@ impl Spool for Sqlite {
         self.read(look::teams).await
     }
 
-    async fn changed_elsewhere(&self) {
+    async fn changed_elsewhere(&self) -> bool {
         match &self.access {
             Access::Threads { readers, .. } => readers.changed_elsewhere().await,
             Access::Inline(_) => std::future::pending().await,
         }
         self.fresh.doubt();
+        // The gateway is alone: others are commands.
+        true
     }
 
     async fn broken(&self) -> String {

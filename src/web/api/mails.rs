@@ -192,7 +192,7 @@ pub(super) async fn retry_all(State(shown): State<Arc<Shown>>) -> Result<Json<Ch
 
 async fn retried(shown: &Shown, which: DeadLetters) -> Result<Json<Changed>, Problem> {
     let changed = shown.spool.retry(which, SystemClock.now()).await?;
-    shown.pipeline.wake();
+    shown.pipeline.try_now();
     Ok(Json(Changed { changed }))
 }
 

@@ -143,7 +143,7 @@ async fn accept_again(
             shown.spool.retry(again, SystemClock.now()).await?;
         }
     }
-    shown.pipeline.wake();
+    shown.pipeline.try_now();
     accepted
 }
 

@@ -39,7 +39,7 @@ pub async fn retry(
         .retry(DeadLetters::Of(id), SystemClock.now())
         .await;
     changed.map_err(|error| Refusal::Spool(reader.clone(), error))?;
-    shown.pipeline.wake();
+    shown.pipeline.try_now();
     Ok(to(&posted, id))
 }
 
@@ -49,7 +49,7 @@ pub async fn retry_all(
 ) -> Result<Response, Refusal> {
     let changed = shown.spool.retry(DeadLetters::All, SystemClock.now()).await;
     changed.map_err(|error: SpoolError| Refusal::Spool(reader.clone(), error))?;
-    shown.pipeline.wake();
+    shown.pipeline.try_now();
     Ok(Redirect::to(Place::DeadLetters.path()).into_response())
 }
 

@@ -331,10 +331,10 @@ impl Spool for Node {
         self.step(false, step).await
     }
 
-    async fn changed_elsewhere(&self) {
+    async fn changed_elsewhere(&self) -> bool {
         tokio::select! {
-            () = self.shared.changed.notified() => {}
-            () = sleep(Duration::from_secs(300)) => {}
+            () = self.shared.changed.notified() => true,
+            () = sleep(Duration::from_secs(300)) => false,
         }
     }
 
