@@ -42,7 +42,7 @@ use crate::message::Envelope;
 use crate::observe::{Happening, Observer, age};
 use crate::rules::Decision;
 use crate::spool::{
-    Decided, Deciding, Effects, Leased, Reading, Settled, Spool, SpoolError, ToDecide,
+    Decided, Deciding, Effects, Filter, Leased, Reading, Settled, Spool, SpoolError, ToDecide,
 };
 
 /// Reading and deciding, as the pipeline sees it.
@@ -128,6 +128,10 @@ impl Pipeline {
             }
         };
         let carriers = Carriers::default();
+        let newest = shared.spool.list(Filter::default(), 1).await;
+        if let Some(newest) = newest.ok().and_then(|found| found.into_iter().next()) {
+            shared.lanes().clock_was_at(newest.received);
+        }
         let loops = async {
             tokio::join!(
                 shared.decide_mails(&stop, &carriers),

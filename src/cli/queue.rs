@@ -46,7 +46,8 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct List {
-    /// Only these: unfinished, settled, undropped, or an outcome such as dead-letter
+    /// Only these: unfinished, settled, undropped, a stage such as waiting, or an
+    /// outcome such as dead-letter
     #[arg(long, value_name = "STATE", value_parser = StageFilter::parse)]
     state: Option<StageFilter>,
     /// Only dead letters that nobody has dropped

@@ -4,12 +4,12 @@
 
 use std::io::IsTerminal;
 
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
 
 use crate::spool::{Ending, Stage};
 
-/// A table without lines. On a terminal long cells are wrapped to its width; in a pipe each row is
-/// one line.
+/// A table without lines. On a terminal long cells are wrapped to its width, but for the first column,
+/// which is there to be copied; in a pipe each row is one line.
 pub(super) fn new(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
@@ -18,6 +18,13 @@ pub(super) fn new(header: &[&str]) -> Table {
         .set_header(header.iter().map(Cell::new));
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
+    }
+    if let Some(first) = table.column_mut(0) {
+        first.set_constraint(ColumnConstraint::ContentWidth);
+    }
+    // Some terminals do not say how wide they are.
+    if table.width() == Some(0) {
+        table.set_content_arrangement(ContentArrangement::Disabled);
     }
     table
 }

@@ -29,32 +29,35 @@ pub struct Dispatch<'a> {
     pub mail: MailId,
     /// The same for each attempt of one delivery, so that a repeat can be known as one. ASCII.
     pub idempotency_key: String,
-    /// Has an external id, always: see [`Dispatch::new`].
+    /// Has an external id, always: see [`as_sent`].
     pub alert: Cow<'a, Alert>,
     /// The mail as it was accepted; only for transports that ask for it.
     pub original: Option<Vec<u8>>,
 }
 
 impl<'a> Dispatch<'a> {
-    /// An alert without an external id gets one made of the mail's id, so that a repeat after a
-    /// lost answer is folded into the alert that it repeats.
     pub fn new(leased: &'a Leased, original: Option<Vec<u8>>) -> Dispatch<'a> {
-        let mut alert = Cow::Borrowed(&leased.alert);
-        if alert.external_id.is_none() {
-            let part = match leased.part {
-                0 => String::new(),
-                part => format!("-{part}"),
-            };
-            alert.to_mut().external_id =
-                ExternalId::new(&format!("mailbell-{}{part}", leased.mail));
-        }
         Dispatch {
             mail: leased.mail,
             idempotency_key: format!("{}.{}", leased.mail, leased.delivery),
-            alert,
+            alert: as_sent(&leased.alert, leased.mail, leased.part),
             original,
         }
     }
+}
+
+/// An alert as it leaves: one without an external id gets one made of the mail's id, so that a repeat
+/// after a lost answer is folded into the alert that it repeats.
+pub fn as_sent(alert: &Alert, mail: MailId, part: u32) -> Cow<'_, Alert> {
+    let mut alert = Cow::Borrowed(alert);
+    if alert.external_id.is_none() {
+        let part = match part {
+            0 => String::new(),
+            part => format!("-{part}"),
+        };
+        alert.to_mut().external_id = ExternalId::new(&format!("mailbell-{mail}{part}"));
+    }
+    alert
 }
 
 /// A transport's verdict on one attempt. Texts never hold a secret.

@@ -131,7 +131,7 @@ impl Metrics {
         registry.register("build", "The program that runs", build);
         registry.register(
             "mails_accepted",
-            "Mails answered with 250",
+            "Mails answered with 250, and alarms of the gateway itself",
             self.mails_accepted.clone(),
         );
         registry.register(

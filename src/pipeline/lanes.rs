@@ -38,7 +38,7 @@ pub struct Lanes {
     retry: Retry,
     /// When the first of what waits in the spool is due, as far as it is known.
     next_due: Option<Time>,
-    /// When it was last asked how many may start.
+    /// How far the clock was when it was last looked at.
     latest: Time,
     /// How often something was found to be due, and how often when it was last asked.
     stirred: u64,
@@ -91,6 +91,11 @@ impl Lanes {
     pub fn clock_set_back(&self, now: Time) -> Option<Duration> {
         let by = self.latest.since(now);
         (by >= CLOCK_STEP_MIN).then_some(by)
+    }
+
+    /// The clock was at this already, in another run.
+    pub fn clock_was_at(&mut self, then: Time) {
+        self.latest = self.latest.max(then);
     }
 
     /// The clock was set back by so much, for the lanes and in the spool.

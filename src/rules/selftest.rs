@@ -207,7 +207,7 @@ fn assemble(mail: &written::TestMail) -> Vec<u8> {
             ));
         }
     };
-    put("From", mail.from.as_deref(), "sender@desk.example");
+    put("From", mail.from.as_deref(), "sender@mailbell.invalid");
     put("To", mail.forward_path.as_deref(), "alerts@gateway.example");
     put("Subject", mail.subject.as_deref(), "");
     put("MIME-Version", None, "1.0");

@@ -173,6 +173,7 @@ pub struct Filter {
 pub enum StageFilter {
     /// Anything but settled.
     Unfinished,
+    Of(Stage),
     Settled,
     Ending(Ending),
     /// Dead letters that nobody has dropped.

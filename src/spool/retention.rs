@@ -16,7 +16,8 @@ pub async fn keep(spool: Arc<dyn Spool>, retention: Retention, clock: Arc<dyn Cl
         if let Err(error) = round(&*spool, &retention, &*clock).await {
             tracing::warn!(%error, "finished mails could not be pruned");
         }
-        sleep(PRUNE_EVERY).await;
+        // A short retention is meant so.
+        sleep(PRUNE_EVERY.min(retention.age).max(PRUNE_PAUSE)).await;
     }
 }
 

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use crate::clock::Time;
 use crate::limits::SEARCH_MAX;
 use crate::spool::plan::DROPPED;
-use crate::spool::{DeliveryId, Ending, Filter, MailId, StageFilter, Summary, Totals};
+use crate::spool::{
+    DeliveryId, Ending, Filter, MailId, Stage, StageFilter, Summary, Totals, record,
+};
 
 /// The columns of a [`Summary`], of `deliveries d` and `mails m`, in the order in
 /// which the stores read them.
@@ -112,20 +114,31 @@ pub struct TicketCursor {
 }
 
 impl StageFilter {
-    /// `unfinished`, `settled`, `undropped` (dead letters that nobody has dropped), or an outcome.
+    /// `unfinished`, `settled`, `undropped` (dead letters that nobody has dropped), a stage or an
+    /// outcome.
     ///
     /// # Errors
     /// What the words are.
     pub fn parse(word: &str) -> Result<StageFilter, String> {
-        match (word, Ending::parse(word)) {
-            ("unfinished", _) => Ok(StageFilter::Unfinished),
-            ("settled", _) => Ok(StageFilter::Settled),
-            ("undropped", _) => Ok(StageFilter::Undropped),
-            (_, Some(ending)) => Ok(StageFilter::Ending(ending)),
-            _ => {
-                let outcomes = Ending::ALL.map(Ending::as_str).join(", ");
-                Err(format!("one of unfinished, settled, undropped, {outcomes}"))
-            }
+        const STAGES: [Stage; 4] = [
+            Stage::Accepted,
+            Stage::Behind,
+            Stage::Waiting,
+            Stage::Sending,
+        ];
+        let stage = STAGES.into_iter().find(|stage| stage.as_str() == word);
+        match word {
+            "unfinished" => Ok(StageFilter::Unfinished),
+            "settled" => Ok(StageFilter::Settled),
+            "undropped" => Ok(StageFilter::Undropped),
+            _ => stage
+                .map(StageFilter::Of)
+                .or(Ending::parse(word).map(StageFilter::Ending))
+                .ok_or_else(|| {
+                    let stages = STAGES.map(Stage::as_str).join(", ");
+                    let outcomes = Ending::ALL.map(Ending::as_str).join(", ");
+                    format!("one of unfinished, settled, undropped, {stages}, {outcomes}")
+                }),
         }
     }
 }
@@ -256,6 +269,7 @@ pub(crate) const HOLDS: &str = "holds";
 fn stage_sql(stage: StageFilter) -> String {
     match stage {
         StageFilter::Unfinished => "d.stage < 4".to_owned(),
+        StageFilter::Of(stage) => format!("d.stage = {}", record::stage_code(stage)),
         StageFilter::Settled => "d.stage = 4".to_owned(),
         StageFilter::Ending(ending) => format!("d.outcome = '{ending}'"),
         StageFilter::Undropped => {
@@ -326,7 +340,7 @@ fn by_index(conditions: &mut Conditions, query: &Query, teams: &BTreeMap<String,
         vec![format!("x.external_id = {mark}")]
     } else {
         match query.filter.stage {
-            Some(StageFilter::Unfinished) if unfinished <= max => {
+            Some(StageFilter::Unfinished | StageFilter::Of(_)) if unfinished <= max => {
                 let undecided = match conditions.dialect {
                     Dialect::Sqlite => &["x.stage = 0"][..],
                     Dialect::Postgres => &[

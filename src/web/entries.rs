@@ -5,6 +5,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::clock::Time;
+use crate::deliver::as_sent;
+use crate::rules::Decision;
 use crate::spool::{self, Found, Shown, ShownDelivery, Stage, Summary};
 
 /// All about one mail.
@@ -45,7 +47,8 @@ pub struct Moment {
     pub detail: String,
 }
 
-/// One delivery: where it is, every attempt, and under `decision` the object of `test --json`.
+/// One delivery: where it is, every attempt, and under `decision` the object of `test --json`
+/// with the alert as it leaves.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Delivery {
@@ -214,8 +217,19 @@ pub fn delivery(shown: &ShownDelivery) -> Delivery {
     Delivery {
         entry: summary(&shown.summary),
         answers: shown.attempts.iter().map(attempt).collect(),
-        decision: shown.decision.as_ref().map(|decision| decision.to_json()),
+        decision: shown
+            .decision
+            .as_ref()
+            .map(|one| decision(one, &shown.summary)),
     }
+}
+
+fn decision(decision: &Decision, summary: &Summary) -> Value {
+    let mut decision = decision.clone();
+    let alert = decision.alert.as_ref();
+    let alert = alert.map(|alert| as_sent(alert, summary.mail, summary.part).into_owned());
+    decision.alert = alert;
+    decision.to_json()
 }
 
 pub fn summary(summary: &Summary) -> Entry {

@@ -209,11 +209,18 @@ fn the_smallest_file_of_the_manual_works() {
     let manual = include_str!("../../rules/README.md");
     let (_, rest) = manual.split_once("```toml\n").unwrap();
     let (text, _) = rest.split_once("```").unwrap();
-    let set = RuleSet::compile(&[SourceText::new("desk.toml", text)], &|_, _| None)
-        .unwrap_or_else(|problems| panic!("{}", told(&problems)));
-    let mut problems = set.self_test().failures;
-    problems.extend(set.lint());
-    assert!(problems.is_empty(), "{}", told(&problems));
+    let check = |folder: &Path| {
+        let (_, problems) = rulebook::check(Some(folder));
+        assert!(problems.is_empty(), "{}", told(&problems));
+    };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("desk.toml"), text).unwrap();
+    check(folder.path());
+    // And beside the files that come with the program.
+    for file in golden::files("rules", ".toml") {
+        std::fs::copy(&file, folder.path().join(file.file_name().unwrap())).unwrap();
+    }
+    check(folder.path());
 }
 
 #[test]

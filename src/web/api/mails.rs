@@ -30,7 +30,7 @@ pub struct Asked {
     pub team: Option<String>,
     /// The rule file that took it.
     pub source: Option<String>,
-    /// `unfinished`, `settled`, `undropped` (dead letters that nobody has dropped), or an outcome:
+    /// `unfinished`, `settled`, `undropped` (dead letters that nobody has dropped), a stage, or an outcome:
     /// `alerted`, `acknowledged`, `resolved`, `relayed`, `suppressed`, `dead-letter`.
     pub stage: Option<String>,
     /// `new`, `acknowledged`, `resolved`, `update` or `ignore`.

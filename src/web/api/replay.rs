@@ -68,7 +68,7 @@ pub(super) async fn replay(
     Ok(Json(again(&shown, parse(&id)?, how.send).await?))
 }
 
-pub async fn again(shown: &Shown, id: MailId, send: bool) -> Result<Replay, Problem> {
+pub async fn again(shown: &Arc<Shown>, id: MailId, send: bool) -> Result<Replay, Problem> {
     let stored = Stored::load(shown, id).await?;
     let recipients = recipients(&stored);
     let envelopes: Vec<Envelope> = recipients
@@ -100,7 +100,17 @@ pub async fn again(shown: &Shown, id: MailId, send: bool) -> Result<Replay, Prob
     });
     let teams = teams.collect();
     let sent_as = match send {
-        true => Some(accept_again(shown, id, stored, recipients).await?),
+        true => {
+            // Whoever asked may leave: the old one is dropped only where the new one is accepted.
+            let again = accept_again(Arc::clone(shown), id, stored, recipients);
+            let again = tokio::spawn(again).await;
+            Some(again.map_err(|_| {
+                Problem::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "accepting it again panicked: a bug",
+                )
+            })??)
+        }
         false => None,
     };
     Ok(Replay { teams, sent_as })
@@ -116,7 +126,7 @@ fn recipients(stored: &Stored) -> Recipients {
 }
 
 async fn accept_again(
-    shown: &Shown,
+    shown: Arc<Shown>,
     id: MailId,
     stored: Stored,
     recipients: Recipients,
@@ -135,7 +145,7 @@ async fn accept_again(
     let rest = RestId(Uuid::now_v7());
     // First, as it would be taken for a duplicate of what still waits of the old one.
     let dropped = shown.spool.drop_mail(id, SystemClock.now()).await?;
-    let accepted = accept_with(shown, mail, (id, stored.mail.bytes), rest).await;
+    let accepted = accept_with(&shown, mail, (id, stored.mail.bytes), rest).await;
     if accepted.is_err() {
         shown.pipeline.discard(rest).await;
         if dropped > 0 {

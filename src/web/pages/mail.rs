@@ -12,6 +12,7 @@ use super::given::{Parameters, Path};
 use super::marked::marked;
 use super::rows::sender;
 use super::{Refusal, timeline};
+use crate::deliver::as_sent;
 use crate::rules::explain::Step;
 use crate::spool::plan::DROPPED;
 use crate::spool::{Ending, MailId, Piece, Shown as Mail, ShownDelivery, Stage};
@@ -179,10 +180,10 @@ fn facts(reader: &Reader, mail: &Mail) -> Markup {
 }
 
 fn alert(reader: &Reader, mail: &Mail, delivery: &ShownDelivery) -> Markup {
-    let alert = delivery
-        .decision
-        .as_ref()
-        .and_then(|decision| decision.alert.as_ref());
+    let summary = &delivery.summary;
+    let decision = delivery.decision.as_ref();
+    let alert = decision.and_then(|decision| decision.alert.as_ref());
+    let alert = alert.map(|alert| as_sent(alert, summary.mail, summary.part));
     html! {
         section.card {
             h2 {

@@ -229,6 +229,15 @@ impl Gateway {
 
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_set_back_keeps_nothing_waiting() {
+    set_back(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_set_back_while_nobody_looked_keeps_nothing_waiting() {
+    set_back(true).await;
+}
+
+async fn set_back(between_two_starts: bool) {
     let mut run = Run {
         second_transport: false,
         pace: PaceConfig::Free,
@@ -238,7 +247,7 @@ async fn a_clock_that_is_set_back_keeps_nothing_waiting() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("spool.db");
     let store = Shared::new(path, Arc::clone(&run.clock), 1, run.chance.fork());
-    let gateway = Gateway::start(run.pipeline(store.node(1)));
+    let mut gateway = Gateway::start(run.pipeline(store.node(1)));
     run.world.lock().unwrap().down = true;
     for id in ["A", "B", "C", "D"] {
         let hold = if id == "D" { 700_000 } else { 0 };
@@ -252,6 +261,10 @@ async fn a_clock_that_is_set_back_keeps_nothing_waiting() {
     let day = Duration::from_secs(24 * 3600);
     let day_ms = i64::try_from(day.as_millis()).unwrap();
     run.clock.ahead_ms.fetch_sub(day_ms, Ordering::Relaxed);
+    if between_two_starts {
+        gateway.kill().await;
+        gateway = Gateway::start(run.pipeline(store.node(2)));
+    }
     run.world.lock().unwrap().down = false;
     let begun = tokio::time::Instant::now();
     while store.inner().audit().await.unwrap().teams["ops"].unfinished > 0 {

@@ -138,6 +138,9 @@ async fn mails_are_found_by_their_stage(store: Store) {
     bench.spool.drop_mail(mails[2], at(5)).await.unwrap();
     let expected = [
         ("unfinished", vec![mails[4], mails[3]]),
+        ("accepted", vec![mails[4]]),
+        ("waiting", vec![mails[3]]),
+        ("sending", vec![]),
         ("settled", vec![mails[2], mails[1], mails[0]]),
         ("dead-letter", vec![mails[2], mails[1]]),
         ("undropped", vec![mails[1]]),
