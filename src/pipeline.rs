@@ -9,6 +9,7 @@
 
 mod accepting;
 mod carriers;
+mod lane;
 pub mod lanes;
 pub mod large;
 mod reader;
