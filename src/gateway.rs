@@ -171,7 +171,7 @@ impl Gateway {
             let stop = gateway.stop_rest.clone();
             gateway.rest.spawn(exporter.run(stop));
         }
-        gateway.run(door, sockets, pipeline, shown, spool, config);
+        gateway.run(door, sockets, pipeline, shown, config);
         Ok(gateway)
     }
 
@@ -181,7 +181,6 @@ impl Gateway {
         sockets: Sockets,
         pipeline: Pipeline,
         shown: web::Shown,
-        spool: Arc<dyn Spool>,
         config: &Config,
     ) {
         let stop = self.stop_door.clone();
@@ -197,18 +196,21 @@ impl Gateway {
         self.part("the web server", &self.rest, stop, async move {
             serving.await;
         });
-        let (stored, broken) = (Arc::clone(&spool), self.broken.clone());
-        self.until_stopped(async move { broken.tell(stored.broken().await) });
+        let (stored, broken) = (Arc::clone(&self.spool), self.broken.clone());
+        let store = async move { broken.tell(stored.broken().await) };
+        self.until_stopped("the store", store);
         let (certificates, reports) = (Arc::clone(&self.certificates), self.reports.clone());
-        self.until_stopped(async move { reports.follow_expiry(&certificates).await });
+        let expiry = async move { reports.follow_expiry(&certificates).await };
+        self.until_stopped("the look at the certificate", expiry);
         let health = Arc::clone(&self.reports.health);
-        self.until_stopped(watching::try_store(health, Arc::clone(&spool)));
+        let spool = || Arc::clone(&self.spool);
+        self.until_stopped(
+            "the look at the store",
+            watching::try_store(health, spool()),
+        );
         let retention = config.spool.retention;
-        self.until_stopped(spool::retention::keep(
-            spool,
-            retention,
-            Arc::new(SystemClock),
-        ));
+        let keeping = spool::retention::keep(spool(), retention, Arc::new(SystemClock));
+        self.until_stopped("retention", keeping);
     }
 
     /// Work that has no end until it is told to stop.
@@ -229,14 +231,16 @@ impl Gateway {
     }
 
     /// Work that has no end of its own, and may be cut off anywhere.
-    fn until_stopped(&self, work: impl Future<Output = ()> + Send + 'static) {
+    fn until_stopped(&self, what: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop_rest.clone();
-        self.rest.spawn(async move {
+        let stopped = stop.clone().cancelled_owned();
+        let work = async move {
             tokio::select! {
-                () = stop.cancelled() => {}
+                () = stopped => {}
                 () = work => {}
             }
-        });
+        };
+        self.part(what, &self.rest, stop, work);
     }
 
     /// Reads rules and certificate again. What is wrong stays as it was, and is reported.

@@ -40,7 +40,7 @@ use crate::limits::{
     DECIDE_BATCH, DRAIN_MAX, LOOK_AGAIN, ORIGINALS_BYTES_MAX, READING_BATCH_MAX, READING_MAX,
 };
 use crate::message::Envelope;
-use crate::observe::{Happening, Observer, age};
+use crate::observe::{Happening, Observer};
 use crate::rules::Decision;
 use crate::spool::{
     Decided, Deciding, Effects, Filter, Leased, Reading, Settled, Spool, SpoolError, ToDecide,
@@ -403,7 +403,7 @@ impl Shared {
         for settled in settled {
             self.tell(Happening::Settled {
                 settled,
-                after: age(settled, now),
+                after: now.since(settled.received),
             });
         }
     }

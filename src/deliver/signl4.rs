@@ -17,6 +17,7 @@ use crate::config::{Signl4, TransportKind};
 use crate::deliver::redact::Redactor;
 use crate::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport};
 use crate::limits::{ANSWER_BYTES_MAX, RETRY_AFTER_MAX};
+use crate::message::squeeze;
 use crate::trust;
 
 /// Why no client could be built, in words without a secret.
@@ -188,7 +189,7 @@ fn describe(status: StatusCode, body: &str, redactor: &Redactor) -> String {
         (Some(one), None) | (None, Some(one)) => one.to_owned(),
         (None, None) => body.to_owned(),
     };
-    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = squeeze(&said);
     format!("{status} {}", beginning(&said, redactor))
         .trim_end()
         .to_owned()

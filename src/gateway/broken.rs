@@ -1,5 +1,5 @@
 //! Parts that must not end before they are told to: without one of them mails are still answered 250,
-//! and nobody is told of them.
+//! and nobody is told of them, or of what is wrong with the gateway.
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;

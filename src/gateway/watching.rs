@@ -58,7 +58,8 @@ impl Gateway {
                 faults: Arc::clone(&faults),
                 clock: Arc::new(SystemClock),
             };
-            self.until_stopped(watch::keep(parts, Arc::new(pipeline.clone())));
+            let watching = watch::keep(parts, Arc::new(pipeline.clone()));
+            self.until_stopped("the alarms", watching);
         }
         if let Some(heartbeat) = config.heartbeat.clone() {
             let alarms = config.alarms.as_ref();
@@ -71,7 +72,7 @@ impl Gateway {
                 late_after: alarms.map_or(LATE_AFTER, |alarms| alarms.after),
                 clock: Arc::new(SystemClock),
             };
-            self.until_stopped(heartbeat::keep(parts));
+            self.until_stopped("the heartbeat", heartbeat::keep(parts));
         }
         if let Some(every) = config.canary {
             let parts = canary::Parts {
@@ -83,7 +84,7 @@ impl Gateway {
                 faults,
                 metrics: Arc::clone(&self.reports.metrics),
             };
-            self.until_stopped(canary::keep(parts));
+            self.until_stopped("the canary", canary::keep(parts));
         }
         Ok(())
     }

@@ -75,6 +75,16 @@ pub struct Mailbox {
     pub address: String,
 }
 
+/// As people write it: `name <address>`, or the address alone.
+impl std::fmt::Display for Mailbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name} <{}>", self.address),
+            None => f.write_str(&self.address),
+        }
+    }
+}
+
 /// Why a mail was written by a machine that answers, and not by a ticket system that notifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Robot {

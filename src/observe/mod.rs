@@ -243,8 +243,3 @@ fn log_attempt(
         }
     }
 }
-
-/// How long a settled delivery took.
-pub fn age(settled: &Settled, now: Time) -> Duration {
-    now.since(settled.received)
-}

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Decision;
 use super::spans::{self, Span, Taken};
-use crate::message::{Envelope, Mailbox, Message};
+use crate::message::{Envelope, Message};
 
 /// One step; `depth` is how far it is indented.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,14 +159,10 @@ pub(super) fn describe(message: &Message, envelope: &Envelope, record: &mut Reco
             envelope.reverse_path, envelope.forward_path
         )
     });
-    let name = |mailbox: &Mailbox| match &mailbox.name {
-        Some(name) => format!("{name} <{}>", mailbox.address),
-        None => mailbox.address.clone(),
-    };
     if let Some(forwarding) = &message.forwarding {
-        record.say(|| format!("forwarded by: {}", name(&forwarding.by)));
+        record.say(|| format!("forwarded by: {}", forwarding.by));
     }
-    record.say(|| format!("from: {}", name(&message.from)));
+    record.say(|| format!("from: {}", message.from));
     record.say(|| format!("subject: {}", message.subject));
     record.say(|| "text:".to_owned());
     record.inside(|record| record.say(|| message.text.clone()));

@@ -217,8 +217,8 @@ fn strings(list: &[String]) -> Vec<Cow<'_, str>> {
 /// The address, so that `^` and `$` may hold it, and the whole as it is shown.
 fn mailbox(mailbox: &Mailbox) -> Vec<Cow<'_, str>> {
     let mut forms: Vec<Cow<'_, str>> = vec![mailbox.address.as_str().into()];
-    if let Some(name) = &mailbox.name {
-        forms.push(format!("{name} <{}>", mailbox.address).into());
+    if mailbox.name.is_some() {
+        forms.push(mailbox.to_string().into());
     }
     forms
 }

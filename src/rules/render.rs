@@ -171,7 +171,7 @@ impl Rendering<'_, '_> {
             "rule" => self.rule?,
             "event" => self.event.as_str(),
             "subject" => &mail.message.subject,
-            "from" => return Some(from(mail.message).into()),
+            "from" => return Some(mail.message.from.to_string().into()),
             "text" => mail.text,
             "own_text" => mail.own_text(),
             "customer_text" => mail.customer_text(),
@@ -190,7 +190,7 @@ impl Rendering<'_, '_> {
 
 /// The alert of a mail that was not understood: its raw subject and text, and why.
 pub fn degraded(message: &Message, text: &str, source: Option<&str>, reason: &str) -> Alert {
-    let from = from(message);
+    let from = message.from.to_string();
     let tiles = [("From", from), ("Not understood", reason.to_owned())];
     Alert {
         title: raw_subject(message),
@@ -207,13 +207,6 @@ pub fn degraded(message: &Message, text: &str, source: Option<&str>, reason: &st
             .filter(|(_, value)| !value.is_empty())
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
-    }
-}
-
-fn from(message: &Message) -> String {
-    match &message.from.name {
-        Some(name) => format!("{name} <{}>", message.from.address),
-        None => message.from.address.clone(),
     }
 }
 

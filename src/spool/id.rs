@@ -51,7 +51,8 @@ impl FromStr for MailId {
 pub struct DeliveryId(pub(crate) i64);
 
 impl DeliveryId {
-    /// A mail has at most 2^20 deliveries: teams times tickets of a digest.
+    /// A mail has at most 2^20 deliveries: teams times tickets of a digest. SQL has the number written
+    /// out, and so have the ids that are stored.
     const NUMBER_BITS: u32 = 20;
     const NUMBER_MAX: i64 = (1 << DeliveryId::NUMBER_BITS) - 1;
 

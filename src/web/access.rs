@@ -20,6 +20,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
+use axum_extra::extract::CookieJar;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
@@ -87,14 +88,14 @@ impl Access {
         }
     }
 
-    /// Nobody is asked for a password.
-    pub fn is_open(&self) -> bool {
+    /// For no password.
+    pub fn asks_nobody(&self) -> bool {
         self.password.is_none()
     }
 
     /// By session, Basic or Bearer. A wrong password is answered late.
     pub async fn is_allowed(&self, headers: &HeaderMap, peer: IpAddr) -> bool {
-        if self.is_open() || self.has_session(headers) {
+        if self.asks_nobody() || self.has_session(headers) {
             return true;
         }
         match authorization(headers) {
@@ -194,7 +195,7 @@ impl Access {
             || name == "localhost"
             || name == self.hostname
             || self.hosts.contains(&name)
-            || (!self.is_open() && self.hosts.is_empty())
+            || (!self.asks_nobody() && self.hosts.is_empty())
     }
 }
 
@@ -214,14 +215,10 @@ fn without_port(host: &str) -> &str {
 }
 
 fn token(headers: &HeaderMap) -> Option<Token> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, _)| *name == COOKIE)
-        .map(|(_, value)| Token(value.to_owned()))
+    let cookies = CookieJar::from_headers(headers);
+    cookies
+        .get(COOKIE)
+        .map(|cookie| Token(cookie.value().to_owned()))
 }
 
 /// `Secure` when the browser is known to speak TLS, to a proxy before us.

@@ -3,7 +3,7 @@
 //! Owns the form, and the extractors whose refusals have it. The texts never repeat a secret.
 
 use axum::Json;
-use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -117,9 +117,6 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Body<T>, Problem> {
         match Json::<T>::from_request(request, state).await {
             Ok(Json(value)) => Ok(Body(value)),
-            Err(JsonRejection::BytesRejection(BytesRejection::FailedToBufferBody(error))) => {
-                Err(Problem::new(error.status(), error.body_text()))
-            }
             Err(error) => Err(Problem::new(error.status(), error.body_text())),
         }
     }

@@ -14,7 +14,7 @@ use super::Shown;
 use super::problem::Problem;
 use crate::alarms::own;
 use crate::limits::READING_MAX;
-use crate::message::{self, Envelope, Mailbox};
+use crate::message::{self, Envelope};
 use crate::pipeline::large;
 use crate::rules::explain::Step;
 use crate::rules::{Decision, RuleSet};
@@ -119,9 +119,9 @@ pub async fn read(
             })
         });
         Reading {
-            from: named(&message.from),
+            from: message.from.to_string(),
             spans: spans.collect(),
-            forwarded_by: message.forwarding.as_ref().map(|one| named(&one.by)),
+            forwarded_by: message.forwarding.as_ref().map(|one| one.by.to_string()),
             trace: trace.to_string(),
             decisions: trace.decisions.iter().map(Decision::to_json).collect(),
             steps: trace.steps,
@@ -155,12 +155,5 @@ pub async fn bounded<T: Send + 'static>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(_)) => Err(failed("reading it panicked: a bug")),
         Err(_) => Err(failed("reading it does not end: a bug")),
-    }
-}
-
-fn named(mailbox: &Mailbox) -> String {
-    match &mailbox.name {
-        Some(name) => format!("{name} <{}>", mailbox.address),
-        None => mailbox.address.clone(),
     }
 }

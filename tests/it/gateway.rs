@@ -222,6 +222,7 @@ fn a_spool_whose_files_are_gone_takes_nothing_and_says_so() {
     );
     std::fs::rename(&data, &away).unwrap();
     // Before any mail comes.
+    until_ready_says(&gateway, "\"ready\":false", true);
     until_ready_says(&gateway, "is gone", true);
     assert_eq!(gateway.get("/readyz").0, 503);
     let fire = b"Subject: fire\r\n\r\nrun\r\n";

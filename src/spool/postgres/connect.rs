@@ -20,6 +20,7 @@ use crate::trust;
 
 /// Steps of the schema; the table `mailbell_schema` counts those taken.
 const STEPS: [&str; 1] = [include_str!("schema_1.sql")];
+const VERSION: &str = "SELECT version FROM mailbell_schema";
 
 /// Held while the schema is brought to the present state.
 const MIGRATION_LOCK: i64 = 0x6d61_696c_6265_6c6c; // "mailbell"
@@ -117,6 +118,30 @@ pub(super) async fn migrate(from: &config::Postgres) -> Result<(), SpoolError> {
     result
 }
 
+/// Whether the schema is the present one.
+pub(super) async fn check(from: &config::Postgres) -> Result<(), SpoolError> {
+    let (client, connection) = connect(from).await?;
+    let driver = tokio::spawn(connection);
+    let found = client.query_opt(VERSION, &[]).await;
+    drop(client);
+    let _ = driver.await;
+    let version: i32 = match found {
+        Ok(row) => row.map_or(0, |row| row.get(0)),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    if usize::try_from(version) == Ok(STEPS.len()) {
+        return Ok(());
+    }
+    Err(SpoolError::Unavailable(match version {
+        0 => "no gateway has used this database yet".to_owned(),
+        _ => format!(
+            "the database has schema {version}, this mailbell knows {}: it is of another version than the gateway",
+            STEPS.len()
+        ),
+    }))
+}
+
 pub(super) type Connection = tokio_postgres::Connection<
     tokio_postgres::Socket,
     <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>>::Stream,
@@ -152,9 +177,7 @@ async fn migrate_on(client: &mut tokio_postgres::Client) -> Result<(), SpoolErro
                  SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM mailbell_schema)",
         )
         .await?;
-    let row = transaction
-        .query_one("SELECT version FROM mailbell_schema", &[])
-        .await?;
+    let row = transaction.query_one(VERSION, &[]).await?;
     let version: i32 = row.get(0);
     let Some(steps) = usize::try_from(version).ok().and_then(|at| STEPS.get(at..)) else {
         return Err(SpoolError::Unavailable(format!(

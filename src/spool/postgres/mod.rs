@@ -125,10 +125,10 @@ impl Postgres {
     /// For commands that look at the spool or change single entries. Never makes tables.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database does not answer, or no gateway of this version uses it.
     pub async fn open_visitor(config: &config::Postgres) -> Result<Postgres, SpoolError> {
+        connect::check(config).await?;
         let pool = connect::pool(config)?;
-        drop(pool.get().await?);
         Ok(Postgres::open(pool, Arc::new(Node::new("visitor"))))
     }
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::intake;
 use super::known;
+use super::look;
 use super::rows;
 use super::write;
 use crate::clock::Time;
@@ -30,14 +31,8 @@ async fn ids(
 }
 
 async fn seq_of_known(transaction: &Transaction<'_>, mail: MailId) -> Result<i64, SpoolError> {
-    let found = ids(
-        transaction,
-        "SELECT seq FROM mails WHERE id = $1",
-        &[&mail.0],
-    )
-    .await?;
     let unknown = || SpoolError::Unknown(format!("there is no mail {mail}"));
-    found.first().copied().ok_or_else(unknown)
+    look::seq_of(transaction, mail).await?.ok_or_else(unknown)
 }
 
 pub(super) async fn retry(

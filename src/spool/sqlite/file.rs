@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -171,19 +172,15 @@ fn make_directory(directory: &Path) -> io::Result<()> {
 
 /// Readable by nobody else, whatever the umask: customers' mails are in it.
 fn own_directory() -> fs::DirBuilder {
-    #[allow(unused_mut)]
     let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.mode(0o700);
     builder
 }
 
 /// Opened, or made with the same care; a mode that an administrator gave is left alone.
 fn own_file(path: &Path) -> io::Result<File> {
     let mut options = File::options();
-    options.create(true).truncate(false).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.create(true).truncate(false).write(true).mode(0o600);
     options.open(path)
 }
 

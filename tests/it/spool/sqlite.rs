@@ -53,7 +53,6 @@ async fn who_looks_waits_for_no_lock_and_changes_no_schema() {
     }
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn nobody_else_may_read_the_spool() {
     use std::os::unix::fs::PermissionsExt;
