@@ -13,8 +13,8 @@
 //! that dies leaves each delivery in the stage before.
 //!
 //! Owns order and once: what a batch changes is planned by one pure room (`plan`, with [`lifecycle`]
-//! and `storm`) inside the transaction of whichever store it is. Must not know how a mail is read,
-//! nor how an alert travels.
+//! and `storm`) inside the transaction of whichever store it is. Must not know how a mail is read
+//! (but for the subject that a list shows), nor how an alert travels.
 
 mod id;
 mod ledger;

@@ -445,3 +445,30 @@ pub mod login {
     pub const DO: Text = Text("Log in", "Anmelden");
     pub const OUT: Text = Text("Log out", "Abmelden");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::Event;
+    use crate::spool::{Ending, Stage};
+
+    #[test]
+    fn every_word_of_the_spool_has_its_text() {
+        let stages = [
+            Stage::Accepted,
+            Stage::Behind,
+            Stage::Waiting,
+            Stage::Sending,
+        ];
+        let stages = stages.map(Stage::as_str).into_iter();
+        for word in stages.chain(Ending::ALL.map(Ending::as_str)) {
+            assert_ne!(stage(word).0, "unknown", "{word}");
+        }
+        for word in Event::ALL.map(Event::as_str) {
+            assert_ne!(event(word).0, "unknown", "{word}");
+        }
+        for word in ["delivered", "deferred", "rejected"] {
+            assert_ne!(attempt(word).0, "unknown", "{word}");
+        }
+    }
+}
