@@ -217,12 +217,31 @@ fn read_line<'a>(
             None => after,
         };
         let value = value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '|' | '*' | '•'));
-        let label = normal(spelled);
+        let label = label_of(spelled, known);
         entries.push(Entry::new(label, spelled.trim(), value, known, place));
         match next {
             Some(at) => rest = after.split_at(at).1,
             None => return,
         }
+    }
+}
+
+/// A label in two languages, `Titel / Title` or `Priorität (Priority)`, is the first of them, if the rule file
+/// has both.
+fn label_of(spelled: &str, known: &HashSet<String>) -> String {
+    let whole = normal(spelled);
+    if spelled.len() > LABEL_BYTES_MAX || !spelled.contains(['/', '(']) || known.contains(&whole) {
+        return whole;
+    }
+    let mut names = spelled
+        .split(['/', '(', ')'])
+        .map(normal)
+        .filter(|name| !name.is_empty())
+        .peekable();
+    let first = names.peek().cloned();
+    match names.all(|name| known.contains(&name) || is_known_behind_new(&name, known)) {
+        true => first.unwrap_or(whole),
+        false => whole,
     }
 }
 
@@ -278,6 +297,9 @@ mod tests {
             ("Solution: one\n  two\nthree", "solution", Some("one\ntwo")),
             ("a Priority: High", "Priority", None),
             ("  Priority: High", "Priority", None),
+            ("Status / Priority: High", "Status", Some("High")),
+            ("Priority (Status): High", "Priority", Some("High")),
+            ("Port/Status: closed", "Status", None),
         ];
         for (text, label, want) in cases {
             let labels = Labels::new(text, &known);
