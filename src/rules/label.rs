@@ -29,6 +29,16 @@ pub struct Entry<'a> {
     line: usize,
     /// Labelled lines with no other text between them have the same number.
     pub block: usize,
+    /// Those with no empty line between them, either.
+    pub paragraph: usize,
+}
+
+/// Where an entry stands; as in [`Entry`].
+#[derive(Clone, Copy)]
+struct Place {
+    line: usize,
+    block: usize,
+    paragraph: usize,
 }
 
 /// Words of an unknown label between the fields of a template; a sentence has more.
@@ -54,16 +64,26 @@ impl<'a> Labels<'a> {
     pub fn new(text: &'a str, known: &HashSet<String>) -> Labels<'a> {
         let lines: Vec<&str> = text.lines().collect();
         let mut entries = Vec::new();
-        let mut block = 0;
+        let (mut block, mut paragraph) = (0, 0);
         for (index, line) in lines.iter().enumerate() {
-            if is_continued(line) || line.is_empty() {
+            if line.is_empty() {
+                paragraph += 1;
+                continue;
+            }
+            if is_continued(line) {
                 continue;
             }
             let before = entries.len();
-            read_line(line, (index, block), known, &mut entries);
+            let place = Place {
+                line: index,
+                block,
+                paragraph,
+            };
+            read_line(line, place, known, &mut entries);
             let found = entries.get(before..).unwrap_or_default();
             if !found.iter().any(Entry::goes_on) {
                 block += 1;
+                paragraph += 1;
             }
         }
         let is_new = |entry: &Entry<'_>| NEW.iter().any(|word| entry.label.starts_with(word));
@@ -152,7 +172,7 @@ impl<'a> Entry<'a> {
         spelled: &'a str,
         value: &'a str,
         known: &HashSet<String>,
-        (line, block): (usize, usize),
+        place: Place,
     ) -> Entry<'a> {
         let is_known = known.contains(&label);
         let is_field = is_known || is_known_behind_new(&label, known);
@@ -162,8 +182,9 @@ impl<'a> Entry<'a> {
             value,
             known: is_known,
             is_field,
-            line,
-            block,
+            line: place.line,
+            block: place.block,
+            paragraph: place.paragraph,
         }
     }
 
@@ -194,7 +215,7 @@ fn push_line(value: &mut String, line: &str) {
 
 fn read_line<'a>(
     line: &'a str,
-    place: (usize, usize),
+    place: Place,
     known: &HashSet<String>,
     entries: &mut Vec<Entry<'a>>,
 ) {
@@ -305,6 +326,36 @@ mod tests {
             let labels = Labels::new(text, &known);
             let value = labels.value(&normal(label)).map(|(_, value)| value);
             assert_eq!(value.as_deref(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_monitors_paragraph_is_not_the_tickets_own() {
+        let known = known(&["Number", "Priority", "Status"]);
+        let monitor = "Host: sw-03\nPort: 12\nStatus: Closed";
+        let cases = [
+            (format!("Number: 12345\n\n{monitor}"), None),
+            (
+                format!("Number: 12345\nPriority: 1\n{monitor}"),
+                Some("Closed"),
+            ),
+            (format!("{monitor}\nNumber: 12345"), Some("Closed")),
+            (format!("Status: New\n\n{monitor}"), Some("New")),
+            (
+                "Number: 12345\n\nImpact: high\nCategory: LAN\nStatus: Closed".into(),
+                Some("Closed"),
+            ),
+            (
+                format!("{monitor}\nX-S4-Status: new\nX-S4-Service: a"),
+                None,
+            ),
+        ];
+        for (text, want) in &cases {
+            let labels = Labels::new(text, &known).own("Ticket 12345", false);
+            let value = labels.value("status").map(|(_, value)| value);
+            assert_eq!(value.as_deref(), *want, "{text:?}");
+            let s4 = labels.value("xs4status").is_some();
+            assert_eq!(s4, text.contains("X-S4-Status"));
         }
     }
 
