@@ -282,11 +282,12 @@ fn header_line(text: &str) -> Option<(&'static str, &str)> {
         "from" | "von" | "van" | "de" | "da" | "från" | "fra" | "od" => "from",
         "sent" | "date" | "gesendet" | "gesendet am" | "datum" | "verzonden" | "verzonden op"
         | "envoyé" | "envoyé le" | "date d'envoi" | "skickat" | "enviado" | "enviado el"
-        | "enviada em" | "fecha" | "data" | "inviato" | "sendt" | "dato" | "wysłano" => "date",
-        "to" | "an" | "aan" | "à" | "a" | "pour" | "para" | "till" | "til" | "do" => "to",
+        | "enviada em" | "fecha" | "data" | "inviato" | "sendt" | "dato" | "wysłano"
+        | "odesláno" => "date",
+        "to" | "an" | "aan" | "à" | "a" | "pour" | "para" | "till" | "til" | "do" | "komu" => "to",
         "cc" | "bcc" | "kopie" | "kopie an" | "copie" => "cc",
         "subject" | "betreff" | "onderwerp" | "objet" | "sujet" | "asunto" | "oggetto" | "ämne"
-        | "assunto" | "emne" | "temat" => "subject",
+        | "assunto" | "emne" | "temat" | "předmět" => "subject",
         "reply-to" | "reply to" | "antwort an" | "antwoord aan" | "répondre à" | "importance"
         | "wichtigkeit" | "urgentie" | "sensitivity" | "vertraulichkeit" | "attachments"
         | "anlagen" | "bijlagen" | "pièces jointes" | "organization" | "organisation" => "other",
