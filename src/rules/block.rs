@@ -21,7 +21,7 @@ const MONITOR_LINES_MIN: usize = 3;
 const MONITOR_LABELS_MIN: usize = 2;
 
 /// Labels by which monitors say what they watch, in the form of entries.
-const MONITOR_LABELS: [&str; 38] = [
+const MONITOR_LABELS: [&str; 39] = [
     "host",
     "hostname",
     "server",
@@ -60,6 +60,7 @@ const MONITOR_LABELS: [&str; 38] = [
     "apparaat",
     "waarde",
     "sinds",
+    "service",
 ];
 
 /// Labelled lines with no other text between them.
@@ -117,18 +118,19 @@ pub fn own<'a>(mut entries: Vec<Entry<'a>>, subject: &str, answer: bool) -> Vec<
     entries
 }
 
-/// Paragraphs in which few labels are the rule file's, none of these repeats the subject, and several others
+/// Paragraphs in which at most half of the labels are the rule file's, none of these repeats the subject, and several others
 /// are a monitor's.
 fn of_monitors(entries: &[Entry<'_>], subject: &str) -> HashSet<usize> {
     let paragraphs = entries.chunk_by(|one, next| one.paragraph == next.paragraph);
+    let watches = |entry: &&Entry<'_>| MONITOR_LABELS.contains(&entry.label.as_str());
+    let is_own = |entry: &&Entry<'_>| entry.is_field && !watches(entry);
     let is_monitors = |lines: &&[Entry<'_>]| {
-        let fields = || lines.iter().filter(|entry| entry.is_field);
-        let watched =
-            |entry: &&Entry<'_>| !entry.is_field && MONITOR_LABELS.contains(&entry.label.as_str());
         lines.len() >= MONITOR_LINES_MIN
-            && fields().count() * 2 < lines.len()
-            && lines.iter().filter(watched).count() >= MONITOR_LABELS_MIN
-            && !fields().any(|entry| is_repeated(entry.value, subject))
+            && lines.iter().filter(watches).count() >= MONITOR_LABELS_MIN
+            && lines.iter().filter(is_own).count() * 2 <= lines.len()
+            && !lines
+                .iter()
+                .any(|entry| is_own(&entry) && is_repeated(entry.value, subject))
     };
     paragraphs
         .filter(is_monitors)
