@@ -213,19 +213,19 @@ pub fn attachments(entity: &Entity, body: &Body) -> Vec<String> {
         .collect()
 }
 
-/// Signatures, delivery data and invitations are not files that anybody attached.
+/// Signatures, delivery data and invitations are not files that anybody attached; a calendar file may be one.
 fn is_machinery(part: &Entity) -> bool {
-    matches!(
-        part.kind.as_str(),
-        "application/pgp-signature"
-            | "application/pkcs7-signature"
-            | "application/x-pkcs7-signature"
-            | "message/delivery-status"
-            | "message/disposition-notification"
-            | "text/rfc822-headers"
-            | "text/calendar"
-            | "application/ics"
-    )
+    let calendar = matches!(part.kind.as_str(), "text/calendar" | "application/ics");
+    calendar && !part.is_attachment()
+        || matches!(
+            part.kind.as_str(),
+            "application/pgp-signature"
+                | "application/pkcs7-signature"
+                | "application/x-pkcs7-signature"
+                | "message/delivery-status"
+                | "message/disposition-notification"
+                | "text/rfc822-headers"
+        )
 }
 
 /// What the code shows by `cid:` (RFC 2392).

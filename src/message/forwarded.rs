@@ -88,30 +88,38 @@ pub fn attached<'a>(entity: &'a Entity, text: &[Line], outer: Outer<'_>) -> Vec<
     let Some(first) = mails.first() else {
         return mails;
     };
+    let subject = first.header("subject").unwrap_or_default();
     let forwards = match outer.prefix {
-        _ if notification_labels(text) >= NOTIFICATION_LABELS_MIN => false,
+        _ if is_notification(text, outer, &subject) => false,
         Prefix::Forward => true,
         Prefix::Reply => false,
-        Prefix::None => !outer.automated && !numbers_something(outer.subject, first),
+        Prefix::None => !outer.automated && numbers(outer.subject).all(|it| subject.contains(it)),
     };
     if forwards { mails } else { Vec::new() }
 }
 
-/// A notification that carries a customer's mail has a number in its subject which that mail has not.
-fn numbers_something(subject: &str, inner: &Entity) -> bool {
-    let inner = inner.header("subject").unwrap_or_default();
+/// Whether what stands above a mail is a notification that carries it, and no person's note. Both may
+/// have labelled lines; but a notification has a number in its subject which a customer's mail has not.
+fn is_notification(note: &[Line], outer: Outer<'_>, inner_subject: &str) -> bool {
+    let same_number = || {
+        let mut numbers = numbers(outer.subject).peekable();
+        numbers.peek().is_some() && numbers.all(|it| inner_subject.contains(it))
+    };
+    notification_labels(note) >= NOTIFICATION_LABELS_MIN
+        && !(outer.prefix == Prefix::Forward && !outer.automated && same_number())
+}
+
+/// Digits of a subject that may be a ticket's number.
+fn numbers(subject: &str) -> impl Iterator<Item = &str> {
     subject
         .split(|c: char| !c.is_ascii_digit())
-        .any(|number| number.len() >= 4 && !inner.contains(number))
+        .filter(|number| number.len() >= 4)
 }
 
 /// The mail that is quoted in `lines` below their first block of header lines, if it was sent on by
 /// a person.
 pub fn inline(lines: &[Line], block: &Block, outer: Outer<'_>) -> Option<Inline> {
     let note = lines.get(..block.start)?;
-    if notification_labels(note) >= NOTIFICATION_LABELS_MIN {
-        return None;
-    }
     let field = |name: &str| {
         block
             .fields
@@ -119,6 +127,10 @@ pub fn inline(lines: &[Line], block: &Block, outer: Outer<'_>) -> Option<Inline>
             .find(|(known, _)| *known == name)
             .map(|(_, value)| value.clone())
     };
+    let subject = field("subject").unwrap_or_default();
+    if is_notification(note, outer, &subject) {
+        return None;
+    }
     let below = lines.get(block.end..).unwrap_or_default();
     let from = header::mailbox(field("from").unwrap_or_default().as_bytes());
     let forwards = match (outer.prefix, block.separator) {
@@ -141,7 +153,7 @@ pub fn inline(lines: &[Line], block: &Block, outer: Outer<'_>) -> Option<Inline>
     Some(Inline {
         note: note.to_vec(),
         from,
-        subject: field("subject").unwrap_or_default(),
+        subject,
         lines: below
             .iter()
             .map(|line| unquote(line, block.depth))
@@ -167,7 +179,10 @@ fn unquote(line: &Line, depth: u8) -> Line {
 pub fn notification_labels(lines: &[Line]) -> usize {
     static CONTACT: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"(?i)^(?:tel|telefon|telephone|telefoon|phone|mobil|mobile|mobiel|fax|telefax|e-?mail|mail|web|website|internet|office|direct|www|t|m|f|e|geschäftsführer|managing directors?|hrb|ust|vat|sitz|registergericht|address|adresse)\b",
+            r"(?ix)^(?: tel | telefon | telephone | telefoon | phone | fon | mobil | mobile | mobiel | handy | fax | telefax | durchwahl | zentrale
+              | e-?mail | mail | web | website | internet | office | direct | www | t | m | f | e | address | adresse | sitz | registered
+              | geschäftsführer | managing \s directors? | vorstand | vorsitz\w* | aufsichtsrat | amtsgericht | registergericht | handelsregister
+              | hrb | ust | vat | tva | btw | steuer(?: nummer | -?nr | -?id )? | iban | bic | kvk | siret | siren | rcs | capital )\b",
         )
         .expect("a literal pattern")
     });
@@ -267,11 +282,12 @@ fn header_line(text: &str) -> Option<(&'static str, &str)> {
         "from" | "von" | "van" | "de" | "da" | "från" | "fra" | "od" => "from",
         "sent" | "date" | "gesendet" | "gesendet am" | "datum" | "verzonden" | "verzonden op"
         | "envoyé" | "envoyé le" | "date d'envoi" | "skickat" | "enviado" | "enviado el"
-        | "enviada em" | "fecha" | "data" | "inviato" | "sendt" | "dato" | "wysłano" => "date",
-        "to" | "an" | "aan" | "à" | "a" | "pour" | "para" | "till" | "til" | "do" => "to",
+        | "enviada em" | "fecha" | "data" | "inviato" | "sendt" | "dato" | "wysłano"
+        | "odesláno" => "date",
+        "to" | "an" | "aan" | "à" | "a" | "pour" | "para" | "till" | "til" | "do" | "komu" => "to",
         "cc" | "bcc" | "kopie" | "kopie an" | "copie" => "cc",
         "subject" | "betreff" | "onderwerp" | "objet" | "sujet" | "asunto" | "oggetto" | "ämne"
-        | "assunto" | "emne" | "temat" => "subject",
+        | "assunto" | "emne" | "temat" | "předmět" => "subject",
         "reply-to" | "reply to" | "antwort an" | "antwoord aan" | "répondre à" | "importance"
         | "wichtigkeit" | "urgentie" | "sensitivity" | "vertraulichkeit" | "attachments"
         | "anlagen" | "bijlagen" | "pièces jointes" | "organization" | "organisation" => "other",

@@ -90,7 +90,7 @@ pub fn join(lines: &[Line]) -> String {
     out
 }
 
-/// Folds what looks like a blank into a blank, and drops what looks like nothing. Tabs and line
+/// Folds what looks like a blank into a blank and what looks like a hyphen into one, and drops what looks like nothing. Tabs and line
 /// breaks stay.
 pub fn fold(text: &str) -> Cow<'_, str> {
     // The bytes beyond ASCII with which those characters begin in UTF-8.
@@ -121,6 +121,8 @@ fn fold_one(c: char, out: &mut String) {
         '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => {
             out.push(' ');
         }
+        // Hyphens of a typesetter, such as editors put into a ticket's number.
+        '\u{2010}' | '\u{2011}' => out.push('-'),
         '\u{2028}' | '\u{2029}' | '\u{85}' => out.push('\n'),
         '\u{ad}'
         | '\u{34f}'

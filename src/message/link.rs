@@ -26,6 +26,8 @@ const WRAPPERS: &[(&str, &str)] = &[
     ("www.google.", "q"),
     ("www.google.", "url"),
     ("linkprotect.cudasvc.com", "a"),
+    (".url-protection.com", "o"),
+    (".vadesecure.com", "u"),
     ("protect2.fireeye.com", "u"),
     ("clicktime.symantec.com", "u"),
     (".trendmicro.com", "url"),
@@ -158,6 +160,10 @@ fn unwrap_once(url: &str) -> Option<String> {
         let (_, encoded) = path.get(1..)?.split_once('/')?;
         return Some(percent_decode(encoded));
     }
+    if host.ends_with("protect.checkpoint.com") {
+        let (url, _) = path.split_once("/___")?.1.rsplit_once("___")?;
+        return Some(url.to_owned());
+    }
     if host.ends_with(".protection.sophos.com") {
         let bytes = transfer::base64(percent_decode(&parameter(path, "u")?).as_bytes());
         return String::from_utf8(bytes).ok();
@@ -269,6 +275,22 @@ mod tests {
             ),
             (
                 "https://secure-web.cisco.com/1abc/https%3A%2F%2Fkix.example%2Fticket%2F1",
+                "https://kix.example/ticket/1",
+            ),
+            (
+                "https://protect.checkpoint.com/v2/___https://kix.example/ticket?id=1___.YXAzOm5v",
+                "https://kix.example/ticket?id=1",
+            ),
+            (
+                "https://protect.checkpoint.com/v2/r01/___mxxux://kix.example___.YXAzOm5v",
+                "https://protect.checkpoint.com/v2/r01/___mxxux://kix.example___.YXAzOm5v",
+            ),
+            (
+                "https://avanan.url-protection.com/v1/url?o=https%3A//kix.example/ticket%3Fid%3D1&g=ZTk=",
+                "https://kix.example/ticket?id=1",
+            ),
+            (
+                "https://antiphishing.vadesecure.com/v4?f=aa&i=bb&u=https%3A%2F%2Fkix.example%2Fticket%2F1",
                 "https://kix.example/ticket/1",
             ),
             (

@@ -82,6 +82,28 @@ static NUMBERED: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a literal pattern")
 });
 
+/// What is no number of a ticket: Gmail's code in front, Mailman's behind "confirm".
+static CODE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)^(?:\(#\d+\)|confirm [0-9a-f]{8,})").expect("a literal pattern")
+});
+
+/// A link to a ticket.
+static TICKET_LINK: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?i)https?://[^\s<>]*(?:/tickets?(?:/|\?(?:[^\s<>]*&)?id=)\d|[?&;]ticketid=\d|/tas/secure/)",
+    )
+    .expect("a literal pattern")
+});
+
+/// What mail programs without RFC 8098 write of a mail that was read: first line, and what follows.
+static READ: LazyLock<[Regex; 2]> = LazyLock::new(|| {
+    [
+        r"(?i)^(?:your message|ihre nachricht|uw bericht|votre message)\b",
+        r"(?i)\bwas read on\b|\bwurde (?:am|um) [^\n]*gelesen\b|\bis gelezen op\b|\ba été lu\b",
+    ]
+    .map(|pattern| Regex::new(pattern).expect("a literal pattern"))
+});
+
 /// Words of an alarm. What looks like mail to many, or like a report, is then no reason for silence.
 static ALARM: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
@@ -117,6 +139,7 @@ pub fn recognise(entity: &Entity, message: &Message, lines: &[Line]) -> Option<R
         return is_marked(&header).then_some(Robot::AutoReply);
     }
     report(entity)
+        .or_else(|| receipt(subject, lines))
         .or_else(|| calendar(entity, subject, lines))
         .or_else(|| daemon(&header, subject, lines, entity))
         .or_else(|| answer(&header, subject, prefix, lines))
@@ -159,6 +182,20 @@ fn report(top: &Entity) -> Option<Robot> {
             _ => None,
         },
     }
+}
+
+/// A receipt in words.
+fn receipt(subject: &str, lines: &[Line]) -> Option<Robot> {
+    let [begins, says] = &*READ;
+    let (word, _) = subject.split_once(':')?;
+    let named = ["read", "gelesen", "gelezen", "lu"]
+        .iter()
+        .any(|known| word.trim_end().eq_ignore_ascii_case(known));
+    let first = || lines.iter().find(|line| !line.is_blank());
+    (named
+        && first().is_some_and(|line| begins.is_match(&line.text))
+        && lines.iter().any(|line| says.is_match(&line.text)))
+    .then_some(Robot::ReadReceipt)
 }
 
 fn only_delayed(status: &[u8]) -> bool {
@@ -281,16 +318,17 @@ fn confirmation(from: &str, subject: &str, lines: &[Line]) -> Option<Robot> {
                     || line.text.bytes().filter(u8::is_ascii_digit).count() > 5
             })
     };
+    // The title of a ticket may be such a phrase.
+    let by_desk = || {
+        NUMBERED.is_match(&CODE.replace(subject, ""))
+            || notification_labels(lines) >= TICKET_LABELS_MIN
+    };
     if from.contains("forwarding-noreply@")
-        || FORWARDING.is_match(subject)
-            && by_robot()
-            && notification_labels(lines) < TICKET_LABELS_MIN
+        || FORWARDING.is_match(subject) && by_robot() && !by_desk()
     {
         return Some(Robot::ForwardingConfirmation);
     }
-    LIST_CONFIRMATION
-        .is_match(subject)
-        .then_some(Robot::ListConfirmation)
+    (LIST_CONFIRMATION.is_match(subject) && !by_desk()).then_some(Robot::ListConfirmation)
 }
 
 /// Mail to many that says so itself, without anything by which a ticket system would name a ticket
@@ -322,6 +360,8 @@ fn newsletter(header: &impl Fn(&str) -> String, subject: &str, lines: &[Line]) -
         || ALARM.is_match(subject)
         || NUMBERED.is_match(subject)
         || notification_labels(lines) >= TICKET_LABELS_MIN
-        || lines.iter().any(|line| line.text.starts_with("X-S4-"));
+        || lines
+            .iter()
+            .any(|line| line.text.starts_with("X-S4-") || TICKET_LINK.is_match(&line.text));
     (!monitor && (bulk || campaign())).then_some(Robot::Newsletter)
 }

@@ -15,6 +15,11 @@ static FORWARD: LazyLock<Regex> = LazyLock::new(|| {
 static REPLY: LazyLock<Regex> =
     LazyLock::new(|| prefix("re?|aw|antw|antwort|antwoord|sv|res|r[ée]p|odp|betr"));
 
+/// Behind `R:` it is the drive, and no Italian answer.
+static DRIVE: LazyLock<Regex> = LazyLock::new(|| {
+    mark(r"(?i)^R:\s*(?:drive|share|volume|disk|(?:netz)?laufwerk|(?:netwerk)?schijf)\b")
+});
+
 fn prefix(words: &str) -> Regex {
     let number = r"\[\d+\]|\(\d+\)|\^\d+|\*\d+";
     Regex::new(&format!(
@@ -126,6 +131,9 @@ fn first(subject: &str) -> Option<(Prefix, &str)> {
     ];
     kinds.into_iter().find_map(|(regex, kind)| {
         let found = regex.find(subject)?;
+        if kind == Prefix::Reply && DRIVE.is_match(subject) {
+            return None;
+        }
         Some((kind, subject.get(found.end()..)?))
     })
 }
@@ -180,6 +188,9 @@ mod tests {
                 None,
             ),
             ("VS: Printer", "Printer", Forward),
+            ("R: Printer", "Printer", Reply),
+            ("R: drive is full", "R: drive is full", None),
+            ("RE: R: drive is full", "R: drive is full", Reply),
             ("AW[2]: Printer", "Printer", Reply),
             (
                 "Printer [ID:0048216] [secure]",

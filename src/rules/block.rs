@@ -3,7 +3,8 @@
 //! A customer's sentence may hold a line like `Status: Closed`, above or below the fields of the
 //! ticket system. What tells them apart: a template sets its fields in one block, and that block
 //! repeats the number or the title that stand in the mail's subject. A block that contradicts it
-//! is somebody else's, and none of its lines count.
+//! is somebody else's, and none of its lines count. Nor do those of a paragraph that a monitor wrote: its
+//! `Status: Closed` is that of a port.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,6 +15,53 @@ const ANCHOR_CHARS_MIN: usize = 4;
 
 /// Known labels that make a block of fields by their number alone.
 const OWN_LABELS_MIN: usize = 3;
+
+/// Lines of a paragraph that may be a monitor's, and the labels in it that make it one.
+const MONITOR_LINES_MIN: usize = 3;
+const MONITOR_LABELS_MIN: usize = 2;
+
+/// Labels by which monitors say what they watch, in the form of entries.
+const MONITOR_LABELS: [&str; 39] = [
+    "host",
+    "hostname",
+    "server",
+    "device",
+    "devicename",
+    "node",
+    "instance",
+    "computer",
+    "machine",
+    "ip",
+    "ipaddress",
+    "port",
+    "interface",
+    "monitor",
+    "check",
+    "sensor",
+    "probe",
+    "trigger",
+    "alertname",
+    "metric",
+    "value",
+    "currentvalue",
+    "threshold",
+    "severity",
+    "output",
+    "since",
+    "duration",
+    "lastcheck",
+    "eventid",
+    "gerät",
+    "rechner",
+    "schnittstelle",
+    "wert",
+    "schwellwert",
+    "seit",
+    "apparaat",
+    "waarde",
+    "sinds",
+    "service",
+];
 
 /// Labelled lines with no other text between them.
 #[derive(Default)]
@@ -31,6 +79,8 @@ struct Block<'a> {
 pub fn own<'a>(mut entries: Vec<Entry<'a>>, subject: &str, answer: bool) -> Vec<Entry<'a>> {
     let mut blocks: Vec<Block<'_>> = Vec::new();
     let subject = without_blanks(subject);
+    let monitors = of_monitors(&entries, &subject);
+    entries.retain(|entry| !monitors.contains(&entry.paragraph) || is_s4(entry));
     for entry in &entries {
         blocks.resize_with(blocks.len().max(entry.block + 1), Block::default);
         let Some(block) = blocks.last_mut().filter(|_| counts(entry)) else {
@@ -58,7 +108,7 @@ pub fn own<'a>(mut entries: Vec<Entry<'a>>, subject: &str, answer: bool) -> Vec<
         .map(|entry| {
             let block = blocks.get(entry.block);
             match answer {
-                true => block.is_some_and(|block| block.anchored) || entry.label.starts_with("xs4"),
+                true => block.is_some_and(|block| block.anchored) || is_s4(entry),
                 false => block.is_none_or(|block| !block.foreign),
             }
         })
@@ -66,6 +116,32 @@ pub fn own<'a>(mut entries: Vec<Entry<'a>>, subject: &str, answer: bool) -> Vec<
     let mut kept = kept.into_iter();
     entries.retain(|_| kept.next().unwrap_or(true));
     entries
+}
+
+/// Paragraphs in which at most half of the labels are the rule file's, none of these repeats the subject, and several others
+/// are a monitor's.
+fn of_monitors(entries: &[Entry<'_>], subject: &str) -> HashSet<usize> {
+    let paragraphs = entries.chunk_by(|one, next| one.paragraph == next.paragraph);
+    let watches = |entry: &&Entry<'_>| MONITOR_LABELS.contains(&entry.label.as_str());
+    let is_own = |entry: &&Entry<'_>| entry.is_field && !watches(entry);
+    let is_monitors = |lines: &&[Entry<'_>]| {
+        lines.len() >= MONITOR_LINES_MIN
+            && lines.iter().filter(watches).count() >= MONITOR_LABELS_MIN
+            && lines.iter().filter(is_own).count() * 2 <= lines.len()
+            && !lines
+                .iter()
+                .any(|entry| is_own(&entry) && is_repeated(entry.value, subject))
+    };
+    paragraphs
+        .filter(is_monitors)
+        .filter_map(|lines| lines.first())
+        .map(|entry| entry.paragraph)
+        .collect()
+}
+
+/// An X-S4-* line.
+fn is_s4(entry: &Entry<'_>) -> bool {
+    entry.label.starts_with("xs4")
 }
 
 /// Whether it tells anything about its block.

@@ -41,6 +41,8 @@ pub struct Take {
     pub last: bool,
     /// The value counts only where it stands in this part as well.
     pub also_in: Option<Part>,
+    /// The value counts only where this does not match it.
+    pub never: Option<Pattern>,
 }
 
 /// The fields that stand in X-S4-* lines, with the label in normal form.
@@ -137,10 +139,9 @@ impl Seen<'_, '_> {
                 }
             };
             let Some(text) = text else { continue };
-            if let Some(never) = &field.never
-                && take.labels.is_empty()
-                && never.find_in(&text.as_str().into()).is_some()
-            {
+            let of_field = field.never.as_ref().filter(|_| take.labels.is_empty());
+            let refused = |never: &&Pattern| never.find_in(&text.as_str().into()).is_some();
+            if let Some(never) = of_field.into_iter().chain(&take.never).find(refused) {
                 record.say(|| format!("- {} is refused by {never}", quoted(&text)));
                 continue;
             }

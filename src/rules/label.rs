@@ -29,6 +29,16 @@ pub struct Entry<'a> {
     line: usize,
     /// Labelled lines with no other text between them have the same number.
     pub block: usize,
+    /// Those with no empty line between them, either.
+    pub paragraph: usize,
+}
+
+/// Where an entry stands; as in [`Entry`].
+#[derive(Clone, Copy)]
+struct Place {
+    line: usize,
+    block: usize,
+    paragraph: usize,
 }
 
 /// Words of an unknown label between the fields of a template; a sentence has more.
@@ -54,16 +64,26 @@ impl<'a> Labels<'a> {
     pub fn new(text: &'a str, known: &HashSet<String>) -> Labels<'a> {
         let lines: Vec<&str> = text.lines().collect();
         let mut entries = Vec::new();
-        let mut block = 0;
+        let (mut block, mut paragraph) = (0, 0);
         for (index, line) in lines.iter().enumerate() {
-            if is_continued(line) || line.is_empty() {
+            if line.is_empty() {
+                paragraph += 1;
+                continue;
+            }
+            if is_continued(line) {
                 continue;
             }
             let before = entries.len();
-            read_line(line, (index, block), known, &mut entries);
+            let place = Place {
+                line: index,
+                block,
+                paragraph,
+            };
+            read_line(line, place, known, &mut entries);
             let found = entries.get(before..).unwrap_or_default();
             if !found.iter().any(Entry::goes_on) {
                 block += 1;
+                paragraph += 1;
             }
         }
         let is_new = |entry: &Entry<'_>| NEW.iter().any(|word| entry.label.starts_with(word));
@@ -152,7 +172,7 @@ impl<'a> Entry<'a> {
         spelled: &'a str,
         value: &'a str,
         known: &HashSet<String>,
-        (line, block): (usize, usize),
+        place: Place,
     ) -> Entry<'a> {
         let is_known = known.contains(&label);
         let is_field = is_known || is_known_behind_new(&label, known);
@@ -162,8 +182,9 @@ impl<'a> Entry<'a> {
             value,
             known: is_known,
             is_field,
-            line,
-            block,
+            line: place.line,
+            block: place.block,
+            paragraph: place.paragraph,
         }
     }
 
@@ -194,7 +215,7 @@ fn push_line(value: &mut String, line: &str) {
 
 fn read_line<'a>(
     line: &'a str,
-    place: (usize, usize),
+    place: Place,
     known: &HashSet<String>,
     entries: &mut Vec<Entry<'a>>,
 ) {
@@ -217,12 +238,31 @@ fn read_line<'a>(
             None => after,
         };
         let value = value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '|' | '*' | '•'));
-        let label = normal(spelled);
+        let label = label_of(spelled, known);
         entries.push(Entry::new(label, spelled.trim(), value, known, place));
         match next {
             Some(at) => rest = after.split_at(at).1,
             None => return,
         }
+    }
+}
+
+/// A label in two languages, `Titel / Title` or `Priorität (Priority)`, is the first of them, if the rule file
+/// has both.
+fn label_of(spelled: &str, known: &HashSet<String>) -> String {
+    let whole = normal(spelled);
+    if spelled.len() > LABEL_BYTES_MAX || !spelled.contains(['/', '(']) || known.contains(&whole) {
+        return whole;
+    }
+    let mut names = spelled
+        .split(['/', '(', ')'])
+        .map(normal)
+        .filter(|name| !name.is_empty())
+        .peekable();
+    let first = names.peek().cloned();
+    match names.all(|name| known.contains(&name) || is_known_behind_new(&name, known)) {
+        true => first.unwrap_or(whole),
+        false => whole,
     }
 }
 
@@ -278,11 +318,44 @@ mod tests {
             ("Solution: one\n  two\nthree", "solution", Some("one\ntwo")),
             ("a Priority: High", "Priority", None),
             ("  Priority: High", "Priority", None),
+            ("Status / Priority: High", "Status", Some("High")),
+            ("Priority (Status): High", "Priority", Some("High")),
+            ("Port/Status: closed", "Status", None),
         ];
         for (text, label, want) in cases {
             let labels = Labels::new(text, &known);
             let value = labels.value(&normal(label)).map(|(_, value)| value);
             assert_eq!(value.as_deref(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_monitors_paragraph_is_not_the_tickets_own() {
+        let known = known(&["Number", "Priority", "Status"]);
+        let monitor = "Host: sw-03\nPort: 12\nStatus: Closed";
+        let cases = [
+            (format!("Number: 12345\n\n{monitor}"), None),
+            (
+                format!("Number: 12345\nPriority: 1\n{monitor}"),
+                Some("Closed"),
+            ),
+            (format!("{monitor}\nNumber: 12345"), Some("Closed")),
+            (format!("Status: New\n\n{monitor}"), Some("New")),
+            (
+                "Number: 12345\n\nImpact: high\nCategory: LAN\nStatus: Closed".into(),
+                Some("Closed"),
+            ),
+            (
+                format!("{monitor}\nX-S4-Status: new\nX-S4-Service: a"),
+                None,
+            ),
+        ];
+        for (text, want) in &cases {
+            let labels = Labels::new(text, &known).own("Ticket 12345", false);
+            let value = labels.value("status").map(|(_, value)| value);
+            assert_eq!(value.as_deref(), *want, "{text:?}");
+            let s4 = labels.value("xs4status").is_some();
+            assert_eq!(s4, text.contains("X-S4-Status"));
         }
     }
 

@@ -170,6 +170,9 @@ pub struct Take {
     /// The value counts only if it stands in this part as well.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub also_in: Option<Text>,
+    /// The value counts only if this does not match it.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub never: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

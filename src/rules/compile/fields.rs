@@ -99,6 +99,10 @@ impl Compiler<'_> {
             None => None,
             Some(name) => Some(self.part(name, key)?),
         };
+        let never = match &written.never {
+            None => None,
+            Some(text) => Some(self.regex(text, &format!("{key}.never"))?),
+        };
         let labels = written.label.0.iter().map(|label| {
             let label = label.get_ref();
             (label.clone(), label::normal(label))
@@ -110,6 +114,7 @@ impl Compiler<'_> {
             regex,
             last: written.last,
             also_in,
+            never,
         })
     }
 
