@@ -1,4 +1,4 @@
-//! One [lane](super::lane) for each team, and the pace of SIGNL4's account, which all lanes share. No I/O:
+//! One `lane` for each team, and the pace of SIGNL4's account, which all lanes share. No I/O:
 //! time and chance are handed in.
 
 use std::collections::BTreeMap;
