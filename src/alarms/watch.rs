@@ -170,12 +170,15 @@ async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result
         Some(Ok(())) | None => {}
     }
     let whom = |concerned: &str| whom(parts, &failing, concerned);
-    if parts.spool.nodes() > 1 {
-        for cause in causes.iter().filter(|cause| cause.is_own()) {
-            parts.spool.mark(&seen_as(&cause.id()), now).await?;
-        }
+    // Also while this gateway is alone: one that joins looks at once.
+    for cause in causes.iter().filter(|cause| cause.is_own()) {
+        parts.spool.mark(&seen_as(&cause.id()), now).await?;
     }
-    let marks = parts.spool.marks().await?;
+    let mut marks = parts.spool.marks().await?;
+    if parts.spool.nodes() == 1 {
+        // Those of this gateway: what it sees no more is over.
+        marks.retain(|name, _| !name.starts_with("sees "));
+    }
     let mut result = Ok(());
     for told in memory.notices(causes, &Known { raised, marks }, whom, now) {
         let mail = notice::mail(&told, &parts.hostname);

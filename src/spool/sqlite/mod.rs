@@ -304,8 +304,8 @@ impl Spool for Sqlite {
             Access::Inline(_) => std::future::pending().await,
         }
         self.fresh.doubt();
-        // The gateway is alone: others are commands.
-        true
+        // The writer's own commits are seen, too: who it was is not known.
+        false
     }
 
     async fn broken(&self) -> String {
