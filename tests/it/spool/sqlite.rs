@@ -110,3 +110,19 @@ async fn nothing_is_promised_in_files_that_are_gone_or_were_replaced() {
     assert!(audit.balances());
     assert_eq!(audit.teams["ops"].accepted, 4);
 }
+
+/// A person's retry probes every transport that fails; what the gateway does itself must not.
+#[tokio::test]
+async fn what_the_gateway_writes_is_no_persons_doing() {
+    let bench = Bench::new(Store::Sqlite).await;
+    let changed = tokio::spawn({
+        let spool = bench.spool.clone();
+        async move { spool.changed_elsewhere().await }
+    });
+    let mut number = 0;
+    while !changed.is_finished() {
+        bench.bring(&new(&format!("T-{number}")), number).await;
+        number += 1;
+    }
+    assert!(!changed.await.unwrap());
+}
