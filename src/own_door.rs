@@ -91,9 +91,7 @@ impl OwnDoor {
                 "smtp.proxy_from has this machine, so it must send a PROXY header, which it can do on \
                  smtp.listen only"
             );
-            let to = (self.address.ip().to_string(), self.address.port());
-            let to = (to.0.as_str(), to.1);
-            AsyncSmtpConnection::connect_tokio1(to, None, &hello, Some(tls), None)
+            AsyncSmtpConnection::connect_tokio1(self.address, None, &hello, Some(tls), None)
                 .await
                 .with_context(silent)?
         } else {

@@ -167,6 +167,8 @@ pub struct Known {
     pub raised: Raised,
     /// Moments by [`told_as`] and [`seen_as`].
     pub marks: BTreeMap<String, Time>,
+    /// No other gateway uses the store: what was seen, this one has seen.
+    pub is_alone: bool,
 }
 
 /// Under which name it is kept when people were told of a cause last.
@@ -237,7 +239,8 @@ impl Memory {
         }
         for (team, id) in &known.raised {
             let seen = known.marks.get(&seen_as(id));
-            let is_seen = seen.is_some_and(|at| now.since(*at) < ALARM_SEEN_FOR);
+            let is_recent = seen.is_some_and(|at| now.since(*at) < ALARM_SEEN_FOR);
+            let is_seen = is_recent && !known.is_alone;
             if !present.contains(id) && !is_seen && !was_just(&self.over, id) {
                 notices.push(Told::Over(team.clone(), id.clone()));
             }
@@ -294,6 +297,7 @@ mod tests {
             marks: marks
                 .map(|(name, at)| (name.clone(), Time::from_seconds(*at)))
                 .collect(),
+            is_alone: false,
         };
         let now = Time::from_seconds(seconds);
         let notices = memory.notices(causes.to_vec(), &known, |_| "chief".to_owned(), now);
@@ -350,6 +354,14 @@ mod tests {
         let seen = [(seen_as(&there.id()), 100)];
         let mut closed = |seconds| told_with(&mut memory, &[], &[&there], &seen, seconds);
         assert!(closed(110).is_empty());
+        let known = Known {
+            raised: [("chief".to_owned(), there.id())].into(),
+            marks: [(seen_as(&there.id()), Time::from_seconds(100))].into(),
+            is_alone: true,
+        };
+        let now = Time::from_seconds(110);
+        let own = Memory::default().notices(Vec::new(), &known, str::to_owned, now);
+        assert_eq!(own.len(), 1, "it has seen that itself");
         // It is gone, or sees it no more.
         assert_eq!(
             closed(200),

@@ -174,13 +174,13 @@ async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result
     for cause in causes.iter().filter(|cause| cause.is_own()) {
         parts.spool.mark(&seen_as(&cause.id()), now).await?;
     }
-    let mut marks = parts.spool.marks().await?;
-    if parts.spool.nodes() == 1 {
-        // Those of this gateway: what it sees no more is over.
-        marks.retain(|name, _| !name.starts_with("sees "));
-    }
+    let known = Known {
+        raised,
+        marks: parts.spool.marks().await?,
+        is_alone: parts.spool.nodes() == 1,
+    };
     let mut result = Ok(());
-    for told in memory.notices(causes, &Known { raised, marks }, whom, now) {
+    for told in memory.notices(causes, &known, whom, now) {
         let mail = notice::mail(&told, &parts.hostname);
         if sink.accept(mail).await.is_err() {
             result = Err(SpoolError::Unavailable("no alarm can be stored".to_owned()));

@@ -128,7 +128,7 @@ impl Circuit {
         self.probing
     }
 
-    /// A person wants it tried now.
+    /// One delivery may try at once.
     pub fn probe_now(&mut self, now: Time) {
         self.probe_at = self.probe_at.map(|at| at.min(now));
     }
@@ -156,7 +156,7 @@ impl Circuit {
     /// deliveries may answer everything else.
     pub fn answers(&mut self, now: Time) -> Change {
         self.probing = false;
-        self.probe_at = self.probe_at.map(|at| at.min(now));
+        self.probe_now(now);
         let was_away = self.reached == Reached::Nobody;
         self.reached = Reached::Answer;
         if self.is_told && was_away {

@@ -213,7 +213,8 @@ pub fn attachments(entity: &Entity, body: &Body) -> Vec<String> {
         .collect()
 }
 
-/// Signatures, delivery data and invitations are not files that anybody attached; a calendar file may be one.
+/// Signatures, delivery data and invitations are not files that anybody attached; a calendar file may
+/// be one.
 fn is_machinery(part: &Entity) -> bool {
     let calendar = matches!(part.kind.as_str(), "text/calendar" | "application/ics");
     calendar && !part.is_attachment()

@@ -90,7 +90,7 @@ pub fn join(lines: &[Line]) -> String {
     out
 }
 
-/// Folds what looks like a blank into a blank and what looks like a hyphen into one, and drops what looks like nothing. Tabs and line
+/// Folds what looks like a blank or a hyphen into one, and drops what looks like nothing. Tabs and line
 /// breaks stay.
 pub fn fold(text: &str) -> Cow<'_, str> {
     // The bytes beyond ASCII with which those characters begin in UTF-8.

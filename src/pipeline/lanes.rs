@@ -127,26 +127,20 @@ impl Lanes {
             .filter(|(_, lane)| lane.idle == idle)
             .map(|(team, lane)| {
                 let (slots, paced) = lane.capacity(now, holds, &self.retry);
-                let ask = Ask {
-                    team: team.clone(),
-                    slots,
-                    paced,
-                    since_before: None,
+                // Only those that are so old, to be ended.
+                let ended_after = if lane.ways.is_empty() && self.nodes > 1 {
+                    Some(LEFT_TO_OTHERS_FOR)
+                } else if slots == 0 && lane.is_given_up(now, holds, &self.retry) {
+                    Some(self.retry.give_up)
+                } else {
+                    None
                 };
-                if lane.ways.is_empty() && self.nodes > 1 {
-                    return Ask {
-                        since_before: Some(now.minus(LEFT_TO_OTHERS_FOR)),
-                        ..ask
-                    };
+                Ask {
+                    team: team.clone(),
+                    slots: ended_after.map_or(slots, |_| lane.free()),
+                    paced,
+                    since_before: ended_after.map(|age| now.minus(age)),
                 }
-                if slots == 0 && lane.is_given_up(now, holds, &self.retry) {
-                    return Ask {
-                        slots: lane.free(),
-                        since_before: Some(now.minus(self.retry.give_up)),
-                        ..ask
-                    };
-                }
-                ask
             })
             .filter(|ask| ask.slots > 0 && (!ask.paced || budget.new > 0))
             .collect();

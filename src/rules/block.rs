@@ -118,8 +118,8 @@ pub fn own<'a>(mut entries: Vec<Entry<'a>>, subject: &str, answer: bool) -> Vec<
     entries
 }
 
-/// Paragraphs in which at most half of the labels are the rule file's, none of these repeats the subject, and several others
-/// are a monitor's.
+/// Paragraphs in which at most half of the labels are the rule file's, none of these repeats the
+/// subject, and several others are a monitor's.
 fn of_monitors(entries: &[Entry<'_>], subject: &str) -> HashSet<usize> {
     let paragraphs = entries.chunk_by(|one, next| one.paragraph == next.paragraph);
     let watches = |entry: &&Entry<'_>| MONITOR_LABELS.contains(&entry.label.as_str());

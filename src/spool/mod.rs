@@ -44,7 +44,7 @@ use crate::smtp::{AcceptError, ReceivedMail, Rest, RestId};
 pub use id::{DeliveryId, MailId};
 pub use ledger::{Audit, TeamLedger, Totals};
 pub use open::{open_gateway, open_visitor};
-pub use search::{Found, FoundDelivery, Glance, Page, Query, TicketCursor};
+pub use search::{Found, FoundDelivery, Glance, Page, Query, StageFilter, TicketCursor};
 pub use steps::{
     Addressed, Ask, Attempt, Budget, Decided, Deciding, Effects, Leased, Reading, Settled,
     Settlement, Step, ToDecide, Undecided,
@@ -118,6 +118,14 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All but the settled one.
+    pub const UNFINISHED: [Stage; 4] = [
+        Stage::Accepted,
+        Stage::Behind,
+        Stage::Waiting,
+        Stage::Sending,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Stage::Accepted => "accepted",
@@ -167,17 +175,6 @@ pub struct Filter {
     pub external_id: Option<String>,
     /// Only mails that arrived before this one: the next page.
     pub before: Option<MailId>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StageFilter {
-    /// Anything but settled.
-    Unfinished,
-    Of(Stage),
-    Settled,
-    Ending(Ending),
-    /// Dead letters that nobody has dropped.
-    Undropped,
 }
 
 /// One line of a list.

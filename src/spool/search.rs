@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 use crate::clock::Time;
 use crate::limits::SEARCH_MAX;
 use crate::spool::plan::DROPPED;
-use crate::spool::{
-    DeliveryId, Ending, Filter, MailId, Stage, StageFilter, Summary, Totals, record,
-};
+use crate::spool::{DeliveryId, Ending, Filter, MailId, Stage, Summary, Totals, record};
 
 /// The columns of a [`Summary`], of `deliveries d` and `mails m`, in the order in
 /// which the stores read them.
@@ -113,6 +111,17 @@ pub struct TicketCursor {
     pub external_id: String,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StageFilter {
+    /// Anything but settled.
+    Unfinished,
+    Of(Stage),
+    Settled,
+    Ending(Ending),
+    /// Dead letters that nobody has dropped.
+    Undropped,
+}
+
 impl StageFilter {
     /// `unfinished`, `settled`, `undropped` (dead letters that nobody has dropped), a stage or an
     /// outcome.
@@ -120,13 +129,9 @@ impl StageFilter {
     /// # Errors
     /// What the words are.
     pub fn parse(word: &str) -> Result<StageFilter, String> {
-        const STAGES: [Stage; 4] = [
-            Stage::Accepted,
-            Stage::Behind,
-            Stage::Waiting,
-            Stage::Sending,
-        ];
-        let stage = STAGES.into_iter().find(|stage| stage.as_str() == word);
+        let stage = Stage::UNFINISHED
+            .into_iter()
+            .find(|stage| stage.as_str() == word);
         match word {
             "unfinished" => Ok(StageFilter::Unfinished),
             "settled" => Ok(StageFilter::Settled),
@@ -135,7 +140,7 @@ impl StageFilter {
                 .map(StageFilter::Of)
                 .or(Ending::parse(word).map(StageFilter::Ending))
                 .ok_or_else(|| {
-                    let stages = STAGES.map(Stage::as_str).join(", ");
+                    let stages = Stage::UNFINISHED.map(Stage::as_str).join(", ");
                     let outcomes = Ending::ALL.map(Ending::as_str).join(", ");
                     format!("one of unfinished, settled, undropped, {stages}, {outcomes}")
                 }),

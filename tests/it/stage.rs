@@ -92,14 +92,20 @@ impl Stage {
 
     /// Waits for an alert of this id and status, and returns it.
     pub fn alert(&self, id: &str, status: &str) -> Value {
-        let is_it = |request: &Request| {
+        self.alerts(1, id, status).swap_remove(0)
+    }
+
+    /// Waits for so many of them.
+    pub fn alerts(&self, count: usize, id: &str, status: &str) -> Vec<Value> {
+        let is_it = |request: &&Request| {
             request.taken
                 && request.payload["X-S4-ExternalID"] == id
                 && request.payload["X-S4-Status"] == status
         };
-        self.until(|requests| requests.iter().any(is_it));
+        self.until(|requests| requests.iter().filter(is_it).count() >= count);
         let requests = self.standin.requests();
-        requests.into_iter().find(is_it).unwrap().payload
+        let alerts = requests.iter().filter(is_it);
+        alerts.map(|request| request.payload.clone()).collect()
     }
 
     pub fn count(&self, id: &str) -> usize {

@@ -14,8 +14,9 @@ use tokio::time::timeout;
 use super::{Finding, ok};
 use crate::config::{Config, Relay, Store};
 use crate::deliver::{relay as mail_out, signl4 as webhook};
+use crate::own_door::OwnDoor;
 use crate::smtp::proxied::UNKNOWN;
-use crate::spool::postgres::Postgres;
+use crate::spool::postgres;
 use crate::web;
 
 /// For one question to one other. A server that needs longer is no help to an alert.
@@ -27,13 +28,9 @@ const ANSWER_BYTES_MAX: u64 = 1024;
 pub(super) async fn ports(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     for address in &config.smtp.listen {
-        let peer = web::reachable(*address);
-        let proxied = config
-            .smtp
-            .proxy_from
-            .iter()
-            .any(|net| net.contains(&peer.ip()));
-        let opening = if proxied { UNKNOWN } else { b"" };
+        let door = OwnDoor::of(&[*address], &[], &config.smtp.proxy_from);
+        let is_proxied = door.is_some_and(|door| door.wants_proxy_header);
+        let opening = if is_proxied { UNKNOWN } else { b"" };
         let wanted = format!("220 {} ", config.hostname);
         findings.push(port("smtp.listen", *address, opening, &wanted).await);
     }
@@ -169,11 +166,7 @@ pub(super) async fn database(config: &Config) -> Option<Finding> {
     };
     let about = host_and_port(&postgres.url, "spool.url");
     let advice = "no mail is taken until it answers: look at spool.url and spool.ca_file";
-    let test = async {
-        let spool = Postgres::open_visitor(postgres).await?;
-        spool.server().await
-    };
-    Some(match timeout(PATIENCE, test).await {
+    Some(match timeout(PATIENCE, postgres::server(postgres)).await {
         Ok(Ok(server)) if !server.is_synced => ok(
             "database",
             about,

@@ -21,6 +21,11 @@ pub(crate) struct Candidate {
     pub(crate) progress: Option<String>,
 }
 
+/// The order in which they leave.
+pub(crate) fn most_urgent_first(candidates: &mut [Candidate]) {
+    candidates.sort_by_key(|one| (one.urgency, one.delivery.not_before, one.delivery.id));
+}
+
 /// Leases of the candidates, who are all of the teams asked for, what slots and budget allow, most
 /// urgent first. When that ended any, a store has to look for candidates again, with the slots that
 /// are left: others have got their turn.
@@ -31,7 +36,7 @@ pub(crate) fn lease(
     now: Time,
 ) -> Result<Changes, SpoolError> {
     let mut planner = Planner::new(known, now);
-    candidates.sort_by_key(|one| (one.urgency, one.delivery.not_before, one.delivery.id));
+    most_urgent_first(&mut candidates);
     for candidate in candidates {
         if !slots.take(&candidate.delivery.team, candidate.urgency) {
             continue;

@@ -18,7 +18,7 @@ use indexmap::IndexMap;
 
 pub(crate) use self::decide::DUPLICATE_OF;
 pub(crate) use self::decide::{decide, retried, retried_parts, tickets_of};
-pub(crate) use self::lease::{Candidate, Slots, lease};
+pub(crate) use self::lease::{Candidate, Slots, lease, most_urgent_first};
 pub(crate) use self::settle::settle;
 pub(crate) use self::storm::storms_of;
 pub(crate) use self::tend::{DROPPED, drop_mail, retry};

@@ -110,21 +110,15 @@ pub(super) fn pool(from: &config::Postgres) -> Result<Pool, SpoolError> {
 
 /// Brings the schema to the present state, on a connection of its own: the pool's expect it.
 pub(super) async fn migrate(from: &config::Postgres) -> Result<(), SpoolError> {
-    let (mut client, connection) = connect(from).await?;
-    let driver = tokio::spawn(connection);
-    let result = migrate_on(&mut client).await;
-    drop(client);
-    let _ = driver.await;
-    result
+    alone(from, async |client| migrate_on(client).await).await
 }
 
 /// Whether the schema is the present one.
 pub(super) async fn check(from: &config::Postgres) -> Result<(), SpoolError> {
-    let (client, connection) = connect(from).await?;
-    let driver = tokio::spawn(connection);
-    let found = client.query_opt(VERSION, &[]).await;
-    drop(client);
-    let _ = driver.await;
+    let found = alone(from, async |client| {
+        Ok(client.query_opt(VERSION, &[]).await)
+    })
+    .await?;
     let version: i32 = match found {
         Ok(row) => row.map_or(0, |row| row.get(0)),
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
@@ -140,6 +134,26 @@ pub(super) async fn check(from: &config::Postgres) -> Result<(), SpoolError> {
             STEPS.len()
         ),
     }))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    pub version: String,
+    /// What it says it has written is on the disk.
+    pub is_synced: bool,
+}
+
+/// What the database says of itself; whether a gateway has used it does not matter.
+///
+/// # Errors
+/// It does not answer.
+pub async fn server(from: &config::Postgres) -> Result<Server, SpoolError> {
+    let sql = "SELECT current_setting('server_version'), current_setting('fsync') = 'on'";
+    let row = alone(from, async |client| Ok(client.query_one(sql, &[]).await?)).await?;
+    Ok(Server {
+        version: row.try_get(0)?,
+        is_synced: row.try_get(1)?,
+    })
 }
 
 pub(super) type Connection = tokio_postgres::Connection<
@@ -158,12 +172,20 @@ pub(super) async fn connect(
 
 /// One statement on a connection of its own, outside every transaction.
 pub async fn execute(from: &config::Postgres, sql: &str) -> Result<(), SpoolError> {
-    let (client, connection) = connect(from).await?;
+    alone(from, async |client| Ok(client.batch_execute(sql).await?)).await
+}
+
+/// Some work on a connection of its own.
+async fn alone<T>(
+    from: &config::Postgres,
+    work: impl AsyncFnOnce(&mut tokio_postgres::Client) -> Result<T, SpoolError>,
+) -> Result<T, SpoolError> {
+    let (mut client, connection) = connect(from).await?;
     let driver = tokio::spawn(connection);
-    let result = client.batch_execute(sql).await;
+    let result = work(&mut client).await;
     drop(client);
     let _ = driver.await;
-    Ok(result?)
+    result
 }
 
 async fn migrate_on(client: &mut tokio_postgres::Client) -> Result<(), SpoolError> {

@@ -148,7 +148,7 @@ async fn candidates(
         });
     }
     let all = candidates.len();
-    candidates.sort_by_key(|one| (one.urgency, one.delivery.not_before, one.delivery.id));
+    plan::most_urgent_first(&mut candidates);
     candidates.truncate(TICKETS_LOCKED_MAX);
     let tickets: Vec<TicketId> = plan::tickets(candidates.iter().map(|one| &one.delivery))
         .into_iter()

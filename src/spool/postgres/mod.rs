@@ -33,14 +33,14 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-pub use self::connect::execute;
+pub use self::connect::{Server, execute, server};
 use self::group::{Group, group};
 use self::node::{Node, PERSON};
 use self::transaction::{Commit, on_connection, transact};
 use crate::alert::ExternalId;
 use crate::clock::Time;
 use crate::config;
-use crate::limits::{LOOK_AGAIN_ELSEWHERE, POSTGRES_WORK_MAX};
+use crate::limits::LOOK_AGAIN_ELSEWHERE;
 use crate::smtp::{ReceivedMail, Rest, RestId};
 use crate::spool::{
     Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
@@ -92,13 +92,6 @@ pub struct Postgres {
     tasks: Mutex<JoinSet<()>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    pub version: String,
-    /// What it says it has written is on the disk.
-    pub is_synced: bool,
-}
-
 impl Postgres {
     /// For `serve`: this process becomes one of the nodes. Brings the schema to the present state.
     /// Needs the process's rustls provider installed.
@@ -146,21 +139,6 @@ impl Postgres {
             accepts,
             tasks: Mutex::new(tasks),
         }
-    }
-
-    /// What the database says of itself.
-    ///
-    /// # Errors
-    /// It does not answer.
-    pub async fn server(&self) -> Result<Server, SpoolError> {
-        let sql = "SELECT current_setting('server_version'), current_setting('fsync') = 'on'";
-        on_connection!(self.pool, POSTGRES_WORK_MAX, |client| async {
-            let row = client.query_one(sql, &[]).await?;
-            Ok(Server {
-                version: row.try_get(0)?,
-                is_synced: row.try_get(1)?,
-            })
-        })
     }
 
     fn me(&self) -> Uuid {

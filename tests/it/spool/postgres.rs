@@ -3,10 +3,12 @@
 use futures_util::FutureExt;
 use mailbell::limits::TICKETS_LOCKED_MAX;
 use mailbell::spool::Filter;
+use mailbell::spool::postgres::{self, Postgres};
 use tokio::time::{Duration, Instant, sleep};
 use tokio_postgres::NoTls;
 
 use super::bench::{Bench, Home, PLENTY, Store, at};
+use crate::database::Database;
 use crate::scripted::{mail, new};
 
 #[tokio::test]
@@ -62,4 +64,14 @@ async fn however_many_tickets_wait_a_transaction_locks_some_of_them() {
     }
     assert_eq!(leased, [TICKETS_LOCKED_MAX, 1100 - TICKETS_LOCKED_MAX]);
     bench.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_database_that_no_gateway_has_used_answers_and_has_no_spool() {
+    let database = Database::create().await;
+    let server = postgres::server(&database.config()).await.unwrap();
+    assert!(!server.version.is_empty());
+    let visitor = Postgres::open_visitor(&database.config()).await;
+    let reason = visitor.unwrap_err().to_string();
+    assert!(reason.contains("no gateway has used"), "{reason}");
 }
