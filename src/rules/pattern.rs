@@ -30,7 +30,7 @@ pub struct Pattern {
 
 #[derive(Debug)]
 struct Shared {
-    expanded: String,
+    expanded: Arc<str>,
     groups: OnceLock<Groups>,
     need: OnceLock<Need>,
     everyday: OnceLock<Regex>,
@@ -60,14 +60,33 @@ fn parsed(regex: &str) -> Ast {
     tree.expect("its syntax was checked when it was read")
 }
 
+/// A regex with the same groups: pieces, which have none, take a megabyte to parse where they are long.
+fn outline(written: &str) -> String {
+    let mut outline = String::with_capacity(written.len());
+    let mut rest = written;
+    while let Some((before, _, after)) = piece_in(rest) {
+        outline.push_str(before);
+        outline.push_str("(?:x)");
+        rest = after;
+    }
+    outline + rest
+}
+
+/// What stands before the next `{{piece}}`, its name, and what stands behind it. `{{` is no regex of its
+/// own, so it can stand for a piece.
+pub fn piece_in(written: &str) -> Option<(&str, &str, &str)> {
+    let (before, rest) = written.split_once("{{")?;
+    let (name, after) = rest.split_once("}}")?;
+    Some((before, name, after))
+}
+
 impl Pattern {
-    /// A regex whose syntax is right, with its pieces filled in. Its groups are found out when they
-    /// are not given.
-    pub fn new(written: &str, expanded: &str, groups: Option<Groups>) -> Pattern {
+    /// A regex whose syntax is right, as written and with its pieces filled in.
+    pub fn new(written: &str, expanded: Arc<str>) -> Pattern {
         Pattern {
             shared: Arc::new(Shared {
-                expanded: expanded.to_owned(),
-                groups: groups.map(OnceLock::from).unwrap_or_default(),
+                expanded,
+                groups: OnceLock::new(),
                 need: OnceLock::new(),
                 everyday: OnceLock::new(),
                 whole: OnceLock::new(),
@@ -95,10 +114,9 @@ impl Pattern {
     }
 
     fn surveyed(&self) -> &Groups {
-        let shared = &*self.shared;
-        shared.groups.get_or_init(|| {
-            let tree = parsed(&shared.expanded);
-            Survey::of(&tree, &shared.expanded).groups
+        self.shared.groups.get_or_init(|| {
+            let outline = outline(&self.written);
+            Survey::of(&parsed(&outline), &outline).groups
         })
     }
 
@@ -147,7 +165,7 @@ impl Pattern {
         match haystack.is_everyday() {
             true => shared.everyday.get_or_init(|| {
                 let narrow = for_everyday(&shared.expanded);
-                compiled(narrow.as_ref().unwrap_or(&shared.expanded))
+                compiled(narrow.as_deref().unwrap_or(&shared.expanded))
             }),
             false => shared.whole.get_or_init(|| compiled(&shared.expanded)),
         }
@@ -193,7 +211,7 @@ mod tests {
             ("b+", false),
         ];
         for (regex, is_one) in cases {
-            let pattern = Pattern::new(regex, regex, None);
+            let pattern = Pattern::new(regex, regex.into());
             assert_eq!(pattern.surveyed().is_one, is_one, "{regex}");
             for text in ["", "a\nbb b", "ab B", "bbb"] {
                 let captures: Vec<_> = Regex::new(regex).unwrap().captures_iter(text).collect();

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use regex::RegexBuilder;
@@ -12,7 +13,7 @@ use regex_syntax::ast::{self, ErrorKind};
 use crate::diagnostic::{Diagnostic, SourceText, suggestion};
 use crate::document::quoted;
 use crate::limits;
-use crate::rules::pattern::Pattern;
+use crate::rules::pattern::{Pattern, piece_in};
 use crate::rules::survey::{self, Survey};
 use crate::rules::written::Text;
 
@@ -23,7 +24,7 @@ pub type Defines = IndexMap<String, String>;
 /// themselves.
 #[derive(Debug, Default)]
 pub struct Known {
-    regexes: HashMap<String, Pattern>,
+    regexes: HashMap<Arc<str>, Pattern>,
     /// `\p{L}` and its like, as spelled.
     classes: HashSet<String>,
     /// The file that is being read is a shipped one: nothing is wrong with its regexes.
@@ -39,13 +40,12 @@ pub fn compile(
 ) -> Result<Pattern, Box<Diagnostic>> {
     let expanded = expand(source, text, defines)?;
     let written = text.get_ref();
-    if let Some(pattern) = known.regexes.get(&expanded.regex) {
+    if let Some(pattern) = known.regexes.get(expanded.regex.as_str()) {
         return Ok(pattern.spelled(written));
     }
-    let mut groups = None;
     if !known.shipped {
         let checked = syntax(&expanded.regex, &mut known.classes);
-        let (survey, bytes) = checked.map_err(|(range, message, hint)| {
+        let bytes = checked.map_err(|(range, message, hint)| {
             let span = quoted::span_of(source, text.span(), expanded.to_written(&range));
             let diagnostic = Diagnostic::at(source, span, message);
             match hint {
@@ -57,10 +57,10 @@ pub fn compile(
             fits(&expanded.regex)
                 .map_err(|message| Diagnostic::at(source, text.span(), message))?;
         }
-        groups = Some(survey.groups);
     }
-    let pattern = Pattern::new(written, &expanded.regex, groups);
-    known.regexes.insert(expanded.regex, pattern.clone());
+    let regex: Arc<str> = expanded.regex.into();
+    let pattern = Pattern::new(written, Arc::clone(&regex));
+    known.regexes.insert(regex, pattern.clone());
     Ok(pattern)
 }
 
@@ -131,11 +131,7 @@ fn expand(
     };
     let mut at = 0;
     let mut rest = written;
-    // `{{` is no regex of its own, so it can stand for a piece.
-    while let Some((before, (name, after))) = rest
-        .split_once("{{")
-        .and_then(|(before, tail)| Some((before, tail.split_once("}}")?)))
-    {
+    while let Some((before, name, after)) = piece_in(rest) {
         out.runs.push((out.regex.len(), at, false));
         out.regex.push_str(before);
         let name_at = at + before.len();
@@ -164,8 +160,8 @@ fn expand(
 
 type Refusal = (Range<usize>, String, Option<String>);
 
-/// What there is to know of a regex without compiling it, and the bytes that it then takes.
-fn syntax(regex: &str, classes: &mut HashSet<String>) -> Result<(Survey, usize), Refusal> {
+/// The bytes that a regex will take once it is compiled.
+fn syntax(regex: &str, classes: &mut HashSet<String>) -> Result<usize, Refusal> {
     let tree = Parser::new()
         .parse(regex)
         .map_err(|error| refusal(regex, &error))?;
@@ -176,10 +172,10 @@ fn syntax(regex: &str, classes: &mut HashSet<String>) -> Result<(Survey, usize),
     let checked = survey.classes.iter().all(|class| fine(&class.as_str()));
     if checked && !survey.bytes_mode {
         classes.extend(survey.classes.iter().cloned());
-        return Ok((survey, bytes));
+        return Ok(bytes);
     }
     match regex_syntax::Parser::new().parse(regex) {
-        Ok(_) => Ok((survey, bytes)),
+        Ok(_) => Ok(bytes),
         Err(regex_syntax::Error::Parse(error)) => Err(refusal(regex, &error)),
         Err(regex_syntax::Error::Translate(error)) => {
             let span = error.span();
