@@ -279,7 +279,7 @@ fn is_complete(fields: &[(&str, String)]) -> bool {
 fn header_line(text: &str) -> Option<(&'static str, &str)> {
     let (name, value) = label(text)?;
     let key = match name.to_lowercase().as_str() {
-        "from" | "von" | "van" | "de" | "da" | "från" | "fra" | "od" => "from",
+        "from" | "von" | "van" | "de" | "da" | "mittente" | "från" | "fra" | "od" => "from",
         "sent" | "date" | "gesendet" | "gesendet am" | "datum" | "verzonden" | "verzonden op"
         | "envoyé" | "envoyé le" | "date d'envoi" | "skickat" | "enviado" | "enviado el"
         | "enviada em" | "fecha" | "data" | "inviato" | "sendt" | "dato" | "wysłano"

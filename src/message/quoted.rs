@@ -116,11 +116,11 @@ static REFERENCE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^\[\d{1,3}\] https?://\S+$").expect("a literal pattern"));
 
 /// Splits the lines of one mail. `prefix` is what its subject began with, `block` the first block of
-/// header lines in its text.
-pub fn split(mut lines: Vec<Line>, prefix: Prefix, block: Option<Block>) -> Split {
+/// header lines in its text; `automated`: a program sent it.
+pub fn split(mut lines: Vec<Line>, prefix: Prefix, automated: bool, block: Option<Block>) -> Split {
     let mut apart = vec![false; lines.len()];
     mark_history(&lines, prefix, block, &mut apart);
-    mark_quotations(&lines, prefix, &mut apart);
+    mark_quotations(&lines, prefix, automated, &mut apart);
     mark_signature(&lines, &mut apart);
     mark_banner(&lines, &mut apart);
     mark_footers(&lines, &mut apart);
@@ -169,12 +169,14 @@ fn mark_history(lines: &[Line], prefix: Prefix, first: Option<Block>, apart: &mu
 }
 
 /// Lines that a mail program quoted, and the line that says whom it quotes.
-fn mark_quotations(lines: &[Line], prefix: Prefix, apart: &mut [bool]) {
+fn mark_quotations(lines: &[Line], prefix: Prefix, automated: bool, apart: &mut [bool]) {
+    // Where the quotation ends that is the news itself, and how deep it stands.
+    let mut news = (0, 0);
     for at in 0..lines.len() {
         let Some(line) = lines.get(at) else { return };
         if line.cited {
             if let Some(apart) = apart.get_mut(at) {
-                *apart = true;
+                *apart |= at >= news.0 || line.depth > news.1;
             }
         } else if prefix == Prefix::Reply
             && at > 0
@@ -213,6 +215,11 @@ fn mark_quotations(lines: &[Line], prefix: Prefix, apart: &mut [bool]) {
                 .skip(quoted)
                 .take_while(|line| line.is_blank() || line.depth > depth)
                 .count();
+            // `Anna wrote:` without a date: the desk tells what came in, as OTRS does.
+            if automated && prefix != Prefix::Reply && !line.text.contains(char::is_numeric) {
+                news = (quoted + run, next.depth);
+                continue;
+            }
             apart
                 .iter_mut()
                 .take(quoted + run)

@@ -179,7 +179,7 @@ fn finish(mut message: Message, mut lines: Vec<Line>, depth: usize) -> Message {
         (message, lines) = enter(message, &raw_subject, inner);
         block = forwarded::header_block(&lines);
     }
-    let split = quoted::split(lines, message.prefix, block);
+    let split = quoted::split(lines, message.prefix, is_automated(&message), block);
     message.text = text_of(&split.text);
     message.set_apart = text_of(&split.apart);
     message

@@ -124,9 +124,10 @@ impl<'a> Turns<'a> {
         let (name, value) = (*self.full.get(at)?, *self.full.get(at + 1)?);
         let (label, content) = (self.line(at)?, self.line(at + 1)?);
         let plain = !is_labelled(content);
-        // `Priority:` above `Status: New` is an empty field; only in paragraphs of their own can
-        // such a line be a value.
-        let could = plain || label.text.ends_with(':') && value > name + 1 && content.lead == 0;
+        // `Priority:` above `Status: New` is an empty field; only in paragraphs of their own, or
+        // where the labels are bold, can such a line be a value.
+        let apart = is_bold(label) || label.text.ends_with(':') && value > name + 1;
+        let could = plain || apart && content.lead == 0;
         let fits = is_bare_label(label)
             && !is_bare_label(content)
             && !content.continued
@@ -138,9 +139,13 @@ impl<'a> Turns<'a> {
 }
 
 fn is_bare_label(line: &Line) -> bool {
-    let bold = line.lead > 0 && line.lead == line.text.len() && is_label(&line.text);
+    let bold = is_bold(line) && is_label(&line.text);
     let ends = || line.text.trim_end().ends_with(':');
     !line.continued && (bold || ends() && matches!(label(&line.text), Some((_, ""))))
+}
+
+fn is_bold(line: &Line) -> bool {
+    line.lead > 0 && line.lead == line.text.len()
 }
 
 fn is_labelled(line: &Line) -> bool {
