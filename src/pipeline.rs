@@ -285,7 +285,7 @@ impl Shared {
     async fn send_deliveries(self: &Arc<Self>, stop: &CancellationToken, carriers: &Carriers) {
         let mut trouble = Trouble::new("leasing deliveries");
         while !stop.is_cancelled() {
-            self.add_unknown_teams().await;
+            self.look_at_teams().await;
             match self.lease(carriers).await {
                 Ok(wake_at) => {
                     trouble.over(self);
@@ -309,19 +309,42 @@ impl Shared {
         }
     }
 
-    /// Deliveries of teams that were taken out of the configuration must not wait for ever.
-    async fn add_unknown_teams(&self) {
+    /// Deliveries of teams that were taken out of the configuration must not wait for ever, nor end while
+    /// another gateway has the team.
+    async fn look_at_teams(&self) {
         if self.teams_known.swap(true, Ordering::Relaxed) {
             return;
         }
-        let Ok(teams) = self.spool.teams().await else {
+        if self.compare_teams().await.is_err() {
             self.teams_known.store(false, Ordering::Relaxed);
-            return;
-        };
-        let mut lanes = self.lanes();
-        for team in teams {
-            lanes.add_unknown(&team);
         }
+    }
+
+    async fn compare_teams(&self) -> Result<(), SpoolError> {
+        let name = |team: &str| format!("team {team}");
+        let waiting = self.spool.teams().await?;
+        let now = self.clock.now();
+        let (known, unknown): (Vec<String>, Vec<String>) = {
+            let mut lanes = self.lanes();
+            lanes.share(self.spool.nodes());
+            waiting
+                .into_iter()
+                .partition(|team| lanes.has_ways_out(team))
+        };
+        for team in known {
+            if self.lanes().tell_others_of(&team, now) {
+                self.spool.mark(&name(&team), now).await?;
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let marks = self.spool.marks().await?;
+        let mut lanes = self.lanes();
+        for team in unknown {
+            lanes.add_unknown(&team, marks.get(&name(&team)).copied(), now);
+        }
+        Ok(())
     }
 
     /// Starts what can be started. Returns when to look again, unless something happens before.

@@ -19,6 +19,7 @@ use mailbell::clock::{Clock, Time, TokioClock};
 use mailbell::config::{Pace as PaceConfig, Retry, Storm, TransportKind};
 use mailbell::deliver::pace::Pace;
 use mailbell::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport};
+use mailbell::limits::LEFT_TO_OTHERS_FOR;
 use mailbell::observe::{Happening, Observer};
 use mailbell::pipeline::threads::Threads;
 use mailbell::pipeline::{Parts, Pipeline};
@@ -177,6 +178,10 @@ impl Run {
     }
 
     fn pipeline(&mut self, spool: Arc<dyn Spool>) -> Pipeline {
+        self.pipeline_of("ops", spool)
+    }
+
+    fn pipeline_of(&mut self, team: &str, spool: Arc<dyn Spool>) -> Pipeline {
         let kinds = [TransportKind::Webhook, TransportKind::Relay];
         let kinds = kinds.iter().take(1 + usize::from(self.second_transport));
         let transports = kinds.map(|kind| {
@@ -190,7 +195,7 @@ impl Run {
             spool,
             decider: Arc::new(Scripted),
             reading: Threads::shared(),
-            teams: BTreeMap::from([("ops".to_owned(), transports.collect())]),
+            teams: BTreeMap::from([(team.to_owned(), transports.collect())]),
             pace: Pace::new(self.pace),
             retry: Retry {
                 first: Duration::from_secs(1),
@@ -272,6 +277,39 @@ async fn set_back(between_two_starts: bool) {
         assert!(begun.elapsed() < day / 24, "as the clock said before");
     }
     gateway.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_team_that_one_gateway_has_no_other_buries() {
+    let mut run = Run {
+        second_transport: false,
+        pace: PaceConfig::Off,
+        storm: None,
+        ..Run::new(1)
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("spool.db");
+    let store = Shared::new(path, Arc::clone(&run.clock), 2, run.chance.fork());
+    run.world.lock().unwrap().down = true;
+    let knows = Gateway::start(run.pipeline(store.node(1)));
+    let mail = mail("ops", &json!({ "event": "new", "id": "T" }));
+    knows.pipeline.accept(mail).await.unwrap();
+    sleep(Duration::from_secs(3600)).await;
+    let other = Gateway::start(run.pipeline_of("night", store.node(2)));
+    sleep(Duration::from_secs(3600)).await;
+    let stage = async || {
+        let list = store.inner().list(Filter::default(), 1).await.unwrap();
+        list[0].stage
+    };
+    assert!(!matches!(stage().await, Stage::Settled(_)));
+    // It is gone, and nobody else has the team.
+    knows.kill().await;
+    store.take_over_from(1).await;
+    sleep(LEFT_TO_OTHERS_FOR / 2).await;
+    assert!(!matches!(stage().await, Stage::Settled(_)));
+    sleep(LEFT_TO_OTHERS_FOR).await;
+    assert_eq!(stage().await, Stage::Settled(Ending::DeadLetter));
+    other.kill().await;
 }
 
 async fn run(seed: u64) {
