@@ -64,10 +64,7 @@ impl Cause {
                 kind,
                 hostname,
                 ..
-            } => {
-                let kind = kind.as_str();
-                ExternalId::of("mailbell-transport", format!("{team}-{kind}-at-{hostname}"))
-            }
+            } => transport_id(team, *kind, hostname),
             Cause::Silence { source, .. } => ExternalId::of("mailbell-silence", source),
             Cause::Canary { hostname, .. } => canary_id(hostname),
         }
@@ -143,6 +140,12 @@ impl Cause {
             ),
         }
     }
+}
+
+/// Of a transport as the gateway of that name sees it.
+pub fn transport_id(team: &str, kind: TransportKind, hostname: &str) -> ExternalId {
+    let kind = kind.as_str();
+    ExternalId::of("mailbell-transport", format!("{team}-{kind}-at-{hostname}"))
 }
 
 /// Of the canary that this gateway sends.

@@ -6,10 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::cause::{Cause, ID_PREFIX, Known, Memory, Told, canary_id, seen_as, told_as};
+use super::cause::{
+    Cause, ID_PREFIX, Known, Memory, Raised, Told, canary_id, seen_as, told_as, transport_id,
+};
 use super::{notice, silence};
+use crate::alert::ExternalId;
 use crate::clock::{Clock, Time};
 use crate::config::{Alarms as Config, Silence, Team, TransportKind};
+use crate::deliver::Outcome;
 use crate::limits::{ALARMS_EVERY, ALARMS_PAUSE, SEEN_NOTED_AFTER};
 use crate::observe::{Happening, Observer};
 use crate::smtp::MailSink;
@@ -28,6 +32,8 @@ pub struct Faults {
 #[derive(Debug, Default)]
 struct State {
     failing: BTreeMap<(String, TransportKind), Fault>,
+    /// Transports of which something is known since the start: they have worked, or failed.
+    tried: BTreeSet<(String, TransportKind)>,
     has_recovered: bool,
     /// Watched sources of which mail has come since the last look.
     seen: BTreeSet<String>,
@@ -87,12 +93,25 @@ impl Observer for Faults {
                     reason: (*reason).to_owned(),
                 };
                 let key = ((*team).to_owned(), *transport);
-                self.lock().failing.insert(key, fault);
+                let mut state = self.lock();
+                state.tried.insert(key.clone());
+                state.failing.insert(key, fault);
             }
             Happening::CircuitClosed { team, transport } => {
                 let mut state = self.lock();
                 state.failing.remove(&((*team).to_owned(), *transport));
                 state.has_recovered = true;
+            }
+            Happening::Attempted {
+                team,
+                transport,
+                outcome: Outcome::Delivered { .. },
+                ..
+            } => {
+                let key = ((*team).to_owned(), *transport);
+                if !self.lock().tried.insert(key) {
+                    return;
+                }
             }
             Happening::MailDecided { decision, .. } => {
                 let source = decision.source.as_deref();
@@ -150,30 +169,29 @@ async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result
     }
     let mut causes = dead_letters(&*parts.spool).await?;
     causes.extend(backlogs(parts, now).await?);
-    causes.extend(transports(parts, &failing, now));
     causes.extend(silences(parts, now).await?);
     let mut raised = parts.spool.open_with_prefix(ID_PREFIX).await?;
     // Nobody is left who could be told that it is over; the cause may concern others.
     raised.retain(|(team, _)| parts.teams.iter().any(|one| one.name == *team));
-    let canary = parts.faults.lock().canary.clone();
-    match canary {
-        Some(Err(reason)) => causes.push(Cause::Canary {
+    causes.extend(transports(parts, &failing, &raised, now));
+    if let Some(Err(reason)) = parts.faults.lock().canary.clone() {
+        causes.push(Cause::Canary {
             team: first_team(parts),
             hostname: parts.hostname.clone(),
             reason,
-        }),
-        // Not over because the gateway was started: the first has not arrived yet.
-        None if parts.has_canary => {
-            let own = canary_id(&parts.hostname);
-            raised.retain(|(_, id)| *id != own);
-        }
-        Some(Ok(())) | None => {}
+        });
     }
-    let whom = |concerned: &str| whom(parts, &failing, concerned);
+    // Not over because the gateway was started.
+    let untried = untried(parts);
+    let is_untried = |id: &ExternalId| untried.contains(id);
+    let own = causes.iter().filter(|cause| cause.is_own()).map(Cause::id);
+    let still_raised = raised.iter().map(|(_, id)| id).filter(|id| is_untried(id));
     // Also while this gateway is alone: one that joins looks at once.
-    for cause in causes.iter().filter(|cause| cause.is_own()) {
-        parts.spool.mark(&seen_as(&cause.id()), now).await?;
+    for id in own.chain(still_raised.cloned()) {
+        parts.spool.mark(&seen_as(&id), now).await?;
     }
+    raised.retain(|(_, id)| !is_untried(id));
+    let whom = |concerned: &str| whom(parts, &failing, concerned);
     let known = Known {
         raised,
         marks: parts.spool.marks().await?,
@@ -266,11 +284,30 @@ fn first_team(parts: &Parts) -> String {
     first.map_or_else(String::new, |team| team.name.clone())
 }
 
+/// Alarms of what only this gateway sees and has not seen since it was started.
+fn untried(parts: &Parts) -> BTreeSet<ExternalId> {
+    let state = parts.faults.lock();
+    let canary = parts.has_canary && state.canary.is_none();
+    let mut untried = BTreeSet::new();
+    for team in &parts.teams {
+        for kind in &team.transports {
+            if !state.tried.contains(&(team.name.clone(), *kind)) {
+                untried.insert(transport_id(&team.name, *kind, &parts.hostname));
+            }
+        }
+    }
+    untried.extend(canary.then(|| canary_id(&parts.hostname)));
+    untried
+}
+
 fn transports(
     parts: &Parts,
     failing: &BTreeMap<(String, TransportKind), Fault>,
+    raised: &Raised,
     now: Time,
 ) -> Vec<Cause> {
+    // Of which people were told before a restart, it has lasted.
+    let is_raised = |cause: &Cause| raised.iter().any(|(_, id)| *id == cause.id());
     let lasts = |fault: &Fault| fault.refuses || now.since(fault.since) >= parts.config.after;
     let cause = |((team, kind), fault): (&(String, TransportKind), &Fault)| Cause::Transport {
         team: team.clone(),
@@ -281,8 +318,9 @@ fn transports(
             false => format!("failing: {}", fault.reason),
         },
     };
-    let lasting = failing.iter().filter(|(_, fault)| lasts(fault));
-    lasting.map(cause).collect()
+    let failing = failing.iter().map(|one| (one.1, cause(one)));
+    let lasting = failing.filter(|(fault, cause)| lasts(fault) || is_raised(cause));
+    lasting.map(|(_, cause)| cause).collect()
 }
 
 /// The team that the configuration names, else the one that it concerns; another, if it cannot be

@@ -5,6 +5,7 @@
 //! after each step. `MAILBELL_SIMULATION_SEED` repeats one run, `MAILBELL_SIMULATIONS` sets how many
 //! there are.
 
+mod alarms;
 mod invariants;
 mod store;
 
