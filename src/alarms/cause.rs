@@ -232,12 +232,12 @@ impl Memory {
                 continue;
             }
             let team = whom(cause.team());
-            match known.marks.get(&told_as(&id)) {
-                _ if !raised.contains(&id) => notices.push(Told::New(team, cause)),
-                Some(at) if cause.is_worse_since(*at, now) => {
-                    notices.push(Told::Again(team, cause))
-                }
-                Some(_) | None => {}
+            // Without a mark it was told long ago.
+            let told = known.marks.get(&told_as(&id)).copied();
+            if !raised.contains(&id) {
+                notices.push(Told::New(team, cause));
+            } else if cause.is_worse_since(told.unwrap_or(Time::from_ms(0)), now) {
+                notices.push(Told::Again(team, cause));
             }
         }
         for (team, id) in &known.raised {
@@ -394,16 +394,12 @@ mod tests {
         };
         let later = i64::try_from(ALARM_REPEATED_AFTER.as_secs()).unwrap();
         let marks = [(told_as(&dead(0).id()), 100)];
-        let mut again = |ended, seconds| {
+        let mut again_with = |ended, marks: &[(String, i64)], seconds| {
             let dead = dead(ended);
-            told_with(
-                &mut memory,
-                std::slice::from_ref(&dead),
-                &[&dead],
-                &marks,
-                seconds,
-            )
+            let causes = std::slice::from_ref(&dead);
+            told_with(&mut memory, causes, &[&dead], marks, seconds)
         };
+        let mut again = |ended, seconds| again_with(ended, &marks, seconds);
         assert!(again(90, later + 200).is_empty(), "nothing new");
         assert!(again(200, later).is_empty(), "just told");
         assert_eq!(
@@ -411,5 +407,7 @@ mod tests {
             ["chief: again mailbell-dead-letters-ops"]
         );
         assert!(again(300, later + 210).is_empty(), "just told");
+        let unknown = again_with(300, &[], 2 * later + 200);
+        assert_eq!(unknown.len(), 1, "when is not known: long ago");
     }
 }

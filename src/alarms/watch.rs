@@ -14,10 +14,10 @@ use crate::alert::ExternalId;
 use crate::clock::{Clock, Time};
 use crate::config::{Alarms as Config, Silence, Team, TransportKind};
 use crate::deliver::Outcome;
-use crate::limits::{ALARMS_EVERY, ALARMS_PAUSE, SEEN_NOTED_AFTER};
+use crate::limits::{ALARM_REPEATED_AFTER, ALARMS_EVERY, ALARMS_PAUSE, SEEN_NOTED_AFTER};
 use crate::observe::{Happening, Observer};
 use crate::smtp::MailSink;
-use crate::spool::{Ending, Spool, SpoolError};
+use crate::spool::{Ending, Filter, Spool, SpoolError, StageFilter};
 
 /// Transports that fail, as the pipeline tells it.
 #[derive(Debug, Default)]
@@ -199,17 +199,40 @@ async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result
     };
     let mut result = Ok(());
     for told in memory.notices(causes, &known, whom, now) {
+        if !may_be_told(&*parts.spool, &told, now).await? {
+            continue;
+        }
         let mail = notice::mail(&told, &parts.hostname);
         if sink.accept(mail).await.is_err() {
             result = Err(SpoolError::Unavailable("no alarm can be stored".to_owned()));
             continue;
         }
         memory.note(&told, now);
-        if let Told::New(_, cause) | Told::Again(_, cause) = &told {
-            parts.spool.mark(&told_as(&cause.id()), now).await?;
-        }
     }
     result
+}
+
+/// Marks that people are told now. What pages again does so once, whoever looks at the same time, and
+/// not on top of what has not left yet: that pages for both. The same `new` from several gateways is
+/// one for the ticket.
+async fn may_be_told(spool: &dyn Spool, told: &Told, now: Time) -> Result<bool, SpoolError> {
+    match told {
+        Told::Over(..) => Ok(true),
+        Told::New(_, cause) => spool.mark(&told_as(&cause.id()), now).await.map(|()| true),
+        Told::Again(_, cause) => {
+            let id = cause.id();
+            let before = now.minus(ALARM_REPEATED_AFTER);
+            if !spool.claim(&told_as(&id), now, before).await? {
+                return Ok(false);
+            }
+            let unfinished = Filter {
+                stage: Some(StageFilter::Unfinished),
+                external_id: Some(id.to_string()),
+                ..Filter::default()
+            };
+            Ok(spool.list(unfinished, 1).await?.is_empty())
+        }
+    }
 }
 
 async fn dead_letters(spool: &dyn Spool) -> Result<Vec<Cause>, SpoolError> {

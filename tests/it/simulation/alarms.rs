@@ -13,12 +13,14 @@ use mailbell::clock::{Clock, Time};
 use mailbell::config::{self, Pace as PaceConfig, RelayForm, Retry, TransportKind};
 use mailbell::deliver::pace::Pace;
 use mailbell::deliver::{Deferral, Dispatch, Outcome, Transport};
+use mailbell::limits::{ALARM_REPEATED_AFTER, ALARMS_EVERY};
 use mailbell::message::Envelope;
 use mailbell::pipeline::threads::Threads;
 use mailbell::pipeline::{Decider, Parts, Pipeline};
 use mailbell::rules::Decision;
-use mailbell::smtp::MailSink;
+use mailbell::smtp::{AcceptError, MailSink, ReceivedMail, Rest, RestId};
 use mailbell::spool::{MailId, Spool};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -89,6 +91,25 @@ impl Decider for OwnAndScripted {
             _ => decisions(raw),
         };
         envelopes.iter().map(decide).collect()
+    }
+}
+
+/// A store that takes its time: others look meanwhile.
+struct Slow(Pipeline);
+
+#[async_trait]
+impl MailSink for Slow {
+    async fn accept(&self, mail: ReceivedMail) -> Result<String, AcceptError> {
+        sleep(ALARMS_EVERY * 3).await;
+        self.0.accept(mail).await
+    }
+
+    async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<Rest, AcceptError> {
+        self.0.keep(rest, piece).await
+    }
+
+    async fn discard(&self, rest: RestId) {
+        self.0.discard(rest).await;
     }
 }
 
@@ -166,7 +187,7 @@ impl World {
             faults,
             clock: self.clock.clone(),
         };
-        let watching = tokio::spawn(watch::keep(parts, Arc::new(pipeline.clone())));
+        let watching = tokio::spawn(watch::keep(parts, Arc::new(Slow(pipeline.clone()))));
         Node {
             gateway: Gateway::start(pipeline),
             watching,
@@ -178,6 +199,12 @@ impl Node {
     async fn ticket(&self, id: &str) -> MailId {
         let accepting = self.gateway.pipeline.accept(mail(DESK, &new(id)));
         accepting.await.unwrap().parse().unwrap()
+    }
+
+    async fn dead_letter(&self, id: &str) {
+        let script = json!({ "event": "new", "id": id, "dead_letter": true });
+        let accepting = self.gateway.pipeline.accept(mail(DESK, &script));
+        accepting.await.unwrap();
     }
 
     async fn kill(self) {
@@ -224,4 +251,55 @@ async fn a_start_closes_no_alarm_of_a_transport_that_has_not_been_tried() {
             other.kill().await;
         }
     }
+}
+
+const DEAD_LETTERS: &str = "new mailbell-dead-letters-desk";
+
+impl World {
+    /// How often somebody was paged because of dead letters.
+    fn pages(&self) -> usize {
+        let taken = [self.chief.taken(), self.desk.taken()].concat();
+        taken.iter().filter(|one| *one == DEAD_LETTERS).count()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_dead_letters_page_once_more_however_many_gateways_look() {
+    let world = World::new(4);
+    let node = world.start(1, HOSTNAME);
+    node.watching.abort();
+    // They only look.
+    let others = [(2, "b"), (3, "c"), (4, "d")].map(|(number, hostname)| {
+        let other = world.start(number, hostname);
+        other.gateway.running.abort();
+        other
+    });
+    for count in 1..4 {
+        node.dead_letter(&count.to_string()).await;
+        sleep(ALARM_REPEATED_AFTER + Duration::from_secs(60)).await;
+        assert_eq!(world.pages(), count);
+    }
+    node.kill().await;
+    for other in others {
+        other.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_to_page_is_not_joined_by_more() {
+    let world = World::new(1);
+    let node = world.start(1, HOSTNAME);
+    // Nobody is left who could be told instead.
+    world.desk.set_away(true);
+    world.chief.set_away(true);
+    node.ticket("1").await;
+    for count in 0..4 {
+        node.dead_letter(&count.to_string()).await;
+        sleep(ALARM_REPEATED_AFTER + Duration::from_secs(60)).await;
+    }
+    world.desk.set_away(false);
+    world.chief.set_away(false);
+    sleep(ALARM_REPEATED_AFTER * 2).await;
+    assert_eq!(world.pages(), 1);
+    node.kill().await;
 }

@@ -224,6 +224,10 @@ impl Marks for Node {
         self.inner().mark(name, at).await
     }
 
+    async fn claim(&self, name: &str, at: Time, before: Time) -> Result<bool, SpoolError> {
+        self.inner().claim(name, at, before).await
+    }
+
     async fn marks(&self) -> Result<BTreeMap<String, Time>, SpoolError> {
         self.inner().marks().await
     }
