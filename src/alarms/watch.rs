@@ -148,10 +148,17 @@ pub struct Parts {
 /// Watches for as long as it is polled; `sink` is where mails are accepted.
 pub async fn keep(parts: Parts, sink: Arc<dyn MailSink>) {
     let mut memory = Memory::default();
+    let mut is_failing = false;
     loop {
-        if let Err(error) = look(&parts, &mut memory, &*sink).await {
-            tracing::warn!(%error, "the gateway could not look after itself");
+        let looked = look(&parts, &mut memory, &*sink).await;
+        match &looked {
+            Err(error) if !is_failing => {
+                tracing::warn!(%error, "the gateway cannot look after itself");
+            }
+            Ok(()) if is_failing => tracing::info!("the gateway looks after itself again"),
+            _ => {}
         }
+        is_failing = looked.is_err();
         // Not for each of many dead letters.
         sleep(ALARMS_PAUSE).await;
         tokio::select! {

@@ -1,6 +1,7 @@
 //! What gateways tell of themselves, in a world whose time passes at once.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,7 +26,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::store::Shared;
+use super::store::{Shared, Weather};
 use super::{Gateway, Jumping};
 use crate::scripted::{decisions, mail, new};
 
@@ -301,5 +302,40 @@ async fn what_waits_to_page_is_not_joined_by_more() {
     world.chief.set_away(false);
     sleep(ALARM_REPEATED_AFTER * 2).await;
     assert_eq!(world.pages(), 1);
+    node.kill().await;
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_is_told_once() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let world = World::new(1);
+    let node = world.start(1, HOSTNAME);
+    for outages in 1..3 {
+        world.store.set_weather(Weather::Away);
+        sleep(Duration::from_secs(600)).await;
+        world.store.set_weather(Weather::Fair);
+        sleep(Duration::from_secs(60)).await;
+        let told = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let count = |text: &str| told.matches(text).count();
+        assert_eq!(count("cannot look after itself"), outages, "{told}");
+        assert_eq!(count("looks after itself again"), outages, "{told}");
+    }
     node.kill().await;
 }

@@ -400,7 +400,10 @@ impl Spool for Node {
         &self,
         except_source: &str,
     ) -> Result<BTreeMap<String, DeadLettersOf>, SpoolError> {
-        self.inner().dead_letters(except_source).await
+        let source = except_source.to_owned();
+        let step =
+            move |shared: Arc<Shared>| async move { shared.inner().dead_letters(&source).await };
+        self.step(false, step).await
     }
 
     async fn overdue(&self, now: Time) -> Result<BTreeMap<String, Time>, SpoolError> {
