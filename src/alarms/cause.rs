@@ -200,9 +200,20 @@ pub enum Told {
 pub struct Memory {
     told: BTreeMap<ExternalId, Time>,
     over: BTreeMap<ExternalId, Time>,
+    /// Alarms that nobody can close but a person.
+    orphaned: Raised,
 }
 
 impl Memory {
+    /// Takes out the alarms of teams that are not configured any more, and returns those of which the
+    /// log has to tell. Their end cannot be told: a team's secret leaves with it, and whoever still had
+    /// both did not know that it would go. The cause may concern others, who are told then.
+    pub fn orphans(&mut self, raised: &mut Raised, is_known: impl Fn(&str) -> bool) -> Raised {
+        let orphaned = raised.extract_if(.., |(team, _)| !is_known(team)).collect();
+        let before = std::mem::replace(&mut self.orphaned, orphaned);
+        self.orphaned.difference(&before).cloned().collect()
+    }
+
     /// A transport works again: what could not be told may be told now.
     pub fn forget(&mut self) {
         self.told.clear();

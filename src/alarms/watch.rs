@@ -178,8 +178,10 @@ async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result
     causes.extend(backlogs(parts, now).await?);
     causes.extend(silences(parts, now).await?);
     let mut raised = parts.spool.open_with_prefix(ID_PREFIX).await?;
-    // Nobody is left who could be told that it is over; the cause may concern others.
-    raised.retain(|(team, _)| parts.teams.iter().any(|one| one.name == *team));
+    let is_known = |team: &str| parts.teams.iter().any(|one| one.name == team);
+    for (team, alarm) in memory.orphans(&mut raised, is_known) {
+        tracing::warn!(team, %alarm, "an alarm is open in SIGNL4 whose team is gone from the configuration: close it there");
+    }
     causes.extend(transports(parts, &failing, &raised, now));
     if let Some(Err(reason)) = parts.faults.lock().canary.clone() {
         causes.push(Cause::Canary {
