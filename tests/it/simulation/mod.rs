@@ -281,6 +281,35 @@ async fn set_back(between_two_starts: bool) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_clock_of_another_gateway_hurries_nothing() {
+    let mut run = Run {
+        second_transport: false,
+        pace: PaceConfig::Off,
+        storm: None,
+        ..Run::new(1)
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("spool.db");
+    let store = Shared::new(path, Arc::clone(&run.clock), 2, run.chance.fork());
+    let held = json!({ "event": "new", "id": "T", "hold_ms": 3_600_000 });
+    let now = run.clock.now();
+    store.inner().accept(mail("ops", &held), now).await.unwrap();
+    let gateway = Gateway::start(run.pipeline(store.node(1)));
+    sleep(Duration::from_secs(60)).await;
+    gateway.kill().await;
+    // Another takes one, whose clock is ahead.
+    let ahead = run.clock.now().plus(Duration::from_secs(1800));
+    let ignored = mail("ops", &json!({ "event": "ignore", "id": "T" }));
+    store.inner().accept(ignored, ahead).await.unwrap();
+    let gateway = Gateway::start(run.pipeline(store.node(2)));
+    sleep(Duration::from_secs(2400)).await;
+    assert_eq!(run.world.lock().unwrap().arrived, []);
+    sleep(Duration::from_secs(1800)).await;
+    assert_ne!(run.world.lock().unwrap().arrived, []);
+    gateway.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_team_that_one_gateway_has_no_other_buries() {
     let mut run = Run {
         second_transport: false,
