@@ -116,6 +116,21 @@ fn the_core_names_no_socket_file_clock_environment_or_log() {
 }
 
 #[test]
+fn what_the_gateway_starts_is_watched() {
+    let is_gateways = |name: &str| name.starts_with("src/gateway");
+    let mut unwatched = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| is_gateways(name)) {
+        let part = text.split_once("    fn part(");
+        let part = part.and_then(|(_, rest)| rest.split_once("\n    }\n"));
+        let elsewhere = part.map_or(text.clone(), |(part, _)| text.replace(part, ""));
+        let lines = product(&elsewhere).lines();
+        let spawning = lines.filter(|line| line.contains("spawn(") || line.contains("spawn_"));
+        unwatched.extend(spawning.map(|line| format!("{name}: {}", line.trim())));
+    }
+    assert!(unwatched.is_empty(), "not by `part`: {unwatched:#?}");
+}
+
+#[test]
 fn every_module_says_what_it_owns() {
     let silent: Vec<_> = sources()
         .into_iter()
