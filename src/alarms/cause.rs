@@ -104,13 +104,13 @@ impl Cause {
                 format!("mailbell: {count} {mails} reached nobody of {team}")
             }
             Cause::Backlog { team, oldest, .. } => {
-                format!("mailbell: alerts of {team} are {} late", minutes(*oldest))
+                format!("mailbell: alerts of {team} are {} late", span(*oldest))
             }
             Cause::Transport { team, kind, .. } => {
                 format!("mailbell: the {} of {team} fails", kind.as_str())
             }
             Cause::Silence { source, quiet, .. } => {
-                format!("mailbell: no mail from {source} for {}", minutes(*quiet))
+                format!("mailbell: no mail from {source} for {}", span(*quiet))
             }
             Cause::Canary { hostname, .. } => {
                 format!("mailbell: mails do not get through {hostname}")
@@ -153,10 +153,11 @@ pub fn canary_id(hostname: &str) -> ExternalId {
     ExternalId::of("mailbell-canary", format!("door-at-{hostname}"))
 }
 
-fn minutes(duration: Duration) -> String {
+fn span(duration: Duration) -> String {
     let minutes = duration.as_secs() / 60;
     match minutes {
-        0..120 => format!("{minutes} min"),
+        0 => format!("{} s", duration.as_secs()),
+        1..120 => format!("{minutes} min"),
         _ => format!("{} h", minutes / 60),
     }
 }
@@ -322,6 +323,13 @@ mod tests {
         };
         notices.iter().for_each(|told| memory.note(told, now));
         notices.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_span_is_told_in_the_unit_that_suits_it() {
+        let of = |seconds| span(Duration::from_secs(seconds));
+        let told = [of(1), of(59), of(60), of(7199), of(7200)];
+        assert_eq!(told, ["1 s", "59 s", "1 min", "119 min", "2 h"]);
     }
 
     #[test]
