@@ -207,11 +207,8 @@ pub(super) async fn change(
         tracing::info!("rules changed over HTTP");
         Ok(())
     });
-    let failed = |detail| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail);
-    let Ok(result) = changed.await else {
-        return Err(failed("saving it panicked: a bug".to_owned()));
-    };
-    match result {
+    let changed = changed.await.map_err(|_| Problem::panicked("saving it"))?;
+    match changed {
         Ok(()) => Ok(()),
         Err(SaveError::NoSource) => Err(no_source()),
         Err(SaveError::Changed) => Err(Problem::new(
@@ -219,8 +216,9 @@ pub(super) async fn change(
             "the rule file has been changed since: load it again",
         )),
         Err(SaveError::Refused(problems)) => Err(Problem::rule_file(&problems)),
-        Err(SaveError::NotWritten(error)) => Err(failed(format!(
-            "the rule file could not be written: {error}"
-        ))),
+        Err(SaveError::NotWritten(error)) => Err(Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the rule file could not be written: {error}"),
+        )),
     }
 }
