@@ -147,7 +147,7 @@ impl Gateway {
             events,
             access: Arc::new(Access::new(&config.web, &config.hostname)),
             edit_rules: config.web.edit_rules,
-            drafts: web::drafts(),
+            turns: web::turns::Turns::default(),
             hostname: config.hostname.clone(),
         };
         let watch = watch(&rulebook, &reports);

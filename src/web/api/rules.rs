@@ -143,7 +143,7 @@ pub async fn tried(shown: &Shown, source: &str, draft: Draft) -> Result<Tried, P
         }
         (None, None) => None,
     };
-    let turn = Arc::clone(&shown.drafts).acquire_owned().await;
+    let turn = shown.turns.to_try().await?;
     let (rulebook, source) = (Arc::clone(&shown.rulebook), source.to_owned());
     // One that does not end keeps its turn.
     let (drafted, _turn) = reading::bounded(move || (rulebook.draft(&source, &text), turn)).await?;
@@ -196,7 +196,7 @@ pub(super) async fn change(
     shown: &Shown,
     save: impl FnOnce(&Rulebook) -> Result<(), SaveError> + Send + 'static,
 ) -> Result<(), Problem> {
-    let turn = Arc::clone(&shown.drafts).acquire_owned().await;
+    let turn = shown.turns.to_save().await?;
     let rulebook = Arc::clone(&shown.rulebook);
     let (health, events) = (Arc::clone(&shown.health), Arc::clone(&shown.events));
     let changed = tokio::task::spawn_blocking(move || {
