@@ -204,10 +204,17 @@ impl Shared {
                 () = sleep(wait) => {}
             }
         }
+        // Others read it while this one lets its deliveries end. If that fails, they do so after that.
+        let _ = self.spool.hand_back().await;
     }
 
     /// Returns whether there was anything to decide.
     async fn decide_batch(self: &Arc<Self>, carriers: &Carriers) -> Result<bool, SpoolError> {
+        if let Err(error) = self.reader.check() {
+            // No other gateway has to wait for what this one cannot read.
+            self.spool.hand_back().await?;
+            return Err(error);
+        }
         let ToDecide {
             mails,
             are_others_read,

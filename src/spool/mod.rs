@@ -325,6 +325,11 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
     /// to hold in memory.
     async fn undecided(&self, limit: usize) -> Result<ToDecide, SpoolError>;
 
+    /// What this gateway has taken to read and has not read may be read by another at once.
+    async fn hand_back(&self) -> Result<(), SpoolError> {
+        Ok(())
+    }
+
     /// Stores decisions. Need not be durable: a decision that is lost is made again. What they make
     /// ready to be sent is leased at once, as far as asked for.
     async fn decide(&self, deciding: Deciding, now: Time) -> Result<Effects, SpoolError>;

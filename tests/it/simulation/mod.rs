@@ -20,13 +20,16 @@ use mailbell::clock::{Clock, Time, TokioClock};
 use mailbell::config::{Pace as PaceConfig, Retry, Storm, TransportKind};
 use mailbell::deliver::pace::Pace;
 use mailbell::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport};
-use mailbell::limits::LEFT_TO_OTHERS_FOR;
+use mailbell::limits::{LEFT_TO_OTHERS_FOR, READERS_STUCK_MAX};
+use mailbell::message::Envelope;
 use mailbell::observe::{Happening, Observer};
 use mailbell::pipeline::threads::Threads;
-use mailbell::pipeline::{Parts, Pipeline};
+use mailbell::pipeline::{Decider, Parts, Pipeline};
+use mailbell::rules::Decision;
 use mailbell::smtp::{MailSink, ReceivedMail};
 use mailbell::spool::{DeadLetters, Ending, Filter, MailId, Spool, Stage};
 use serde_json::json;
+use tokio::sync::RwLock;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -183,6 +186,10 @@ impl Run {
     }
 
     fn pipeline_of(&mut self, team: &str, spool: Arc<dyn Spool>) -> Pipeline {
+        Pipeline::new(self.parts(team, spool))
+    }
+
+    fn parts(&mut self, team: &str, spool: Arc<dyn Spool>) -> Parts {
         let kinds = [TransportKind::Webhook, TransportKind::Relay];
         let kinds = kinds.iter().take(1 + usize::from(self.second_transport));
         let transports = kinds.map(|kind| {
@@ -192,7 +199,7 @@ impl Run {
                 chance: Mutex::new(self.chance.fork()),
             }) as Arc<dyn Transport>
         });
-        Pipeline::new(Parts {
+        Parts {
             spool,
             decider: Arc::new(Scripted),
             reading: Threads::shared(),
@@ -207,7 +214,7 @@ impl Run {
             storm: self.storm,
             clock: self.clock.clone(),
             observer: Arc::new(Silent),
-        })
+        }
     }
 }
 
@@ -278,6 +285,62 @@ async fn set_back(between_two_starts: bool) {
         assert!(begun.elapsed() < day / 24, "as the clock said before");
     }
     gateway.kill().await;
+}
+
+/// Reads nothing while somebody writes.
+#[derive(Debug)]
+struct Blocked(Arc<RwLock<()>>);
+
+impl Decider for Blocked {
+    fn decide(&self, raw: &[u8], envelopes: &[Envelope]) -> Vec<Vec<Decision>> {
+        let _unblocked = self.0.blocking_read();
+        Scripted.decide(raw, envelopes)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_no_more_leaves_the_mails_to_others() {
+    let mut run = Run::new(1);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("spool.db");
+    let store = Shared::new(path, Arc::clone(&run.clock), 2, run.chance.fork());
+    let blocked = Arc::new(RwLock::new(()));
+    let pipeline = Pipeline::new(Parts {
+        decider: Arc::new(Blocked(Arc::clone(&blocked))),
+        // The paused clock goes on while they are busy.
+        reading: Threads::nice().unwrap(),
+        ..run.parts("ops", store.node(1))
+    });
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (pipeline, stop) = (pipeline.clone(), stop.clone());
+        async move { pipeline.run(stop).await }
+    });
+    let take = async |number: usize| {
+        let ticket = json!({ "event": "new", "id": format!("T-{number}") });
+        pipeline.accept(mail("ops", &ticket)).await.unwrap();
+        sleep(Duration::from_secs(600)).await;
+    };
+    let is_unread = async || {
+        let unread = store.inner().undecided(1).await.unwrap();
+        !unread.mails.is_empty()
+    };
+    let blocking = blocked.write().await;
+    for number in 0..READERS_STUCK_MAX {
+        assert_eq!(store.handed_back(), 0, "{number}");
+        take(number).await;
+    }
+    // All its readers are stuck.
+    take(READERS_STUCK_MAX).await;
+    assert!(is_unread().await && store.handed_back() > 0);
+    drop(blocking);
+    while is_unread().await {
+        sleep(Duration::from_secs(1)).await;
+    }
+    let handed_back = store.handed_back();
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(store.handed_back(), handed_back + 1, "it drains");
 }
 
 #[tokio::test(start_paused = true)]
