@@ -47,7 +47,7 @@ impl Reports {
     /// Whether what is configured is still what it runs with.
     pub(super) fn configuration(&self, running: &Config, configured: Result<Loaded, Refused>) {
         let warning = match configured {
-            Ok(loaded) if loaded.config.is_same(running) => None,
+            Ok(loaded) if loaded.config == *running => None,
             Ok(_) => Some("it has changed, the old one is in force: restart to take it".to_owned()),
             Err(Refused { problems, .. }) => {
                 for problem in &problems {
