@@ -70,10 +70,6 @@ impl Faults {
             self.happened.notify_one();
         }
     }
-
-    fn failing(&self) -> BTreeMap<(String, TransportKind), Fault> {
-        self.lock().failing.clone()
-    }
 }
 
 impl Observer for Faults {
@@ -170,7 +166,11 @@ pub async fn keep(parts: Parts, sink: Arc<dyn MailSink>) {
 
 async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result<(), SpoolError> {
     let now = parts.clock.now();
-    let failing = parts.faults.failing();
+    // Of one moment: what fails from now on has been tried, and is no cause yet.
+    let (failing, untried) = {
+        let state = parts.faults.lock();
+        (state.failing.clone(), untried(parts, &state))
+    };
     if std::mem::take(&mut parts.faults.lock().has_recovered) {
         memory.forget();
     }
@@ -191,7 +191,6 @@ async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result
         });
     }
     // Not over because the gateway was started.
-    let untried = untried(parts);
     let is_untried = |id: &ExternalId| untried.contains(id);
     let own = causes.iter().filter(|cause| cause.is_own()).map(Cause::id);
     let still_raised = raised.iter().map(|(_, id)| id).filter(|id| is_untried(id));
@@ -317,8 +316,7 @@ fn first_team(parts: &Parts) -> String {
 }
 
 /// Alarms of what only this gateway sees and has not seen since it was started.
-fn untried(parts: &Parts) -> BTreeSet<ExternalId> {
-    let state = parts.faults.lock();
+fn untried(parts: &Parts, state: &State) -> BTreeSet<ExternalId> {
     let canary = parts.has_canary && state.canary.is_none();
     let mut untried = BTreeSet::new();
     for team in &parts.teams {
