@@ -9,6 +9,14 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+/// `1 problem`, `2 problems`.
+pub fn counted(problems: usize) -> String {
+    match problems {
+        1 => "1 problem".to_owned(),
+        count => format!("{count} problems"),
+    }
+}
+
 /// The text of a file together with the name that is printed for it.
 #[derive(Debug, Clone)]
 pub struct SourceText {

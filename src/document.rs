@@ -5,6 +5,7 @@
 
 pub mod quoted;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -51,15 +52,20 @@ impl<'a> Document<'a> {
         Ok(Document { source, root })
     }
 
-    /// What could be read, and every entry that could not. The value is missing only when
-    /// nothing could be made of the document even without those entries.
-    pub fn read<T: DeserializeOwned>(&self) -> (Option<T>, Vec<Diagnostic>) {
+    /// What could be read, and every entry that could not.
+    pub fn read<T: DeserializeOwned>(&self) -> Read<T> {
         let mut root = self.root.clone();
         let mut problems: Vec<Diagnostic> = Vec::new();
-        let mut removed = HashSet::new();
+        let (mut removed, mut filled) = (HashSet::new(), HashSet::new());
         while problems.len() < limits::DIAGNOSTICS_MAX {
             let error = match T::deserialize(Deserializer::from(root.clone())) {
-                Ok(value) => return (Some(value), problems),
+                Ok(value) => {
+                    return Read {
+                        value: Some(value),
+                        problems,
+                        is_whole: removed.is_empty(),
+                    };
+                }
                 Err(error) => error,
             };
             let path_in = |root: &Spanned<DeTable<'_>>| {
@@ -78,17 +84,43 @@ impl<'a> Document<'a> {
             let is_told = problems
                 .last()
                 .is_some_and(|last| last.span == problem.span && last.message == problem.message);
-            if !is_missing && !is_told {
+            let path = path_in(&root);
+            // What stands in a file is never so narrow.
+            let is_narrow = error.span().is_some_and(|span| span.is_empty());
+            let is_ours = is_narrow && filled.contains(&dotted(&path));
+            if !is_missing && !is_told && !is_ours {
                 problems.push(problem);
             }
-            let path = path_in(&root);
+            // An empty text in the place of what is missing lets the rest be read, where a text is wanted.
+            if let Some(name) = missing(&error) {
+                let at = error.span().map_or(0, |span| span.start);
+                let way = [path.as_slice(), &[Step::Key(name.to_owned())]].concat();
+                if filled.insert(dotted(&way)) && fill(root.get_mut(), &path, name, at) {
+                    continue;
+                }
+            }
             if path.is_empty() || !remove(root.get_mut(), &path) {
                 break;
             }
             removed.insert(key);
         }
-        (None, problems)
+        Read {
+            value: None,
+            problems,
+            is_whole: false,
+        }
     }
+}
+
+/// What was made of a document.
+#[derive(Debug)]
+pub struct Read<T> {
+    /// Missing only when nothing could be made of it even without the entries that do not fit. With
+    /// problems it is good for nothing but to find more of them.
+    pub value: Option<T>,
+    pub problems: Vec<Diagnostic>,
+    /// Nothing was left out of the value.
+    pub is_whole: bool,
 }
 
 /// The key that serde misses.
@@ -224,6 +256,31 @@ fn walk_value(
     }
 }
 
+/// Puts an empty text into the table at `path`, so narrow that no other entry is mistaken for it.
+fn fill(table: &mut DeTable<'_>, path: &[Step], name: &str, at: usize) -> bool {
+    match path.split_first() {
+        None => {
+            let key = Spanned::new(at..at, Cow::Owned(name.to_owned()));
+            let text = Spanned::new(at..at, DeValue::String(Cow::Borrowed("")));
+            table.insert(key, text).is_none()
+        }
+        Some((Step::Key(key), rest)) => table
+            .get_mut(key.as_str())
+            .is_some_and(|value| fill_value(value.get_mut(), rest, name, at)),
+        Some((Step::Index(_), _)) => false,
+    }
+}
+
+fn fill_value(value: &mut DeValue<'_>, path: &[Step], name: &str, at: usize) -> bool {
+    match (value, path.split_first()) {
+        (DeValue::Table(table), _) => fill(table, path, name, at),
+        (DeValue::Array(array), Some((Step::Index(index), rest))) => array
+            .get_mut(*index)
+            .is_some_and(|item| fill_value(item.get_mut(), rest, name, at)),
+        _ => false,
+    }
+}
+
 fn remove(table: &mut DeTable<'_>, path: &[Step]) -> bool {
     let Some((Step::Key(key), rest)) = path.split_first() else {
         return false;
@@ -286,7 +343,9 @@ mod tests {
             "x.toml",
             "lisen = ['a']\nsize = 'big'\n[[team]]\nname = 'a'\nadresses = []\n[[team]]\naddresses = [1, 'b']\n",
         );
-        let (value, problems) = Document::parse(&source).unwrap().read::<Root>();
+        let Read {
+            value, problems, ..
+        } = Document::parse(&source).unwrap().read::<Root>();
         let found: Vec<_> = problems
             .iter()
             .map(|p| (p.position(), p.key.as_str()))
@@ -302,13 +361,69 @@ mod tests {
             ]
         );
         assert_eq!(problems[0].hint.as_deref(), Some("did you mean `listen`?"));
-        assert_eq!(value.unwrap().team.len(), 1);
+        assert_eq!(value.unwrap().team.len(), 2);
+    }
+
+    #[test]
+    fn what_is_missing_hides_nothing_beside_it() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[allow(dead_code)]
+        struct File {
+            source: Named,
+            team: Vec<Numbered>,
+        }
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[allow(dead_code)]
+        struct Named {
+            name: Spanned<String>,
+            size: Option<u32>,
+        }
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[allow(dead_code)]
+        struct Numbered {
+            name: String,
+            number: u32,
+            size: Option<u32>,
+        }
+        let text = "[source]\nsize = 'big'\n[[team]]\nsize = 1\n[[team]]\nnumber = 'x'\nsise = 1\n";
+        let source = SourceText::new("x.toml", text);
+        let read = Document::parse(&source).unwrap().read::<File>();
+        let mut found: Vec<_> = read.problems.iter().collect();
+        found.sort_by_key(|problem| problem.position());
+        let found = found
+            .iter()
+            .map(|p| (p.position().0, p.key.as_str(), p.message.as_str()));
+        let string = "invalid type: string \"big\", expected u32";
+        assert_eq!(
+            found.collect::<Vec<_>>(),
+            [
+                (1, "source", "missing key `name`"),
+                (2, "source.size", string),
+                (3, "team[0]", "missing key `name`"),
+                (3, "team[0]", "missing key `number`"),
+                (5, "team[1]", "missing key `name`"),
+                (
+                    6,
+                    "team[1].number",
+                    "invalid type: string \"x\", expected u32"
+                ),
+                (7, "team[1].sise", "unknown key `sise`"),
+            ]
+        );
+        assert_eq!(read.value.unwrap().source.name.get_ref(), "");
+        assert!(!read.is_whole);
+        let source = SourceText::new("x.toml", "team = []\n[source]\n");
+        let read = Document::parse(&source).unwrap().read::<File>();
+        assert_eq!((read.problems.len(), read.is_whole), (1, true));
     }
 
     #[test]
     fn what_was_taken_out_is_told_once() {
         let source = SourceText::new("x.toml", "[[team]]\nname = 1\n");
-        let (_, problems) = Document::parse(&source).unwrap().read::<Root>();
+        let problems = Document::parse(&source).unwrap().read::<Root>().problems;
         let found: Vec<&str> = problems.iter().map(|p| p.key.as_str()).collect();
         assert_eq!(found, ["team[0].name"]);
     }

@@ -147,7 +147,7 @@ impl Gateway {
             events,
             access: Arc::new(Access::new(&config.web, &config.hostname)),
             edit_rules: config.web.edit_rules,
-            drafts: web::drafts(),
+            turns: web::turns::Turns::default(),
             hostname: config.hostname.clone(),
         };
         let watch = watch(&rulebook, &reports);
@@ -169,7 +169,8 @@ impl Gateway {
         gateway.watch_itself(&pipeline, faults, config)?;
         if let Some(exporter) = exporter {
             let stop = gateway.stop_rest.clone();
-            gateway.rest.spawn(exporter.run(stop));
+            let running = exporter.run(stop.clone());
+            gateway.part("the exporter of traces", &gateway.rest, stop, running);
         }
         gateway.run(door, sockets, pipeline, shown, config);
         Ok(gateway)

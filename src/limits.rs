@@ -450,6 +450,9 @@ pub const RULE_VERSIONS_MAX: usize = 50;
 /// Drafts of rule files that are tried at the same time; each takes a core for a moment.
 pub const DRAFTS_CONCURRENT_MAX: usize = 2;
 
+/// How long somebody who tries or saves a rule file waits for those before, who take a moment.
+pub const RULES_TURN_MAX: Duration = Duration::from_secs(10);
+
 /// A count for people goes no further: some milliseconds, however large the store is.
 pub const COUNT_MAX: u64 = 10_000;
 

@@ -129,9 +129,12 @@ impl Pipeline {
             }
         };
         let carriers = Carriers::default();
-        let newest = shared.spool.list(Filter::default(), 1).await;
-        if let Some(newest) = newest.ok().and_then(|found| found.into_iter().next()) {
-            shared.lanes().clock_was_at(newest.received);
+        // With others beside it, it may be another's clock that said so.
+        if shared.spool.nodes() == 1 {
+            let newest = shared.spool.list(Filter::default(), 1).await;
+            if let Some(newest) = newest.ok().and_then(|found| found.into_iter().next()) {
+                shared.lanes().clock_was_at(newest.received);
+            }
         }
         let loops = async {
             tokio::join!(
@@ -201,10 +204,17 @@ impl Shared {
                 () = sleep(wait) => {}
             }
         }
+        // Others read it while this one lets its deliveries end. If that fails, they do so after that.
+        let _ = self.spool.hand_back().await;
     }
 
     /// Returns whether there was anything to decide.
     async fn decide_batch(self: &Arc<Self>, carriers: &Carriers) -> Result<bool, SpoolError> {
+        if let Err(error) = self.reader.check() {
+            // No other gateway has to wait for what this one cannot read.
+            self.spool.hand_back().await?;
+            return Err(error);
+        }
         let ToDecide {
             mails,
             are_others_read,
@@ -285,7 +295,7 @@ impl Shared {
     async fn send_deliveries(self: &Arc<Self>, stop: &CancellationToken, carriers: &Carriers) {
         let mut trouble = Trouble::new("leasing deliveries");
         while !stop.is_cancelled() {
-            self.add_unknown_teams().await;
+            self.look_at_teams().await;
             match self.lease(carriers).await {
                 Ok(wake_at) => {
                     trouble.over(self);
@@ -309,19 +319,42 @@ impl Shared {
         }
     }
 
-    /// Deliveries of teams that were taken out of the configuration must not wait for ever.
-    async fn add_unknown_teams(&self) {
+    /// Deliveries of teams that were taken out of the configuration must not wait for ever, nor end while
+    /// another gateway has the team.
+    async fn look_at_teams(&self) {
         if self.teams_known.swap(true, Ordering::Relaxed) {
             return;
         }
-        let Ok(teams) = self.spool.teams().await else {
+        if self.compare_teams().await.is_err() {
             self.teams_known.store(false, Ordering::Relaxed);
-            return;
-        };
-        let mut lanes = self.lanes();
-        for team in teams {
-            lanes.add_unknown(&team);
         }
+    }
+
+    async fn compare_teams(&self) -> Result<(), SpoolError> {
+        let name = |team: &str| format!("team {team}");
+        let waiting = self.spool.teams().await?;
+        let now = self.clock.now();
+        let (known, unknown): (Vec<String>, Vec<String>) = {
+            let mut lanes = self.lanes();
+            lanes.share(self.spool.nodes());
+            waiting
+                .into_iter()
+                .partition(|team| lanes.has_ways_out(team))
+        };
+        for team in known {
+            if self.lanes().tell_others_of(&team, now) {
+                self.spool.mark(&name(&team), now).await?;
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let marks = self.spool.marks().await?;
+        let mut lanes = self.lanes();
+        for team in unknown {
+            lanes.add_unknown(&team, marks.get(&name(&team)).copied(), now);
+        }
+        Ok(())
     }
 
     /// Starts what can be started. Returns when to look again, unless something happens before.

@@ -64,10 +64,7 @@ impl Cause {
                 kind,
                 hostname,
                 ..
-            } => {
-                let kind = kind.as_str();
-                ExternalId::of("mailbell-transport", format!("{team}-{kind}-at-{hostname}"))
-            }
+            } => transport_id(team, *kind, hostname),
             Cause::Silence { source, .. } => ExternalId::of("mailbell-silence", source),
             Cause::Canary { hostname, .. } => canary_id(hostname),
         }
@@ -107,13 +104,13 @@ impl Cause {
                 format!("mailbell: {count} {mails} reached nobody of {team}")
             }
             Cause::Backlog { team, oldest, .. } => {
-                format!("mailbell: alerts of {team} are {} late", minutes(*oldest))
+                format!("mailbell: alerts of {team} are {} late", span(*oldest))
             }
             Cause::Transport { team, kind, .. } => {
                 format!("mailbell: the {} of {team} fails", kind.as_str())
             }
             Cause::Silence { source, quiet, .. } => {
-                format!("mailbell: no mail from {source} for {}", minutes(*quiet))
+                format!("mailbell: no mail from {source} for {}", span(*quiet))
             }
             Cause::Canary { hostname, .. } => {
                 format!("mailbell: mails do not get through {hostname}")
@@ -145,15 +142,22 @@ impl Cause {
     }
 }
 
+/// Of a transport as the gateway of that name sees it.
+pub fn transport_id(team: &str, kind: TransportKind, hostname: &str) -> ExternalId {
+    let kind = kind.as_str();
+    ExternalId::of("mailbell-transport", format!("{team}-{kind}-at-{hostname}"))
+}
+
 /// Of the canary that this gateway sends.
 pub fn canary_id(hostname: &str) -> ExternalId {
     ExternalId::of("mailbell-canary", format!("door-at-{hostname}"))
 }
 
-fn minutes(duration: Duration) -> String {
+fn span(duration: Duration) -> String {
     let minutes = duration.as_secs() / 60;
     match minutes {
-        0..120 => format!("{minutes} min"),
+        0 => format!("{} s", duration.as_secs()),
+        1..120 => format!("{minutes} min"),
         _ => format!("{} h", minutes / 60),
     }
 }
@@ -197,9 +201,20 @@ pub enum Told {
 pub struct Memory {
     told: BTreeMap<ExternalId, Time>,
     over: BTreeMap<ExternalId, Time>,
+    /// Alarms that nobody can close but a person.
+    orphaned: Raised,
 }
 
 impl Memory {
+    /// Takes out the alarms of teams that are not configured any more, and returns those of which the
+    /// log has to tell. Their end cannot be told: a team's secret leaves with it, and whoever still had
+    /// both did not know that it would go. The cause may concern others, who are told then.
+    pub fn orphans(&mut self, raised: &mut Raised, is_known: impl Fn(&str) -> bool) -> Raised {
+        let orphaned = raised.extract_if(.., |(team, _)| !is_known(team)).collect();
+        let before = std::mem::replace(&mut self.orphaned, orphaned);
+        self.orphaned.difference(&before).cloned().collect()
+    }
+
     /// A transport works again: what could not be told may be told now.
     pub fn forget(&mut self) {
         self.told.clear();
@@ -229,12 +244,12 @@ impl Memory {
                 continue;
             }
             let team = whom(cause.team());
-            match known.marks.get(&told_as(&id)) {
-                _ if !raised.contains(&id) => notices.push(Told::New(team, cause)),
-                Some(at) if cause.is_worse_since(*at, now) => {
-                    notices.push(Told::Again(team, cause))
-                }
-                Some(_) | None => {}
+            // Without a mark it was told long ago.
+            let told = known.marks.get(&told_as(&id)).copied();
+            if !raised.contains(&id) {
+                notices.push(Told::New(team, cause));
+            } else if cause.is_worse_since(told.unwrap_or(Time::from_ms(0)), now) {
+                notices.push(Told::Again(team, cause));
             }
         }
         for (team, id) in &known.raised {
@@ -308,6 +323,13 @@ mod tests {
         };
         notices.iter().for_each(|told| memory.note(told, now));
         notices.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_span_is_told_in_the_unit_that_suits_it() {
+        let of = |seconds| span(Duration::from_secs(seconds));
+        let told = [of(1), of(59), of(60), of(7199), of(7200)];
+        assert_eq!(told, ["1 s", "59 s", "1 min", "119 min", "2 h"]);
     }
 
     #[test]
@@ -391,16 +413,12 @@ mod tests {
         };
         let later = i64::try_from(ALARM_REPEATED_AFTER.as_secs()).unwrap();
         let marks = [(told_as(&dead(0).id()), 100)];
-        let mut again = |ended, seconds| {
+        let mut again_with = |ended, marks: &[(String, i64)], seconds| {
             let dead = dead(ended);
-            told_with(
-                &mut memory,
-                std::slice::from_ref(&dead),
-                &[&dead],
-                &marks,
-                seconds,
-            )
+            let causes = std::slice::from_ref(&dead);
+            told_with(&mut memory, causes, &[&dead], marks, seconds)
         };
+        let mut again = |ended, seconds| again_with(ended, &marks, seconds);
         assert!(again(90, later + 200).is_empty(), "nothing new");
         assert!(again(200, later).is_empty(), "just told");
         assert_eq!(
@@ -408,5 +426,7 @@ mod tests {
             ["chief: again mailbell-dead-letters-ops"]
         );
         assert!(again(300, later + 210).is_empty(), "just told");
+        let unknown = again_with(300, &[], 2 * later + 200);
+        assert_eq!(unknown.len(), 1, "when is not known: long ago");
     }
 }

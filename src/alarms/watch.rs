@@ -6,14 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::cause::{Cause, ID_PREFIX, Known, Memory, Told, canary_id, seen_as, told_as};
+use super::cause::{
+    Cause, ID_PREFIX, Known, Memory, Raised, Told, canary_id, seen_as, told_as, transport_id,
+};
 use super::{notice, silence};
+use crate::alert::ExternalId;
 use crate::clock::{Clock, Time};
 use crate::config::{Alarms as Config, Silence, Team, TransportKind};
-use crate::limits::{ALARMS_EVERY, ALARMS_PAUSE, SEEN_NOTED_AFTER};
+use crate::deliver::Outcome;
+use crate::limits::{ALARM_REPEATED_AFTER, ALARMS_EVERY, ALARMS_PAUSE, SEEN_NOTED_AFTER};
 use crate::observe::{Happening, Observer};
 use crate::smtp::MailSink;
-use crate::spool::{Ending, Spool, SpoolError};
+use crate::spool::{Ending, Filter, Spool, SpoolError, StageFilter};
 
 /// Transports that fail, as the pipeline tells it.
 #[derive(Debug, Default)]
@@ -28,6 +32,8 @@ pub struct Faults {
 #[derive(Debug, Default)]
 struct State {
     failing: BTreeMap<(String, TransportKind), Fault>,
+    /// Transports of which something is known since the start: they have worked, or failed.
+    tried: BTreeSet<(String, TransportKind)>,
     has_recovered: bool,
     /// Watched sources of which mail has come since the last look.
     seen: BTreeSet<String>,
@@ -64,10 +70,6 @@ impl Faults {
             self.happened.notify_one();
         }
     }
-
-    fn failing(&self) -> BTreeMap<(String, TransportKind), Fault> {
-        self.lock().failing.clone()
-    }
 }
 
 impl Observer for Faults {
@@ -87,12 +89,25 @@ impl Observer for Faults {
                     reason: (*reason).to_owned(),
                 };
                 let key = ((*team).to_owned(), *transport);
-                self.lock().failing.insert(key, fault);
+                let mut state = self.lock();
+                state.tried.insert(key.clone());
+                state.failing.insert(key, fault);
             }
             Happening::CircuitClosed { team, transport } => {
                 let mut state = self.lock();
                 state.failing.remove(&((*team).to_owned(), *transport));
                 state.has_recovered = true;
+            }
+            Happening::Attempted {
+                team,
+                transport,
+                outcome: Outcome::Delivered { .. },
+                ..
+            } => {
+                let key = ((*team).to_owned(), *transport);
+                if !self.lock().tried.insert(key) {
+                    return;
+                }
             }
             Happening::MailDecided { decision, .. } => {
                 let source = decision.source.as_deref();
@@ -129,10 +144,17 @@ pub struct Parts {
 /// Watches for as long as it is polled; `sink` is where mails are accepted.
 pub async fn keep(parts: Parts, sink: Arc<dyn MailSink>) {
     let mut memory = Memory::default();
+    let mut is_failing = false;
     loop {
-        if let Err(error) = look(&parts, &mut memory, &*sink).await {
-            tracing::warn!(%error, "the gateway could not look after itself");
+        let looked = look(&parts, &mut memory, &*sink).await;
+        match &looked {
+            Err(error) if !is_failing => {
+                tracing::warn!(%error, "the gateway cannot look after itself");
+            }
+            Ok(()) if is_failing => tracing::info!("the gateway looks after itself again"),
+            _ => {}
         }
+        is_failing = looked.is_err();
         // Not for each of many dead letters.
         sleep(ALARMS_PAUSE).await;
         tokio::select! {
@@ -144,36 +166,40 @@ pub async fn keep(parts: Parts, sink: Arc<dyn MailSink>) {
 
 async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result<(), SpoolError> {
     let now = parts.clock.now();
-    let failing = parts.faults.failing();
+    // Of one moment: what fails from now on has been tried, and is no cause yet.
+    let (failing, untried) = {
+        let state = parts.faults.lock();
+        (state.failing.clone(), untried(parts, &state))
+    };
     if std::mem::take(&mut parts.faults.lock().has_recovered) {
         memory.forget();
     }
     let mut causes = dead_letters(&*parts.spool).await?;
     causes.extend(backlogs(parts, now).await?);
-    causes.extend(transports(parts, &failing, now));
     causes.extend(silences(parts, now).await?);
     let mut raised = parts.spool.open_with_prefix(ID_PREFIX).await?;
-    // Nobody is left who could be told that it is over; the cause may concern others.
-    raised.retain(|(team, _)| parts.teams.iter().any(|one| one.name == *team));
-    let canary = parts.faults.lock().canary.clone();
-    match canary {
-        Some(Err(reason)) => causes.push(Cause::Canary {
+    let is_known = |team: &str| parts.teams.iter().any(|one| one.name == team);
+    for (team, alarm) in memory.orphans(&mut raised, is_known) {
+        tracing::warn!(team, %alarm, "an alarm is open in SIGNL4 whose team is gone from the configuration: close it there");
+    }
+    causes.extend(transports(parts, &failing, &raised, now));
+    if let Some(Err(reason)) = parts.faults.lock().canary.clone() {
+        causes.push(Cause::Canary {
             team: first_team(parts),
             hostname: parts.hostname.clone(),
             reason,
-        }),
-        // Not over because the gateway was started: the first has not arrived yet.
-        None if parts.has_canary => {
-            let own = canary_id(&parts.hostname);
-            raised.retain(|(_, id)| *id != own);
-        }
-        Some(Ok(())) | None => {}
+        });
     }
-    let whom = |concerned: &str| whom(parts, &failing, concerned);
+    // Not over because the gateway was started.
+    let is_untried = |id: &ExternalId| untried.contains(id);
+    let own = causes.iter().filter(|cause| cause.is_own()).map(Cause::id);
+    let still_raised = raised.iter().map(|(_, id)| id).filter(|id| is_untried(id));
     // Also while this gateway is alone: one that joins looks at once.
-    for cause in causes.iter().filter(|cause| cause.is_own()) {
-        parts.spool.mark(&seen_as(&cause.id()), now).await?;
+    for id in own.chain(still_raised.cloned()) {
+        parts.spool.mark(&seen_as(&id), now).await?;
     }
+    raised.retain(|(_, id)| !is_untried(id));
+    let whom = |concerned: &str| whom(parts, &failing, concerned);
     let known = Known {
         raised,
         marks: parts.spool.marks().await?,
@@ -181,17 +207,40 @@ async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result
     };
     let mut result = Ok(());
     for told in memory.notices(causes, &known, whom, now) {
+        if !may_be_told(&*parts.spool, &told, now).await? {
+            continue;
+        }
         let mail = notice::mail(&told, &parts.hostname);
         if sink.accept(mail).await.is_err() {
             result = Err(SpoolError::Unavailable("no alarm can be stored".to_owned()));
             continue;
         }
         memory.note(&told, now);
-        if let Told::New(_, cause) | Told::Again(_, cause) = &told {
-            parts.spool.mark(&told_as(&cause.id()), now).await?;
-        }
     }
     result
+}
+
+/// Marks that people are told now. What pages again does so once, whoever looks at the same time, and
+/// not on top of what has not left yet: that pages for both. The same `new` from several gateways is
+/// one for the ticket.
+async fn may_be_told(spool: &dyn Spool, told: &Told, now: Time) -> Result<bool, SpoolError> {
+    match told {
+        Told::Over(..) => Ok(true),
+        Told::New(_, cause) => spool.mark(&told_as(&cause.id()), now).await.map(|()| true),
+        Told::Again(_, cause) => {
+            let id = cause.id();
+            let before = now.minus(ALARM_REPEATED_AFTER);
+            if !spool.claim(&told_as(&id), now, before).await? {
+                return Ok(false);
+            }
+            let unfinished = Filter {
+                stage: Some(StageFilter::Unfinished),
+                external_id: Some(id.to_string()),
+                ..Filter::default()
+            };
+            Ok(spool.list(unfinished, 1).await?.is_empty())
+        }
+    }
 }
 
 async fn dead_letters(spool: &dyn Spool) -> Result<Vec<Cause>, SpoolError> {
@@ -266,11 +315,29 @@ fn first_team(parts: &Parts) -> String {
     first.map_or_else(String::new, |team| team.name.clone())
 }
 
+/// Alarms of what only this gateway sees and has not seen since it was started.
+fn untried(parts: &Parts, state: &State) -> BTreeSet<ExternalId> {
+    let canary = parts.has_canary && state.canary.is_none();
+    let mut untried = BTreeSet::new();
+    for team in &parts.teams {
+        for kind in &team.transports {
+            if !state.tried.contains(&(team.name.clone(), *kind)) {
+                untried.insert(transport_id(&team.name, *kind, &parts.hostname));
+            }
+        }
+    }
+    untried.extend(canary.then(|| canary_id(&parts.hostname)));
+    untried
+}
+
 fn transports(
     parts: &Parts,
     failing: &BTreeMap<(String, TransportKind), Fault>,
+    raised: &Raised,
     now: Time,
 ) -> Vec<Cause> {
+    // Of which people were told before a restart, it has lasted.
+    let is_raised = |cause: &Cause| raised.iter().any(|(_, id)| *id == cause.id());
     let lasts = |fault: &Fault| fault.refuses || now.since(fault.since) >= parts.config.after;
     let cause = |((team, kind), fault): (&(String, TransportKind), &Fault)| Cause::Transport {
         team: team.clone(),
@@ -281,8 +348,9 @@ fn transports(
             false => format!("failing: {}", fault.reason),
         },
     };
-    let lasting = failing.iter().filter(|(_, fault)| lasts(fault));
-    lasting.map(cause).collect()
+    let failing = failing.iter().map(|one| (one.1, cause(one)));
+    let lasting = failing.filter(|(fault, cause)| lasts(fault) || is_raised(cause));
+    lasting.map(|(_, cause)| cause).collect()
 }
 
 /// The team that the configuration names, else the one that it concerns; another, if it cannot be

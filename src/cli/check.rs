@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Answer, Surroundings};
 use crate::config;
-use crate::diagnostic::{Diagnostic, SourceText};
+use crate::diagnostic::{Diagnostic, SourceText, counted};
 use crate::gateway;
 use crate::rules::rulebook;
 
@@ -95,8 +95,7 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     }
     match problems.len() {
         0 => writeln!(out, "all well")?,
-        1 => writeln!(out, "1 problem")?,
-        count => writeln!(out, "{count} problems")?,
+        count => writeln!(out, "{}", counted(count))?,
     }
     Ok(answer(&problems))
 }

@@ -30,7 +30,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Loaded, LogFormat, LogLevel};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, counted};
 
 /// An e-mail-to-alert gateway: ticket mails in by SMTP, SIGNL4 alerts out.
 #[derive(Debug, Parser)]
@@ -139,10 +139,7 @@ impl std::fmt::Display for Problems {
         for problem in &self.0 {
             writeln!(f, "{problem}\n")?;
         }
-        match self.0.len() {
-            1 => f.write_str("1 problem"),
-            count => write!(f, "{count} problems"),
-        }
+        f.write_str(&counted(self.0.len()))
     }
 }
 

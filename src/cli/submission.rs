@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use lettre::address::Envelope;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::config::Secret;
 use crate::limits;
 use crate::message;
 use crate::own_door::{OwnDoor, Reply};
@@ -35,7 +36,7 @@ pub(super) async fn submit(door: OwnDoor, raw: &[u8], to: &str) -> anyhow::Resul
 /// `watch` each state that is news. Returns the mail as the API shows it.
 pub(super) async fn follow(
     web: SocketAddr,
-    password: Option<&SecretString>,
+    password: Option<&Secret>,
     id: Uuid,
     mut watch: impl FnMut(&[Value]),
 ) -> anyhow::Result<Value> {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use toml::Spanned;
 
 use super::resolve::{HOUR, MINUTE, Resolver, duration};
-use super::secrets::Sources;
+use super::secrets::{Secret, Sources};
 use super::{Alarms, Relay, Retry, Signl4, Storm, Team, written};
 use crate::limits::STORM_TICKETS_MAX;
 
@@ -40,12 +40,12 @@ impl Resolver<'_> {
         }
     }
 
-    fn proxy(&mut self, written: &Spanned<String>) -> SecretString {
+    fn proxy(&mut self, written: &Spanned<String>) -> Secret {
         let url = written.get_ref().as_str();
         if let Some(problem) = self.http_url(written.span(), "signl4.proxy", url) {
             problem.hint = Some("for example http://proxy.example.com:3128".to_owned());
         }
-        SecretString::from(url)
+        Secret::from(url)
     }
 
     pub(super) fn retry(&mut self, retry: &written::Retry) -> Retry {
@@ -118,7 +118,7 @@ impl Resolver<'_> {
                     env: relay.url_env.as_ref(),
                 },
             )?
-            .unwrap_or_else(|| SecretString::from("smtp://127.0.0.1:25"));
+            .unwrap_or_else(|| Secret::from("smtp://127.0.0.1:25"));
         let scheme = url.expose_secret().split("://").next();
         if !matches!(scheme, Some("smtp" | "smtps")) {
             self.problem(

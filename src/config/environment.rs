@@ -137,7 +137,7 @@ fn readings(value: &str) -> Vec<String> {
 }
 
 fn is_refused(document: &Document<'_>, variable: &Variable) -> bool {
-    let (_, problems) = document.read::<Written>();
+    let problems = document.read::<Written>().problems;
     problems
         .iter()
         .filter_map(|problem| problem.span.as_ref())

@@ -8,7 +8,7 @@ use super::resolve::Resolver;
 use super::secrets;
 use super::written::Written;
 use crate::diagnostic::{Diagnostic, SourceText};
-use crate::document::Document;
+use crate::document::{Document, Read};
 use crate::limits;
 
 /// Where the configuration is looked for when no place is given.
@@ -160,7 +160,11 @@ fn resolve(
         hostname: None,
     })?;
     let no_place = overrides.apply(&mut document);
-    let (written, mut problems) = document.read::<Written>();
+    let Read {
+        value: written,
+        mut problems,
+        ..
+    } = document.read::<Written>();
     problems.extend(no_place);
     let mut unread = Vec::new();
     let config = written.map(|written| {

@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
-use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::alarms::silence::Hours;
@@ -27,12 +26,13 @@ use crate::diagnostic::{Diagnostic, suggestion};
 
 pub use environment::PREFIX as VARIABLES;
 pub use load::{Loaded, Refused, is_by_environment, load, load_draft, load_to_look, locate};
+pub use secrets::Secret;
 
 /// The JSON Schema of mailbell.toml, for editors; written by the test in `written`.
 pub const SCHEMA: &str = include_str!("../../packaging/mailbell.schema.json");
 
-/// Everything that `serve` runs with.
-#[derive(Debug, Clone)]
+/// Everything that `serve` runs with. Equal to another with which the program would run just so.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The name in the SMTP greeting and in Received headers.
     pub hostname: String,
@@ -78,36 +78,6 @@ impl Config {
             && self.tls.client_ca.is_none()
     }
 
-    /// Whether the program would run with the same values.
-    pub fn is_same(&self, other: &Config) -> bool {
-        // The form without secrets, and the secrets.
-        format!("{self:?}") == format!("{other:?}") && self.secrets() == other.secrets()
-    }
-
-    /// In an order that the rest of the configuration fixes.
-    fn secrets(&self) -> Vec<&str> {
-        let mut secrets: Vec<&SecretString> = Vec::new();
-        let users = self.smtp.users.iter().map(|user| &user.password);
-        for password in users.chain(&self.web.password) {
-            let (Password::Plain(secret) | Password::Hash(secret)) = password;
-            secrets.push(secret);
-        }
-        if let Store::Postgres(postgres) = &self.spool.store {
-            secrets.push(&postgres.url);
-        }
-        secrets.extend(&self.signl4.proxy);
-        secrets.extend(self.relay.as_ref().map(|relay| &relay.url));
-        secrets.extend(self.otlp.as_ref().and_then(|otlp| otlp.headers.as_ref()));
-        secrets.extend(self.heartbeat.as_ref().map(|heartbeat| &heartbeat.url));
-        for team in &self.teams {
-            secrets.extend(team.webhook_secret.iter().chain(&team.relay_to));
-        }
-        secrets
-            .into_iter()
-            .map(SecretString::expose_secret)
-            .collect()
-    }
-
     /// What is wrong with it when these are the sources of the rule files.
     pub fn problems_with<'a>(
         &self,
@@ -124,7 +94,7 @@ impl Config {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Smtp {
     pub listen: Vec<SocketAddr>,
     /// Implicit TLS (RFC 8314).
@@ -148,21 +118,21 @@ pub struct Smtp {
 }
 
 /// Who may authenticate, and with what.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct User {
     pub name: String,
     pub password: Password,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Password {
-    Plain(SecretString),
+    Plain(Secret),
     /// A PHC string, such as `$argon2id$…`, or a passwd file's `$5$…` or `$6$…`.
-    Hash(SecretString),
+    Hash(Secret),
 }
 
 /// Where certificate and key are looked for; both files missing means no TLS.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tls {
     pub certificate: PathBuf,
     pub key: PathBuf,
@@ -170,21 +140,21 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Spool {
     pub store: Store,
     pub retention: Retention,
 }
 
 /// How long finished mails are kept, and how much of them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retention {
     pub age: Duration,
     /// Over so many bytes, the oldest leave before their time.
     pub bytes_max: Option<u64>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Store {
     /// `sqlite:PATH`
     Sqlite(PathBuf),
@@ -202,28 +172,28 @@ impl fmt::Display for Store {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Postgres {
     /// May hold a password.
-    pub url: SecretString,
+    pub url: Secret,
     /// PEM certificates trusted besides the system's.
     pub ca_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rules {
     /// `None`: the rule files inside the program.
     pub directory: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Signl4 {
     /// Ends with what stands before the secret; the team's secret is appended.
     pub url: String,
     pub timeout: Duration,
     pub pace: Pace,
     /// May hold user and password.
-    pub proxy: Option<SecretString>,
+    pub proxy: Option<Secret>,
     /// PEM certificates trusted besides the system's.
     pub ca_file: Option<PathBuf>,
 }
@@ -240,17 +210,17 @@ pub enum Pace {
     Off,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Relay {
     /// lettre's URL form; may hold a password, so it is a secret as a whole.
-    pub url: SecretString,
+    pub url: Secret,
     /// For one mail, from the connection to the answer.
     pub timeout: Duration,
     /// The reverse-path and From of what the gateway writes itself.
     pub from: String,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
     pub first: Duration,
     pub max: Duration,
@@ -260,7 +230,7 @@ pub struct Retry {
 }
 
 /// Who is told when something is wrong with the gateway itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Alarms {
     /// `None`: the team that it concerns.
     pub team: Option<String>,
@@ -269,10 +239,10 @@ pub struct Alarms {
 }
 
 /// Called for as long as the whole way works.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Heartbeat {
     /// A secret as a whole: whoever knows it can keep the watcher quiet.
-    pub url: SecretString,
+    pub url: Secret,
     pub every: Duration,
 }
 
@@ -288,8 +258,16 @@ pub struct Silence {
     pub unknown: Diagnostic,
 }
 
+impl PartialEq for Silence {
+    /// `unknown` says where it stands in the file, which may change.
+    fn eq(&self, other: &Silence) -> bool {
+        let values = |it: &Silence| (it.source.clone(), it.after, it.hours.clone());
+        values(self) == values(other) && self.timezone == other.timezone
+    }
+}
+
 impl fmt::Debug for Silence {
-    /// Without `unknown`, which has the whole file in it: its secrets, and what no value depends on.
+    /// Without `unknown`, which has the whole file in it, its secrets too.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Silence")
             .field("source", &self.source)
@@ -312,12 +290,12 @@ pub struct Storm {
 }
 
 /// Where traces go.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Otlp {
     /// Without `/v1/traces`, and without `/` at its end.
     pub endpoint: String,
     /// `name=value,name=value`.
-    pub headers: Option<SecretString>,
+    pub headers: Option<Secret>,
 }
 
 /// What is written to stderr.
@@ -360,7 +338,7 @@ impl LogLevel {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Web {
     pub listen: SocketAddr,
     /// Never `None` when it can be reached from other machines.
@@ -371,7 +349,7 @@ pub struct Web {
     pub edit_rules: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Team {
     pub name: String,
     /// Forward-paths as written: `local@domain` or `*@domain`.
@@ -380,9 +358,9 @@ pub struct Team {
     pub allow: Vec<IpNet>,
     /// Authenticated users that may send to this team, from any peer.
     pub users: Vec<String>,
-    pub webhook_secret: Option<SecretString>,
+    pub webhook_secret: Option<Secret>,
     /// A secret when it is a SIGNL4 address: its local part is the team's secret (FORMATS.md 1.5).
-    pub relay_to: Option<SecretString>,
+    pub relay_to: Option<Secret>,
     pub relay_form: RelayForm,
     /// First, then second. Never empty, no transport twice.
     pub transports: Vec<TransportKind>,

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use toml::Spanned;
 
-use super::secrets::Sources;
+use super::secrets::{Secret, Sources};
 use super::values::{DurationText, NetText, StoreText, Written};
 use super::{
     Config, Log, Password, Postgres, Retention, Rules, Smtp, Spool, Store, Tls, User, Web, written,
@@ -242,7 +242,7 @@ impl<'a> Resolver<'a> {
             }
             return Some(User {
                 name: user.name.clone(),
-                password: Password::Hash(SecretString::from(hash.as_str())),
+                password: Password::Hash(Secret::from(hash.as_str())),
             });
         }
         let secret = self.secret(
@@ -276,7 +276,7 @@ impl<'a> Resolver<'a> {
         span: Range<usize>,
         section: &str,
         sources: &Sources<'_>,
-    ) -> Option<Option<SecretString>> {
+    ) -> Option<Option<Secret>> {
         match sources.read(self.folder, self.environment) {
             Ok(secret) => Some(secret),
             Err(message) => {

@@ -2,14 +2,39 @@
 //! environment variable. Never shown: what a problem prints of the file is masked here.
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::diagnostic::{Diagnostic, SourceText};
 use crate::limits;
+
+/// A text of the configuration that is told to nobody, and compared all the same.
+#[derive(Debug, Clone, Default)]
+pub struct Secret(SecretString);
+
+impl Deref for Secret {
+    type Target = SecretString;
+
+    fn deref(&self) -> &SecretString {
+        &self.0
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Secret) -> bool {
+        self.expose_secret() == other.expose_secret()
+    }
+}
+
+impl<T: Into<SecretString>> From<T> for Secret {
+    fn from(text: T) -> Secret {
+        Secret(text.into())
+    }
+}
 
 /// The three ways to give one secret; at most one may be used.
 #[derive(Debug)]
@@ -37,7 +62,7 @@ impl Sources<'_> {
         &self,
         folder: &Path,
         environment: &[(String, String)],
-    ) -> Result<Option<SecretString>, String> {
+    ) -> Result<Option<Secret>, String> {
         let key = self.key;
         let secret = match (self.inline, self.file, self.env) {
             (None, None, None) => return Ok(None),
@@ -64,7 +89,7 @@ impl Sources<'_> {
                 "the secret of `{key}` has a line break or a control character in it"
             ));
         }
-        Ok(Some(SecretString::from(secret)))
+        Ok(Some(Secret::from(secret)))
     }
 }
 

@@ -3,11 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use secrecy::SecretString;
 use toml::Spanned;
 
 use super::resolve::Resolver;
-use super::secrets::Sources;
+use super::secrets::{Secret, Sources};
 use super::{Team, TransportKind, written};
 use crate::diagnostic::{Diagnostic, suggestion};
 use crate::smtp::address::canonical;
@@ -87,7 +86,7 @@ impl Resolver<'_> {
                     env: team.webhook_secret_env.as_ref(),
                 },
             )
-            .unwrap_or_else(|| Some(SecretString::default()));
+            .unwrap_or_else(|| Some(Secret::default()));
         let available = |kind: &TransportKind| match kind {
             TransportKind::Webhook => webhook_secret.is_some(),
             TransportKind::Relay => team.relay_to.is_some(),
@@ -158,7 +157,7 @@ impl Resolver<'_> {
             relay_to: team
                 .relay_to
                 .as_ref()
-                .map(|address| SecretString::from(address.0.as_str())),
+                .map(|address| Secret::from(address.0.as_str())),
             relay_form: team.relay_form.unwrap_or_default(),
             transports,
         }

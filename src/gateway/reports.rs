@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::config::{Config, Loaded, Refused};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, counted};
 use crate::limits;
 use crate::observe::{Health, Metrics};
 use crate::rules::Rulebook;
@@ -47,7 +47,7 @@ impl Reports {
     /// Whether what is configured is still what it runs with.
     pub(super) fn configuration(&self, running: &Config, configured: Result<Loaded, Refused>) {
         let warning = match configured {
-            Ok(loaded) if loaded.config.is_same(running) => None,
+            Ok(loaded) if loaded.config == *running => None,
             Ok(_) => Some("it has changed, the old one is in force: restart to take it".to_owned()),
             Err(Refused { problems, .. }) => {
                 for problem in &problems {
@@ -76,7 +76,9 @@ impl Reports {
         match result {
             Ok(()) => {
                 self.health.warn("certificate", None);
-                tracing::info!("certificate reloaded");
+                if certificates.is_available() {
+                    tracing::info!("certificate reloaded");
+                }
             }
             Err(reason) => {
                 tracing::error!(
@@ -106,7 +108,11 @@ impl Reports {
             match certificate::expiry(end, Timestamp::now()) {
                 Expiry::Far => {}
                 Expiry::Near { days } => {
-                    warning = Some(format!("ends in {days} days, at {end}"));
+                    let days = match days {
+                        1 => "1 day".to_owned(),
+                        days => format!("{days} days"),
+                    };
+                    warning = Some(format!("ends in {days}, at {end}"));
                 }
                 Expiry::Over => problem = Some(format!("ended at {end}: senders may refuse TLS")),
             }
@@ -126,7 +132,8 @@ fn refusal(problems: &[Diagnostic], in_force: &str) -> String {
         .first()
         .map(ToString::to_string)
         .unwrap_or_default();
-    format!("{} problems, {in_force}; first: {first}", problems.len())
+    let count = counted(problems.len());
+    format!("{count}, {in_force}; first: {first}")
 }
 
 /// Without a working watch certificates still reload on SIGHUP.

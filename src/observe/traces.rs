@@ -17,13 +17,13 @@ use opentelemetry_proto::tonic::trace::v1::{
 };
 use prost::Message;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Happening, Observer};
 use crate::clock::{Clock, Time};
-use crate::config::Otlp;
+use crate::config::{Otlp, Secret};
 use crate::deliver::Outcome;
 use crate::limits::{OTLP_BATCH_MAX, OTLP_EVERY, OTLP_QUEUE_MAX, OTLP_TIMEOUT};
 use crate::spool::{Ending, MailId};
@@ -76,7 +76,7 @@ pub fn traces(
 }
 
 /// `name=value,name=value`, as in OTEL_EXPORTER_OTLP_HEADERS. Errors do not repeat them: they are secret.
-fn headers(written: Option<&SecretString>) -> anyhow::Result<HeaderMap> {
+fn headers(written: Option<&Secret>) -> anyhow::Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for pair in written.iter().flat_map(|it| it.expose_secret().split(',')) {
         let header = pair.split_once('=').and_then(|(name, value)| {

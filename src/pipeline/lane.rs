@@ -9,7 +9,7 @@ use crate::config::{Retry, TransportKind};
 use crate::deliver::Transport;
 use crate::deliver::circuit::{Circuit, Gate};
 use crate::deliver::schedule::{self, Choice, Health, Progress};
-use crate::limits::{IN_FLIGHT_PER_TEAM, UNPROVEN_IN_FLIGHT};
+use crate::limits::{IN_FLIGHT_PER_TEAM, LEFT_TO_OTHERS_FOR, UNPROVEN_IN_FLIGHT};
 
 #[derive(Debug, Default)]
 pub(super) struct Lane {
@@ -17,6 +17,10 @@ pub(super) struct Lane {
     pub(super) in_flight: usize,
     /// All that was due when the spool was last asked has been leased.
     pub(super) idle: bool,
+    /// Of a team that is not configured here: when another gateway was last known to have it, or may have.
+    pub(super) known_elsewhere: Option<Time>,
+    /// When this gateway last said to others that it has the team.
+    pub(super) others_told: Option<Time>,
 }
 
 /// Since when the account's pace holds transports back; `None` while it does not.
@@ -56,6 +60,12 @@ impl Lane {
 
     pub(super) fn health(&self, now: Time, holds: Holds) -> Vec<Health> {
         self.ways.iter().map(|way| way.health(now, holds)).collect()
+    }
+
+    /// Another gateway sees to it that its deliveries end.
+    pub(super) fn is_left_to_others(&self, now: Time) -> bool {
+        let known = self.known_elsewhere;
+        known.is_some_and(|at| now.since(at) < LEFT_TO_OTHERS_FOR)
     }
 
     pub(super) fn free(&self) -> usize {

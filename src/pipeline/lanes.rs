@@ -12,7 +12,7 @@ use crate::deliver::circuit::{Change, Failure};
 use crate::deliver::pace::Pace;
 use crate::deliver::schedule::{self, Choice, Progress};
 use crate::deliver::{Deferral, Outcome, Transport};
-use crate::limits::{CLOCK_STEP_MIN, LEFT_TO_OTHERS_FOR};
+use crate::limits::{CLOCK_STEP_MIN, LEFT_TO_OTHERS_FOR, LOOK_AGAIN};
 use crate::spool::{Ask, Budget, Effects, MailId};
 
 /// A team's ways out, first and second.
@@ -88,13 +88,35 @@ impl Lanes {
         self.stir();
     }
 
-    /// A team that has mails but is not configured any more gets a lane without a way out, so that
-    /// its mails end as dead letters instead of waiting for ever. With other gateways beside this one
-    /// after a while only: they may know the team, as while a new configuration goes round.
-    pub fn add_unknown(&mut self, team: &str) {
-        if !self.lanes.contains_key(team) {
-            self.lanes.insert(team.to_owned(), Lane::default());
+    pub fn has_ways_out(&self, team: &str) -> bool {
+        let lane = self.lanes.get(team);
+        lane.is_some_and(|lane| !lane.ways.is_empty())
+    }
+
+    /// Whether the other gateways have to hear again that this one has the team, as they are told now.
+    pub fn tell_others_of(&mut self, team: &str, now: Time) -> bool {
+        let Some(lane) = self.lanes.get_mut(team).filter(|_| self.nodes > 1) else {
+            return false;
+        };
+        let is_due = lane
+            .others_told
+            .is_none_or(|at| now.since(at) >= LOOK_AGAIN);
+        if is_due {
+            lane.others_told = Some(now);
         }
+        is_due
+    }
+
+    /// A team that has mails but is not configured any more gets a lane without a way out, so that
+    /// its mails end as dead letters instead of waiting for ever. Not while another gateway says that it
+    /// has the team, and with others beside this one after a while only: they may be about to say so.
+    pub fn add_unknown(&mut self, team: &str, known_elsewhere: Option<Time>, now: Time) {
+        let is_alone = self.nodes == 1;
+        let lane = self.lanes.entry(team.to_owned()).or_insert_with(|| Lane {
+            known_elsewhere: (!is_alone).then_some(now),
+            ..Lane::default()
+        });
+        lane.known_elsewhere = lane.known_elsewhere.max(known_elsewhere);
     }
 
     /// How many deliveries of which team may start now, of teams that may have some in the spool.
@@ -124,7 +146,7 @@ impl Lanes {
         let asks = self
             .lanes
             .iter()
-            .filter(|(_, lane)| lane.idle == idle)
+            .filter(|(_, lane)| lane.idle == idle && !lane.is_left_to_others(now))
             .map(|(team, lane)| {
                 let (slots, paced) = lane.capacity(now, holds, &self.retry);
                 // Only those that are so old, to be ended.
@@ -453,13 +475,34 @@ mod tests {
     #[test]
     fn a_team_that_another_gateway_may_know_is_left_to_it_for_a_while() {
         let mut lanes = lanes(&[]);
-        lanes.add_unknown("later");
-        let mut since = |nodes| {
-            lanes.share(nodes);
-            lanes.asks(at(1000)).0[0].since_before
+        lanes.add_unknown("gone", None, at(0));
+        lanes.share(2);
+        lanes.add_unknown("later", None, at(1000));
+        let asked = |lanes: &mut Lanes, now| {
+            let (asks, _) = lanes.asks(at(now));
+            let ask = |ask: Ask| (ask.team, ask.since_before);
+            asks.into_iter().map(ask).collect::<BTreeMap<_, _>>()
         };
-        assert_eq!(since(1), None);
-        assert_eq!(since(2), Some(at(1000).minus(LEFT_TO_OTHERS_FOR)));
+        let before = |now| Some(at(now).minus(LEFT_TO_OTHERS_FOR));
+        let only_gone = [("gone".to_owned(), before(1599))];
+        assert_eq!(asked(&mut lanes, 1599), only_gone.into());
+        assert_eq!(asked(&mut lanes, 1600)["later"], before(1600));
+        // Whoever has it says so, for as long as something waits.
+        lanes.add_unknown("later", Some(at(1590)), at(1600));
+        lanes.share(1);
+        let only_gone = [("gone".to_owned(), None)];
+        assert_eq!(asked(&mut lanes, 2189), only_gone.into());
+        assert!(asked(&mut lanes, 2190).contains_key("later"));
+    }
+
+    #[test]
+    fn the_others_hear_now_and_then_which_team_a_gateway_has() {
+        let mut lanes = lanes(&["ops"]);
+        assert!(!lanes.tell_others_of("ops", at(0)), "there are none");
+        lanes.share(2);
+        assert!(lanes.tell_others_of("ops", at(0)));
+        assert!(!lanes.tell_others_of("ops", at(29)));
+        assert!(lanes.tell_others_of("ops", at(30)));
     }
 
     #[test]

@@ -200,13 +200,20 @@ impl Reader {
     }
 
     fn begin_batch(&self, mails: &[Arc<Undecided>]) -> Result<Running, SpoolError> {
-        let stuck = self.stuck();
-        if stuck >= READERS_STUCK_MAX {
-            return Err(SpoolError::Unavailable(format!(
-                "{stuck} mails are still being read long after their time; a restart ends them"
-            )));
-        }
+        self.check()?;
         Ok(self.begin(mails.iter().cloned().map(Source::Accepted).collect()))
+    }
+
+    /// # Errors
+    /// As of [`Reader::read`].
+    pub(super) fn check(&self) -> Result<(), SpoolError> {
+        let stuck = self.stuck();
+        if stuck < READERS_STUCK_MAX {
+            return Ok(());
+        }
+        Err(SpoolError::Unavailable(format!(
+            "{stuck} mails are still being read long after their time; a restart ends them"
+        )))
     }
 
     /// Threads that have not ended while no batch is read: of mails that were given up, and one of a mail

@@ -1,6 +1,7 @@
 //! One mail read and decided, whatever it does.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Shared;
 use super::reader::{Outcome, Read};
@@ -46,7 +47,9 @@ impl Shared {
         }
         let mut decided = Vec::new();
         for (addressed, reading) in mail.addressed.iter().zip(readings) {
-            self.lanes().add_unknown(&addressed.team);
+            if !self.lanes().has_ways_out(&addressed.team) {
+                self.teams_known.store(false, Ordering::Relaxed);
+            }
             if let (Reading::Decisions(decisions), None) = (&reading, &looping) {
                 self.tell_decided(mail.mail, &addressed.team, decisions);
             }

@@ -169,8 +169,10 @@ fn delay(failures_before: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use secrecy::SecretString;
+
+    use super::*;
+    use crate::config::Secret;
 
     fn is(password: Password, given: &str) -> bool {
         let users = [User {
@@ -196,9 +198,9 @@ mod tests {
         );
         let argon: argon2::password_hash::phc::PasswordHash = salted.unwrap();
         let kinds = [
-            Password::Plain(SecretString::from("open sesame")),
-            Password::Hash(SecretString::from(argon.to_string())),
-            Password::Hash(SecretString::from(SHA512)),
+            Password::Plain(Secret::from("open sesame")),
+            Password::Hash(Secret::from(argon.to_string())),
+            Password::Hash(Secret::from(SHA512)),
         ];
         for kind in kinds {
             if let Password::Hash(hash) = &kind {
@@ -208,10 +210,7 @@ mod tests {
             assert!(!is(kind.clone(), "open sesam"), "{kind:?}");
             assert!(!is(kind, ""));
         }
-        assert!(!is(
-            Password::Hash(SecretString::from("no hash")),
-            "no hash"
-        ));
+        assert!(!is(Password::Hash(Secret::from("no hash")), "no hash"));
     }
 
     #[test]
@@ -224,8 +223,8 @@ mod tests {
             argon("m=19456,t=2,p=1").replace("c2Fs", "cGVw"),
             argon("m=65536,t=3,p=4"),
         ];
-        let hashes = hashes.map(|hash| Password::Hash(SecretString::from(hash)));
-        let plain = ["x", "y"].map(|text| Password::Plain(SecretString::from(text)));
+        let hashes = hashes.map(|hash| Password::Hash(Secret::from(hash)));
+        let plain = ["x", "y"].map(|text| Password::Plain(Secret::from(text)));
         let users: Vec<User> = plain
             .into_iter()
             .chain(hashes)

@@ -19,6 +19,7 @@
 mod id;
 mod ledger;
 pub mod lifecycle;
+mod marks;
 mod open;
 pub(crate) mod plan;
 pub mod postgres;
@@ -43,6 +44,7 @@ use crate::rules::Decision;
 use crate::smtp::{AcceptError, ReceivedMail, Rest, RestId};
 pub use id::{DeliveryId, MailId};
 pub use ledger::{Audit, TeamLedger, Totals};
+pub use marks::Marks;
 pub use open::{open_gateway, open_visitor};
 pub use search::{Found, FoundDelivery, Glance, Page, Query, StageFilter, TicketCursor};
 pub use steps::{
@@ -301,15 +303,6 @@ pub(crate) fn beyond(prefix: &str) -> String {
     format!("{prefix}\u{10ffff}")
 }
 
-/// Moments that outlive the process, each under a name that the program or the configuration gives.
-#[async_trait]
-pub trait Marks {
-    /// Keeps the latest moment of the name. Durable when it returns.
-    async fn mark(&self, name: &str, at: Time) -> Result<(), SpoolError>;
-
-    async fn marks(&self) -> Result<BTreeMap<String, Time>, SpoolError>;
-}
-
 /// The store. Every method is one transaction, durable when it returns unless it says otherwise.
 #[async_trait]
 pub trait Spool: Marks + Send + Sync + fmt::Debug {
@@ -331,6 +324,11 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
     /// The oldest mails that have not been decided, oldest first; at most `limit`, and few enough
     /// to hold in memory.
     async fn undecided(&self, limit: usize) -> Result<ToDecide, SpoolError>;
+
+    /// What this gateway has taken to read and has not read may be read by another at once.
+    async fn hand_back(&self) -> Result<(), SpoolError> {
+        Ok(())
+    }
 
     /// Stores decisions. Need not be durable: a decision that is lost is made again. What they make
     /// ready to be sent is leased at once, as far as asked for.

@@ -12,6 +12,7 @@ pub mod problem;
 mod reader;
 pub mod reading;
 mod shell;
+pub mod turns;
 mod words;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,15 +27,14 @@ use axum::{Json, Router};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::access::Access;
 use self::api::events::Events;
 use self::api::status::{self, Trouble};
+use self::turns::Turns;
 use crate::clock::{Clock, SystemClock};
 use crate::config::TransportKind;
-use crate::limits::DRAFTS_CONCURRENT_MAX;
 use crate::observe::{self, Health, StoreNumbers, StoreSeen};
 use crate::pipeline::Pipeline;
 use crate::rules::Rulebook;
@@ -59,13 +59,8 @@ pub struct Shown {
     pub access: Arc<Access>,
     /// `web.edit_rules`
     pub edit_rules: bool,
-    /// Taken while a draft of a rule file is looked at or put in force.
-    pub drafts: Arc<Semaphore>,
-}
-
-/// How many drafts may be looked at.
-pub fn drafts() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(DRAFTS_CONCURRENT_MAX))
+    /// Of those who try or change rule files.
+    pub turns: Turns,
 }
 
 impl Shown {

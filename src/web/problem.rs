@@ -73,6 +73,12 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, "no mail has that id")
     }
 
+    /// Of work that is not to blame on the request; `what` is what was being done.
+    pub fn panicked(what: &str) -> Problem {
+        let detail = format!("{what} panicked: a bug");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    }
+
     pub fn rule_file(diagnostics: &[Diagnostic]) -> Problem {
         Problem {
             diagnostics: diagnostics.iter().map(Place::from).collect(),

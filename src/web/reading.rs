@@ -150,10 +150,12 @@ pub async fn decide(
 pub async fn bounded<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Problem> {
-    let failed = |detail: &str| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail);
     match timeout(READING_MAX, tokio::task::spawn_blocking(work)).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(_)) => Err(failed("reading it panicked: a bug")),
-        Err(_) => Err(failed("reading it does not end: a bug")),
+        Ok(Err(_)) => Err(Problem::panicked("reading it")),
+        Err(_) => Err(Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "reading it does not end: a bug",
+        )),
     }
 }

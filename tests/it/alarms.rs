@@ -59,8 +59,11 @@ fn what_was_told_to_a_team_that_is_gone_is_told_to_another() {
     stage.alert(id, "new");
     gateway.stop();
     stage.configure(&TEAM.replace("desk", "night"));
-    let _gateway = stage.start();
+    let gateway = stage.start();
     assert_eq!(stage.alerts(2, id, "new").len(), 2);
+    // Its end cannot be told to whom it was told first.
+    let log = gateway.stop().1;
+    assert_eq!(log.matches("whose team is gone").count(), 1, "{log}");
 }
 
 #[test]

@@ -201,6 +201,50 @@ fn secrets_are_not_in_the_debug_form() {
 }
 
 #[test]
+fn a_secret_that_changes_makes_another_configuration_and_where_a_key_stands_does_not() {
+    for (name, value, other) in [
+        ("TEAM__0__WEBHOOK_SECRET", "1", "2"),
+        ("TEAM__0__RELAY_TO", "a@x.example", "b@x.example"),
+        ("RELAY__URL", "smtp://u:1@127.0.0.1", "smtp://u:2@127.0.0.1"),
+        (
+            "SIGNL4__PROXY",
+            "http://u:1@p.example",
+            "http://u:2@p.example",
+        ),
+        ("WEB__PASSWORD", "1", "2"),
+        (
+            "HEARTBEAT__URL",
+            "https://x.example/1",
+            "https://x.example/2",
+        ),
+        ("SPOOL__URL", "postgres://u:1@x/d", "postgres://u:2@x/d"),
+        ("WEB__EDIT_RULES", "true", "false"),
+    ] {
+        let variable = format!("MAILBELL__{name}");
+        let read = |value| {
+            // A team with `relay_to` needs it.
+            let relay = ("MAILBELL__RELAY__URL", "smtp://127.0.0.1");
+            let pairs = [(variable.as_str(), value), relay];
+            let needed = if name.starts_with("RELAY") { 1 } else { 2 };
+            with(pairs.get(..needed).unwrap()).unwrap_or_else(|problems| panic!("{problems}"))
+        };
+        assert_eq!(read(value).config, read(value).config, "{name}");
+        assert_ne!(read(value).config, read(other).config, "{name}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mailbell.toml");
+    let text = "[[team]]\nname = \"desk\"\naddresses = [\"ops@x.example\"]\nwebhook_secret = \"1\"\n\
+        [[silence]]\nsource = \"kix\"\nafter = \"1h\"\n";
+    let read = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let loaded = config::load(Some(&file), &[]);
+        loaded.unwrap_or_else(|refused| panic!("{:?}", refused.problems))
+    };
+    let moved = read(&format!("# A line more.\n{text}"));
+    assert_eq!(moved.config, read(text).config);
+}
+
+#[test]
 fn more_than_ten_teams_come_from_the_environment() {
     let mut pairs = Vec::new();
     for number in 0..11 {

@@ -917,7 +917,7 @@ async fn the_ledger_is_scraped_and_balances() {
         events: Arc::default(),
         access: Arc::new(web::access::Access::new(&open, "gateway.example")),
         edit_rules: false,
-        drafts: web::drafts(),
+        turns: web::turns::Turns::default(),
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

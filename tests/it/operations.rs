@@ -79,6 +79,11 @@ fn a_hangup_tells_of_a_configuration_that_is_not_the_one_in_force() {
     }
     let log = gateway.stop().1;
     assert!(log.contains("restart to take it"), "{log}");
+    assert!(log.contains("it has 1 problem, "), "{log}");
+    assert!(
+        !log.contains("certificate reloaded"),
+        "there is none: {log}"
+    );
     assert!(
         !log.contains("never-shown") && !log.contains("another"),
         "{log}"

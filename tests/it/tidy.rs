@@ -1,5 +1,6 @@
 //! Checks of the tree itself: what a review would otherwise have to watch for.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::golden;
@@ -113,6 +114,145 @@ fn the_core_names_no_socket_file_clock_environment_or_log() {
         "pure files reach outside:\n{}",
         found.join("\n")
     );
+}
+
+/// What stands under all rooms.
+const GROUND: [&str; 7] = [
+    "clock",
+    "diagnostic",
+    "document",
+    "folder",
+    "limits",
+    "need",
+    "trust",
+];
+
+/// Which other rooms a room may use, besides the ground. `gateway` and `cli` put all together.
+const USES: [(&str, &[&str]); 13] = [
+    ("config", &["smtp", "alarms"]),
+    ("smtp", &["config"]),
+    ("message", &[]),
+    ("alert", &[]),
+    ("rules", &["message", "alert"]),
+    (
+        "spool",
+        &["config", "smtp", "message", "rules", "alert", "deliver"],
+    ),
+    ("deliver", &["config", "message", "alert", "spool"]),
+    (
+        "pipeline",
+        &[
+            "config", "smtp", "spool", "message", "rules", "alert", "deliver", "observe",
+        ],
+    ),
+    ("observe", &["config", "smtp", "spool", "rules", "deliver"]),
+    (
+        "alarms",
+        &[
+            "config", "smtp", "spool", "message", "rules", "alert", "deliver", "observe",
+            "own_door",
+        ],
+    ),
+    (
+        "web",
+        &[
+            "config", "smtp", "spool", "message", "rules", "alert", "deliver", "pipeline",
+            "observe", "alarms",
+        ],
+    ),
+    ("own_door", &["smtp", "deliver", "web"]),
+    ("standin", &[]),
+];
+
+/// `src/spool/plan/mod.rs` is in `spool`.
+fn room(file: &str) -> &str {
+    let name = file.trim_start_matches("src/");
+    let name = name.split('/').next().unwrap_or(name);
+    name.trim_end_matches(".rs")
+}
+
+/// The rooms that a file names by `crate::room` and `crate::{room, other::Name}`.
+fn used(text: &str) -> BTreeSet<String> {
+    let lines = product(text).lines();
+    let code: Vec<&str> = lines.filter_map(|line| line.split("//").next()).collect();
+    let code = code.join("\n");
+    let word = |text: &str| {
+        let letters = text
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_');
+        letters.collect::<String>()
+    };
+    let mut rooms = BTreeSet::new();
+    for path in code.split("crate::").skip(1) {
+        let Some(list) = path.strip_prefix('{') else {
+            rooms.insert(word(path));
+            continue;
+        };
+        let mut depth = 0;
+        let list = list.split("};").next().unwrap_or(list);
+        for piece in list.split_inclusive([',', '{', '}']) {
+            if depth == 0 {
+                rooms.insert(word(piece.trim_start()));
+            }
+            depth += piece.matches('{').count();
+            depth -= piece.matches('}').count().min(depth);
+        }
+    }
+    rooms.remove(""); // between the braces
+    rooms
+}
+
+#[test]
+fn no_room_uses_another_that_it_must_not_know() {
+    let sources = sources();
+    let rooms: BTreeSet<&str> = sources.iter().map(|(name, _)| room(name)).collect();
+    let mut wrong = Vec::new();
+    for (name, text) in &sources {
+        let own = room(name);
+        if ["gateway", "cli", "lib", "main"].contains(&own) {
+            continue;
+        }
+        let uses = USES.iter().find(|(room, _)| *room == own);
+        let may: &[&str] = match uses {
+            Some((_, may)) => may,
+            None => {
+                assert!(GROUND.contains(&own), "{own} is not in the table");
+                &[]
+            }
+        };
+        let used = used(text).into_iter();
+        let is_wrong = |other: &String| {
+            let other = other.as_str();
+            rooms.contains(other)
+                && other != own
+                && !GROUND.contains(&other)
+                && !may.contains(&other)
+        };
+        wrong.extend(
+            used.filter(is_wrong)
+                .map(|other| format!("{name}: {other}")),
+        );
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let found =
+        used("use crate::{alert, rules::{a, b}, spool};\nlet x = crate::web::y();\n// crate::cli");
+    let found: Vec<_> = found.iter().map(String::as_str).collect();
+    assert_eq!(found, ["alert", "rules", "spool", "web"]);
+}
+
+#[test]
+fn what_the_gateway_starts_is_watched() {
+    let is_gateways = |name: &str| name.starts_with("src/gateway");
+    let mut unwatched = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| is_gateways(name)) {
+        let part = text.split_once("    fn part(");
+        let part = part.and_then(|(_, rest)| rest.split_once("\n    }\n"));
+        let elsewhere = part.map_or(text.clone(), |(part, _)| text.replace(part, ""));
+        let lines = product(&elsewhere).lines();
+        let spawning = lines.filter(|line| line.contains("spawn(") || line.contains("spawn_"));
+        unwatched.extend(spawning.map(|line| format!("{name}: {}", line.trim())));
+    }
+    assert!(unwatched.is_empty(), "not by `part`: {unwatched:#?}");
 }
 
 #[test]

@@ -121,7 +121,9 @@ fn a_source_that_falls_silent_is_told_once_and_over_when_it_sends_also_after_a_r
     ));
     let gateway = stage.start();
     let alert = stage.alert("mailbell-silence-kix", "new");
-    assert_eq!(alert["Title"], "mailbell: no mail from kix for 0 min");
+    let title = alert["Title"].as_str().unwrap();
+    let quiet = title.strip_prefix("mailbell: no mail from kix for ");
+    assert!(quiet.is_some_and(|quiet| quiet.ends_with(" s")), "{title}");
     // In good order: a page that was taken, but not noted, is sent again.
     gateway.stop();
     let gateway = stage.start();

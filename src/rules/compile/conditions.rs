@@ -80,7 +80,9 @@ impl Compiler<'_> {
         let mut rules = Vec::new();
         for rule in written {
             let name = rule.name.get_ref().as_str();
-            if let Some(at) = first.insert(name, rule.name.span().start) {
+            if let Some(at) = first.insert(name, rule.name.span().start)
+                && !name.is_empty()
+            {
                 let (line, _) = self.file.position(at);
                 let message = format!("line {line} has a rule `{name}` already");
                 self.problem(&rule.name, "rule.name", message).hint =
@@ -92,7 +94,10 @@ impl Compiler<'_> {
     }
 
     fn rule(&mut self, written: &written::Rule, alert: &AlertTemplates) -> Rule {
-        let key = format!("rule.{}", written.name.get_ref());
+        let key = match written.name.get_ref().as_str() {
+            "" => "rule".to_owned(), // it has been told that it is missing
+            name => format!("rule.{name}"),
+        };
         let event = *written.event.get_ref();
         if written.escalate && event != Event::Update {
             let message = format!("`escalate` is for updates, and this rule says `{event}`");

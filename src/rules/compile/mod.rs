@@ -39,11 +39,11 @@ impl RuleSet {
             let Some(source) = compile_file(file, read_mail, &mut known, &mut problems) else {
                 continue;
             };
-            let same = |other: &&Source| other.name.get_ref() == source.name.get_ref();
+            let name = source.name.get_ref();
+            let same = |other: &&Source| other.name.get_ref() == name && !name.is_empty();
             if let Some(other) = sources.iter().find(same) {
                 let message = format!(
-                    "source `{}` is already described by {}",
-                    source.name.get_ref(),
+                    "source `{name}` is already described by {}",
                     other.file.path
                 );
                 problems.push(
@@ -77,19 +77,18 @@ fn compile_file(
         }
     };
     known.shipped = is_shipped(file);
-    let (written, found) = document.read::<RuleFile>();
-    // An entry that was taken out must not be reported a second time as missing.
-    let complete = found.is_empty();
-    problems.extend(found);
+    let read = document.read::<RuleFile>();
+    problems.extend(read.problems);
     let mut compiler = Compiler {
         file,
         problems,
         known,
         defines: Defines::new(),
         names: HashSet::new(),
-        complete,
+        // An entry that was taken out must not be reported a second time as missing.
+        complete: read.is_whole,
     };
-    Some(compiler.source(written?, read_mail))
+    Some(compiler.source(read.value?, read_mail))
 }
 
 struct Compiler<'a> {

@@ -68,6 +68,9 @@ pub(super) const TAKE_UNREAD: &str = "WITH next AS (
     SELECT t.id, t.team, t.forward_path, m.id, m.received_ms, m.reverse_path, m.bytes
     FROM taken t JOIN mails m ON m.seq = t.id >> 20 ORDER BY t.id";
 
+const HAND_BACK: &str = "UPDATE deliveries SET node = NULL
+    WHERE stage = 0 AND reading IS NULL AND node = $1";
+
 /// Read by nodes that are gone, or that were waiting for one that is.
 pub(super) const IS_PLACEABLE: &str = "SELECT EXISTS (SELECT 1 FROM deliveries d
     WHERE d.stage = 0 AND d.reading IS NOT NULL AND d.id < coalesce(
@@ -277,6 +280,11 @@ pub(super) async fn undecided(
         mails,
         are_others_read,
     })
+}
+
+pub(super) async fn hand_back(transaction: &Transaction<'_>, node: Uuid) -> Result<(), SpoolError> {
+    transaction.execute(HAND_BACK, &[&node]).await?;
+    Ok(())
 }
 
 async fn is_placeable(transaction: &Transaction<'_>) -> Result<bool, SpoolError> {

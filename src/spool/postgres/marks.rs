@@ -4,15 +4,20 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
+use tokio_postgres::types::ToSql;
+
 use super::Postgres;
 use super::transaction::{self, on_connection};
 use crate::clock::Time;
 use crate::limits::POSTGRES_WORK_MAX;
 use crate::spool::{Marks, SpoolError};
 
-// A transaction of its own, and a synced one, as every connection begins.
+// Transactions of their own, and synced ones, as every connection begins.
 const MARK: &str = "INSERT INTO marks (name, at_ms) VALUES ($1, $2)
     ON CONFLICT (name) DO UPDATE SET at_ms = greatest(marks.at_ms, excluded.at_ms)";
+
+const CLAIM: &str = "INSERT INTO marks (name, at_ms) VALUES ($1, $2)
+    ON CONFLICT (name) DO UPDATE SET at_ms = excluded.at_ms WHERE marks.at_ms <= $3";
 
 #[async_trait]
 impl Marks for Postgres {
@@ -20,6 +25,13 @@ impl Marks for Postgres {
         on_connection!(self.pool, POSTGRES_WORK_MAX, |client| async {
             client.execute(MARK, &[&name, &at.ms()]).await?;
             Ok(())
+        })
+    }
+
+    async fn claim(&self, name: &str, at: Time, before: Time) -> Result<bool, SpoolError> {
+        on_connection!(self.pool, POSTGRES_WORK_MAX, |client| async {
+            let values: &[&(dyn ToSql + Sync)] = &[&name, &at.ms(), &before.ms()];
+            Ok(client.execute(CLAIM, values).await? == 1)
         })
     }
 

@@ -173,6 +173,15 @@ impl Spool for Postgres {
         })
     }
 
+    async fn hand_back(&self) -> Result<(), SpoolError> {
+        let me = self.me();
+        transact!(self.pool, Commit::Written, |transaction| {
+            intake::hand_back(&transaction, me)
+        })?;
+        self.node.ring();
+        Ok(())
+    }
+
     async fn decide(&self, deciding: Deciding, now: Time) -> Result<Effects, SpoolError> {
         let mut deciding = deciding;
         let mut effects = Effects::default();

@@ -26,6 +26,20 @@ impl Marks for Sqlite {
         .await
     }
 
+    async fn claim(&self, name: &str, at: Time, before: Time) -> Result<bool, SpoolError> {
+        let name = name.to_owned();
+        self.write(Durability::Synced, 0, move |connection| {
+            let changed = connection
+                .prepare_cached(
+                    "INSERT INTO marks (name, at_ms) VALUES (?1, ?2)
+                     ON CONFLICT (name) DO UPDATE SET at_ms = excluded.at_ms WHERE at_ms <= ?3",
+                )?
+                .execute(params![name, at.ms(), before.ms()])?;
+            Ok(changed == 1)
+        })
+        .await
+    }
+
     async fn marks(&self) -> Result<BTreeMap<String, Time>, SpoolError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached("SELECT name, at_ms FROM marks")?;

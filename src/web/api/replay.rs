@@ -104,12 +104,7 @@ pub async fn again(shown: &Arc<Shown>, id: MailId, send: bool) -> Result<Replay,
             // Whoever asked may leave: the old one is dropped only where the new one is accepted.
             let again = accept_again(Arc::clone(shown), id, stored, recipients);
             let again = tokio::spawn(again).await;
-            Some(again.map_err(|_| {
-                Problem::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "accepting it again panicked: a bug",
-                )
-            })??)
+            Some(again.map_err(|_| Problem::panicked("accepting it again"))??)
         }
         false => None,
     };

@@ -143,7 +143,7 @@ pub async fn tried(shown: &Shown, source: &str, draft: Draft) -> Result<Tried, P
         }
         (None, None) => None,
     };
-    let turn = Arc::clone(&shown.drafts).acquire_owned().await;
+    let turn = shown.turns.to_try().await?;
     let (rulebook, source) = (Arc::clone(&shown.rulebook), source.to_owned());
     // One that does not end keeps its turn.
     let (drafted, _turn) = reading::bounded(move || (rulebook.draft(&source, &text), turn)).await?;
@@ -196,7 +196,7 @@ pub(super) async fn change(
     shown: &Shown,
     save: impl FnOnce(&Rulebook) -> Result<(), SaveError> + Send + 'static,
 ) -> Result<(), Problem> {
-    let turn = Arc::clone(&shown.drafts).acquire_owned().await;
+    let turn = shown.turns.to_save().await?;
     let rulebook = Arc::clone(&shown.rulebook);
     let (health, events) = (Arc::clone(&shown.health), Arc::clone(&shown.events));
     let changed = tokio::task::spawn_blocking(move || {
@@ -207,11 +207,8 @@ pub(super) async fn change(
         tracing::info!("rules changed over HTTP");
         Ok(())
     });
-    let failed = |detail| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail);
-    let Ok(result) = changed.await else {
-        return Err(failed("saving it panicked: a bug".to_owned()));
-    };
-    match result {
+    let changed = changed.await.map_err(|_| Problem::panicked("saving it"))?;
+    match changed {
         Ok(()) => Ok(()),
         Err(SaveError::NoSource) => Err(no_source()),
         Err(SaveError::Changed) => Err(Problem::new(
@@ -219,8 +216,9 @@ pub(super) async fn change(
             "the rule file has been changed since: load it again",
         )),
         Err(SaveError::Refused(problems)) => Err(Problem::rule_file(&problems)),
-        Err(SaveError::NotWritten(error)) => Err(failed(format!(
-            "the rule file could not be written: {error}"
-        ))),
+        Err(SaveError::NotWritten(error)) => Err(Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the rule file could not be written: {error}"),
+        )),
     }
 }

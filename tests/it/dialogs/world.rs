@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mailbell::config::{Password, RelayForm, Smtp, Team, Tls, TransportKind, User};
+use mailbell::config::{Password, RelayForm, Secret, Smtp, Team, Tls, TransportKind, User};
 use mailbell::smtp::tls::Certificates;
 use mailbell::smtp::{AcceptError, MailSink, ReceivedMail, Rest, RestId};
-use secrecy::SecretString;
 
 pub const HOSTNAME: &str = "mx.example";
 
@@ -76,7 +75,7 @@ fn user(pair: &str) -> User {
     let (name, password) = pair.split_once(':').unwrap();
     User {
         name: name.to_owned(),
-        password: Password::Plain(SecretString::from(password)),
+        password: Password::Plain(Secret::from(password)),
     }
 }
 

@@ -5,6 +5,7 @@
 //! after each step. `MAILBELL_SIMULATION_SEED` repeats one run, `MAILBELL_SIMULATIONS` sets how many
 //! there are.
 
+mod alarms;
 mod invariants;
 mod store;
 
@@ -19,12 +20,16 @@ use mailbell::clock::{Clock, Time, TokioClock};
 use mailbell::config::{Pace as PaceConfig, Retry, Storm, TransportKind};
 use mailbell::deliver::pace::Pace;
 use mailbell::deliver::{Deferral, Dispatch, Outcome, Rejection, Transport};
+use mailbell::limits::{LEFT_TO_OTHERS_FOR, READERS_STUCK_MAX};
+use mailbell::message::Envelope;
 use mailbell::observe::{Happening, Observer};
 use mailbell::pipeline::threads::Threads;
-use mailbell::pipeline::{Parts, Pipeline};
+use mailbell::pipeline::{Decider, Parts, Pipeline};
+use mailbell::rules::Decision;
 use mailbell::smtp::{MailSink, ReceivedMail};
 use mailbell::spool::{DeadLetters, Ending, Filter, MailId, Spool, Stage};
 use serde_json::json;
+use tokio::sync::RwLock;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -177,6 +182,14 @@ impl Run {
     }
 
     fn pipeline(&mut self, spool: Arc<dyn Spool>) -> Pipeline {
+        self.pipeline_of("ops", spool)
+    }
+
+    fn pipeline_of(&mut self, team: &str, spool: Arc<dyn Spool>) -> Pipeline {
+        Pipeline::new(self.parts(team, spool))
+    }
+
+    fn parts(&mut self, team: &str, spool: Arc<dyn Spool>) -> Parts {
         let kinds = [TransportKind::Webhook, TransportKind::Relay];
         let kinds = kinds.iter().take(1 + usize::from(self.second_transport));
         let transports = kinds.map(|kind| {
@@ -186,11 +199,11 @@ impl Run {
                 chance: Mutex::new(self.chance.fork()),
             }) as Arc<dyn Transport>
         });
-        Pipeline::new(Parts {
+        Parts {
             spool,
             decider: Arc::new(Scripted),
             reading: Threads::shared(),
-            teams: BTreeMap::from([("ops".to_owned(), transports.collect())]),
+            teams: BTreeMap::from([(team.to_owned(), transports.collect())]),
             pace: Pace::new(self.pace),
             retry: Retry {
                 first: Duration::from_secs(1),
@@ -201,7 +214,7 @@ impl Run {
             storm: self.storm,
             clock: self.clock.clone(),
             observer: Arc::new(Silent),
-        })
+        }
     }
 }
 
@@ -272,6 +285,124 @@ async fn set_back(between_two_starts: bool) {
         assert!(begun.elapsed() < day / 24, "as the clock said before");
     }
     gateway.kill().await;
+}
+
+/// Reads nothing while somebody writes.
+#[derive(Debug)]
+struct Blocked(Arc<RwLock<()>>);
+
+impl Decider for Blocked {
+    fn decide(&self, raw: &[u8], envelopes: &[Envelope]) -> Vec<Vec<Decision>> {
+        let _unblocked = self.0.blocking_read();
+        Scripted.decide(raw, envelopes)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_no_more_leaves_the_mails_to_others() {
+    let mut run = Run::new(1);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("spool.db");
+    let store = Shared::new(path, Arc::clone(&run.clock), 2, run.chance.fork());
+    let blocked = Arc::new(RwLock::new(()));
+    let pipeline = Pipeline::new(Parts {
+        decider: Arc::new(Blocked(Arc::clone(&blocked))),
+        // The paused clock goes on while they are busy.
+        reading: Threads::nice().unwrap(),
+        ..run.parts("ops", store.node(1))
+    });
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (pipeline, stop) = (pipeline.clone(), stop.clone());
+        async move { pipeline.run(stop).await }
+    });
+    let take = async |number: usize| {
+        let ticket = json!({ "event": "new", "id": format!("T-{number}") });
+        pipeline.accept(mail("ops", &ticket)).await.unwrap();
+        sleep(Duration::from_secs(600)).await;
+    };
+    let is_unread = async || {
+        let unread = store.inner().undecided(1).await.unwrap();
+        !unread.mails.is_empty()
+    };
+    let blocking = blocked.write().await;
+    for number in 0..READERS_STUCK_MAX {
+        assert_eq!(store.handed_back(), 0, "{number}");
+        take(number).await;
+    }
+    // All its readers are stuck.
+    take(READERS_STUCK_MAX).await;
+    assert!(is_unread().await && store.handed_back() > 0);
+    drop(blocking);
+    while is_unread().await {
+        sleep(Duration::from_secs(1)).await;
+    }
+    let handed_back = store.handed_back();
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(store.handed_back(), handed_back + 1, "it drains");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_of_another_gateway_hurries_nothing() {
+    let mut run = Run {
+        second_transport: false,
+        pace: PaceConfig::Off,
+        storm: None,
+        ..Run::new(1)
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("spool.db");
+    let store = Shared::new(path, Arc::clone(&run.clock), 2, run.chance.fork());
+    let held = json!({ "event": "new", "id": "T", "hold_ms": 3_600_000 });
+    let now = run.clock.now();
+    store.inner().accept(mail("ops", &held), now).await.unwrap();
+    let gateway = Gateway::start(run.pipeline(store.node(1)));
+    sleep(Duration::from_secs(60)).await;
+    gateway.kill().await;
+    // Another takes one, whose clock is ahead.
+    let ahead = run.clock.now().plus(Duration::from_secs(1800));
+    let ignored = mail("ops", &json!({ "event": "ignore", "id": "T" }));
+    store.inner().accept(ignored, ahead).await.unwrap();
+    let gateway = Gateway::start(run.pipeline(store.node(2)));
+    sleep(Duration::from_secs(2400)).await;
+    assert_eq!(run.world.lock().unwrap().arrived, []);
+    sleep(Duration::from_secs(1800)).await;
+    assert_ne!(run.world.lock().unwrap().arrived, []);
+    gateway.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_team_that_one_gateway_has_no_other_buries() {
+    let mut run = Run {
+        second_transport: false,
+        pace: PaceConfig::Off,
+        storm: None,
+        ..Run::new(1)
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("spool.db");
+    let store = Shared::new(path, Arc::clone(&run.clock), 2, run.chance.fork());
+    run.world.lock().unwrap().down = true;
+    let knows = Gateway::start(run.pipeline(store.node(1)));
+    let mail = mail("ops", &json!({ "event": "new", "id": "T" }));
+    knows.pipeline.accept(mail).await.unwrap();
+    sleep(Duration::from_secs(3600)).await;
+    let other = Gateway::start(run.pipeline_of("night", store.node(2)));
+    sleep(Duration::from_secs(3600)).await;
+    let stage = async || {
+        let list = store.inner().list(Filter::default(), 1).await.unwrap();
+        list[0].stage
+    };
+    assert!(!matches!(stage().await, Stage::Settled(_)));
+    // It is gone, and nobody else has the team.
+    knows.kill().await;
+    store.take_over_from(1).await;
+    sleep(LEFT_TO_OTHERS_FOR / 2).await;
+    assert!(!matches!(stage().await, Stage::Settled(_)));
+    sleep(LEFT_TO_OTHERS_FOR).await;
+    assert_eq!(stage().await, Stage::Settled(Ending::DeadLetter));
+    other.kill().await;
 }
 
 async fn run(seed: u64) {

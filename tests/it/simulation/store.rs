@@ -54,6 +54,8 @@ struct State {
     /// The node, and the number of the lease.
     leased_by: BTreeMap<DeliveryId, (usize, u32)>,
     nodes: usize,
+    /// How often a gateway has left to others what it had not read.
+    handed_back: usize,
 }
 
 impl Shared {
@@ -68,6 +70,7 @@ impl Shared {
                 chance,
                 leased_by: BTreeMap::new(),
                 nodes,
+                handed_back: 0,
             }),
             changed: Notify::new(),
             transaction: Arc::default(),
@@ -80,6 +83,10 @@ impl Shared {
 
     pub fn set_weather(&self, weather: Weather) {
         self.state().weather = weather;
+    }
+
+    pub fn handed_back(&self) -> usize {
+        self.state().handed_back
     }
 
     /// The store itself, whatever the weather.
@@ -224,6 +231,10 @@ impl Marks for Node {
         self.inner().mark(name, at).await
     }
 
+    async fn claim(&self, name: &str, at: Time, before: Time) -> Result<bool, SpoolError> {
+        self.inner().claim(name, at, before).await
+    }
+
     async fn marks(&self) -> Result<BTreeMap<String, Time>, SpoolError> {
         self.inner().marks().await
     }
@@ -249,6 +260,11 @@ impl Spool for Node {
     async fn undecided(&self, limit: usize) -> Result<ToDecide, SpoolError> {
         let step = move |shared: Arc<Shared>| async move { shared.inner().undecided(limit).await };
         self.step(false, step).await
+    }
+
+    async fn hand_back(&self) -> Result<(), SpoolError> {
+        self.shared.state().handed_back += 1;
+        Ok(())
     }
 
     async fn decide(&self, deciding: Deciding, now: Time) -> Result<Effects, SpoolError> {
@@ -396,7 +412,10 @@ impl Spool for Node {
         &self,
         except_source: &str,
     ) -> Result<BTreeMap<String, DeadLettersOf>, SpoolError> {
-        self.inner().dead_letters(except_source).await
+        let source = except_source.to_owned();
+        let step =
+            move |shared: Arc<Shared>| async move { shared.inner().dead_letters(&source).await };
+        self.step(false, step).await
     }
 
     async fn overdue(&self, now: Time) -> Result<BTreeMap<String, Time>, SpoolError> {

@@ -875,6 +875,12 @@ pub async fn the_latest_moment_of_a_name_is_kept(store: Store) {
     let kept = [("heartbeat", 6), ("source kix", 5)];
     let kept = kept.map(|(name, seconds)| (name.to_owned(), at(seconds)));
     assert_eq!(bench.spool.marks().await.unwrap(), kept.into());
+    let claimed = |name, seconds, before| bench.spool.claim(name, at(seconds), at(before));
+    assert!(claimed("told", 10, 0).await.unwrap(), "never before");
+    assert!(!claimed("told", 20, 9).await.unwrap());
+    assert!(claimed("told", 20, 10).await.unwrap());
+    assert!(!claimed("told", 20, 10).await.unwrap(), "by another");
+    assert_eq!(bench.spool.marks().await.unwrap()["told"], at(20));
 }
 
 pub async fn what_somebody_has_to_be_told_of_it_is_found(store: Store) {

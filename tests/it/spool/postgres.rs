@@ -2,8 +2,8 @@
 
 use futures_util::FutureExt;
 use mailbell::limits::TICKETS_LOCKED_MAX;
-use mailbell::spool::Filter;
 use mailbell::spool::postgres::{self, Postgres};
+use mailbell::spool::{Filter, Spool};
 use tokio::time::{Duration, Instant, sleep};
 use tokio_postgres::NoTls;
 
@@ -74,4 +74,21 @@ async fn a_database_that_no_gateway_has_used_answers_and_has_no_spool() {
     let visitor = Postgres::open_visitor(&database.config()).await;
     let reason = visitor.unwrap_err().to_string();
     assert!(reason.contains("no gateway has used"), "{reason}");
+}
+
+#[tokio::test]
+async fn what_a_node_has_taken_to_read_another_gets_when_it_is_handed_back() {
+    let bench = Bench::new(Store::Postgres).await;
+    let Home::Database(database) = &bench.home else {
+        unreachable!("PostgreSQL is a database")
+    };
+    let other = Postgres::open_gateway(&database.config(), "another").await;
+    let other = other.unwrap();
+    bench.accept(&new("A"), 0).await;
+    let of = async |spool: &dyn Spool| spool.undecided(9).await.unwrap().mails.len();
+    assert_eq!(of(&*bench.spool).await, 1);
+    assert_eq!(of(&other).await, 0);
+    bench.spool.hand_back().await.unwrap();
+    assert_eq!(of(&other).await, 1);
+    assert_eq!(of(&*bench.spool).await, 0);
 }
