@@ -174,7 +174,8 @@ fn between(progress: &Progress, first: &Health, second: &Health) -> Choice {
         .map_or(Choice::NotNow, Choice::Use)
 }
 
-fn usable(health: &Health) -> Option<TransportKind> {
+/// The transport, if something may be sent by it now.
+pub fn usable(health: &Health) -> Option<TransportKind> {
     (!health.shut || health.probe_due).then_some(health.transport)
 }
 

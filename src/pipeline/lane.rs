@@ -129,12 +129,19 @@ impl Lane {
         probes.chain(second)
     }
 
-    /// When the second transport takes over a delivery that it has not tried yet.
-    pub(super) fn second_due_at(&self, progress: &Progress, retry: &Retry) -> Option<Time> {
+    /// When the second transport takes over a delivery that it has not tried yet, if it can be used.
+    pub(super) fn second_due_at(
+        &self,
+        progress: &Progress,
+        now: Time,
+        holds: Holds,
+        retry: &Retry,
+    ) -> Option<Time> {
         let [first, second, ..] = self.ways.as_slice() else {
             return None;
         };
-        if progress.of(second.transport.kind()).is_some() {
+        let is_usable = schedule::usable(&second.health(now, holds)).is_some();
+        if progress.of(second.transport.kind()).is_some() || !is_usable {
             return None;
         }
         let own = progress.of(first.transport.kind()).map(|t| t.first_failed);

@@ -366,7 +366,7 @@ impl Lanes {
 
     /// When a delivery whose attempt was deferred is tried again.
     pub fn again_at(
-        &self,
+        &mut self,
         team: &str,
         progress: &Progress,
         retry_after: Option<Duration>,
@@ -375,10 +375,9 @@ impl Lanes {
     ) -> Time {
         let backoff = schedule::backoff(&self.retry, progress.attempts(), draw);
         let own = now.plus(backoff.max(retry_after.unwrap_or_default()));
-        let second = self
-            .lanes
-            .get(team)
-            .and_then(|lane| lane.second_due_at(progress, &self.retry));
+        let holds = self.holds(now);
+        let lane = self.lanes.get(team);
+        let second = lane.and_then(|lane| lane.second_due_at(progress, now, holds, &self.retry));
         second.map_or(own, |second| own.min(second.max(now)))
     }
 }
@@ -450,8 +449,12 @@ mod tests {
         }
 
         fn webhook_says(&mut self, outcome: &Outcome, now: i64) -> Change {
+            self.says(WEBHOOK, outcome, now)
+        }
+
+        fn says(&mut self, way: TransportKind, outcome: &Outcome, now: i64) -> Change {
             let mail = "0190163d-8694-739b-aea5-966c26f8ad90".parse().unwrap();
-            self.answered(("ops", mail), (WEBHOOK, false), outcome, at(now), 1.0)
+            self.answered(("ops", mail), (way, false), outcome, at(now), 1.0)
         }
     }
 
@@ -470,6 +473,22 @@ mod tests {
             assert_eq!(lanes.used(&tried, 60), Some(RELAY), "{outcome:?}");
             assert_eq!(lanes.again_at("ops", &tried, None, at(59), 1.0), at(60));
         }
+    }
+
+    #[test]
+    fn a_second_transport_that_is_down_hurries_nothing() {
+        let mut lanes = lanes(&["ops"]);
+        let away = Outcome::deferred(Deferral::ConnectionLost, "");
+        while lanes.says(RELAY, &away, 61) == Change::None {}
+        let mut tried = Progress::default();
+        for _ in 0..5 {
+            tried.failed(WEBHOOK, at(0), false);
+        }
+        assert_eq!(lanes.used(&tried, 61), Some(WEBHOOK));
+        assert_eq!(
+            lanes.again_at("ops", &tried, None, at(61), 1.0),
+            at(61 + 16)
+        );
     }
 
     #[test]

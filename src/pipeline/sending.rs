@@ -109,7 +109,7 @@ impl Shared {
             } => {
                 progress.failed(kind, now, false);
                 let draw = fastrand::f64();
-                let lanes = self.lanes();
+                let mut lanes = self.lanes();
                 settlement.step = Step::Wait {
                     until: lanes.again_at(team, progress, retry_after, now, draw),
                     maybe_paged: reason.may_have_arrived(),
@@ -153,7 +153,7 @@ impl Shared {
         Ok((raw, room))
     }
 
-    /// Tells of the attempt, and lets the circuit of its transport draw its conclusion.
+    /// Lets the circuit of its transport draw its conclusion, and tells of the attempt.
     async fn answered(
         &self,
         leased: &Leased,
@@ -162,6 +162,11 @@ impl Shared {
         (now, took): (Time, Duration),
     ) {
         let team = leased.team.as_str();
+        let (mail, way) = ((team, leased.mail), (kind, is_probe));
+        // First: a probe without a conclusion, as of an observer that panics, would shut it for good.
+        let change = self
+            .lanes()
+            .answered(mail, way, outcome, now, fastrand::f64());
         self.tell(Happening::Attempted {
             mail: leased.mail,
             team,
@@ -169,10 +174,6 @@ impl Shared {
             outcome,
             took,
         });
-        let (mail, way) = ((team, leased.mail), (kind, is_probe));
-        let change = self
-            .lanes()
-            .answered(mail, way, outcome, now, fastrand::f64());
         let reason = outcome.reason();
         let refuses = matches!(outcome, Outcome::Rejected { .. });
         self.follow_change(team, kind, change, (reason, refuses), now)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mailbell::clock::{Clock, SystemClock};
 use mailbell::config::{Pace as PaceConfig, Relay as RelayConfig, RelayForm, Retry, Signl4};
 use mailbell::deliver::pace::Pace;
-use mailbell::deliver::{Transport, relay, signl4};
+use mailbell::deliver::{Outcome, Transport, relay, signl4};
 use mailbell::observe::{Happening, Log, Metrics, Observer, with_store};
 use mailbell::pipeline::threads::Threads;
 use mailbell::pipeline::{Parts, Pipeline};
@@ -693,14 +693,16 @@ async fn a_mail_that_panics_the_reader_is_a_dead_letter_and_stops_nothing() {
     gateway.end().await;
 }
 
-/// Panics when it is told of an attempt.
+/// Panics when it is told of an attempt that was answered for good.
 #[derive(Debug)]
 struct Panicking;
 
 impl Observer for Panicking {
     fn observe(&self, happening: &Happening<'_>) {
-        let is_attempt = matches!(happening, Happening::Attempted { .. });
-        assert!(!is_attempt, "told to panic");
+        if let Happening::Attempted { outcome, .. } = happening {
+            let is_over = !matches!(outcome, Outcome::Deferred { .. });
+            assert!(!is_over, "told to panic");
+        }
     }
 }
 
@@ -719,6 +721,14 @@ async fn a_delivery_that_panics_outside_its_transport_does_not_hang() {
     let outcomes = gateway.settled().await;
     let expected = "dead-letter: sending panicked: told to panic; webhook: ";
     assert!(outcomes[1].starts_with(expected), "{outcomes:?}");
+    // Nor does a circuit stay shut whose probe it was.
+    gateway.standin.fail_next([Fault::Status(503); 3]);
+    for ticket in ["V", "W"] {
+        gateway.take(&new(ticket)).await;
+        let outcomes = gateway.settled().await;
+        let last = outcomes.last().unwrap();
+        assert!(last.starts_with("alerted"), "{outcomes:?}");
+    }
     gateway.end().await;
 }
 
