@@ -9,7 +9,7 @@ mod alarms;
 mod invariants;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -41,8 +41,8 @@ use crate::scripted::{Scripted, mail, mail_with};
 #[derive(Debug, Default, Clone)]
 pub struct World {
     arrived: Vec<(String, String, String)>,
-    /// Tickets of which an alert was refused.
-    rejected: Vec<String>,
+    /// Keys of what was refused.
+    refused: HashSet<String>,
     down: bool,
 }
 
@@ -106,8 +106,8 @@ impl Transport for Flaky {
                 retry_after: Some(Duration::from_secs(15)),
             },
             14..16 => {
-                let ticket = dispatch.alert.external_id.as_ref().unwrap().to_string();
-                self.world.lock().unwrap().rejected.push(ticket);
+                let key = dispatch.idempotency_key.clone();
+                self.world.lock().unwrap().refused.insert(key);
                 assert_eq!(fate, 14, "told to panic");
                 Outcome::rejected(Rejection::Body, "400")
             }
