@@ -158,7 +158,7 @@ fn from_error(source: &SourceText, error: &toml::de::Error, key: String) -> Diag
         Some(span) => Diagnostic::at(source, span, ""),
         None => Diagnostic::of_file(source, ""),
     };
-    let (message, hint) = in_plain_words(&message);
+    let (message, hint) = in_plain_words(&message, &key);
     Diagnostic {
         message,
         hint,
@@ -168,7 +168,7 @@ fn from_error(source: &SourceText, error: &toml::de::Error, key: String) -> Diag
 
 /// serde's words ("unknown field `x`, expected one of `a`, `b`", serde::de::Error) in those of
 /// somebody who edits a file, and what to do about it.
-fn in_plain_words(message: &str) -> (String, Option<String>) {
+fn in_plain_words(message: &str, key: &str) -> (String, Option<String>) {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let closest = |what: &str| {
         let (unknown, known) = names.split_first()?;
@@ -196,9 +196,18 @@ fn in_plain_words(message: &str) -> (String, Option<String>) {
     }
     if let Some(found) = message.strip_suffix(", expected a sequence") {
         let found = found.trim_start_matches("invalid type: ");
-        let hint = "a list stands in square brackets: [ \"one\", \"two\" ]";
+        let hint = match found {
+            "map" => format!("there may be several: write [[{key}]], in double brackets"),
+            _ => "a list stands in square brackets: [ \"one\", \"two\" ]".to_owned(),
+        };
+        let found = found.replace("map", "one section");
+        return (format!("a list is wanted, not {found}"), Some(hint));
+    }
+    if let Some((found, _)) = message.split_once(", expected struct ") {
+        let found = found.trim_start_matches("invalid type: ");
+        let hint = "one stands in braces: { key = \"value\" }, or in lines of its own below its name in brackets";
         return (
-            format!("a list is wanted, not {found}"),
+            format!("keys and values are wanted, not {found}"),
             Some(hint.to_owned()),
         );
     }

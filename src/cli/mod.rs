@@ -28,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{self, Loaded, LogFormat, LogLevel};
 use crate::diagnostic::{Diagnostic, counted};
@@ -228,10 +229,26 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// Logs to stderr. `MAILBELL_LOG` takes a level or tracing's filter form (`mailbell=debug`).
+/// What `MAILBELL_LOG` says: a level, or tracing's filter form (`mailbell=debug`). A lone word that is no
+/// level would be a target, and everything else silent.
+fn log_filter(written: &str) -> Option<EnvFilter> {
+    let is_plain = |directive: &str| {
+        let directive = directive.trim();
+        directive.contains('=') || directive.parse::<LevelFilter>().is_ok()
+    };
+    let parsed = || EnvFilter::builder().parse(written).ok();
+    written.split(',').all(is_plain).then(parsed).flatten()
+}
+
+/// Logs to stderr.
 fn start_log(log: config::Log) {
-    let filter = EnvFilter::try_from_env("MAILBELL_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(log.level.as_str()));
+    let written = std::env::var("MAILBELL_LOG").ok();
+    let written = written.filter(|written| !written.trim().is_empty());
+    let asked = written.as_deref().map(log_filter);
+    let filter = asked
+        .clone()
+        .flatten()
+        .unwrap_or_else(|| EnvFilter::new(log.level.as_str()));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -243,6 +260,12 @@ fn start_log(log: config::Log) {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
+    if let Some(None) = asked {
+        tracing::warn!(
+            written,
+            "MAILBELL_LOG is neither a level (error, warn, info, debug, trace, off) nor a filter such as mailbell=debug: log.level holds"
+        );
+    }
 }
 
 /// The runtime of a command that talks to others.
@@ -250,4 +273,25 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_filter_silences_nothing_by_mistake() {
+        for written in [
+            "warn",
+            " DEBUG",
+            "off",
+            "mailbell=debug,info",
+            "info,hyper=trace",
+        ] {
+            assert!(log_filter(written).is_some(), "{written}");
+        }
+        for written in ["warning", "loud", "a=b=c", "mailbell", "info,loud"] {
+            assert!(log_filter(written).is_none(), "{written}");
+        }
+    }
 }

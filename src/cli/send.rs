@@ -25,7 +25,7 @@ pub(super) struct Arguments {
 }
 
 /// Exit code 0 when every delivery ended well; 1 when the mail was refused, became a dead letter,
-/// or still waits.
+/// still waits, or it is not known what became of it.
 pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow::Result<Answer> {
     let config = surroundings.load()?.config;
     let raw = mails::read(&arguments.file)?;
@@ -58,7 +58,15 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
                 .for_each(|delivery| super::tell(line(delivery)));
         }
     });
-    let ended = deliveries(&runtime.block_on(follow)?);
+    let ended = runtime.block_on(follow).map_or_else(
+        |error| {
+            super::tell(format!(
+                "it was accepted, but the gateway does not say what became of it: {error:#}\n`mailbell queue show {id}` tells"
+            ));
+            Vec::new()
+        },
+        |shown| deliveries(&shown),
+    );
     let well = |delivery: &Value| {
         let stage = delivery.get("stage").and_then(Value::as_str);
         is_finished(delivery) && stage != Some("dead-letter")

@@ -118,6 +118,17 @@ const SECRET_WORDS: [&str; 3] = ["secret", "password", "token"];
 /// The section whose `url` may be shown, unless it has an `@`. The others' hold credentials.
 const SHOWN_URL_SECTION: &str = "signl4";
 
+/// Keys of tables, or of lists of such. What stands there instead is no table, but may be a secret that
+/// belongs into one.
+static TABLES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let schema: Value = serde_json::from_str(super::SCHEMA).unwrap_or_default();
+    let sections = schema.get("properties").and_then(Value::as_object);
+    let sections = sections.into_iter().flat_map(|sections| sections.keys());
+    let one_value = ["hostname"];
+    let tables = sections.filter(|key| !one_value.contains(&key.as_str()));
+    tables.cloned().chain(["users".to_owned()]).collect()
+});
+
 /// Every key that there is: what stands behind another one may be a secret under a misspelled name.
 static KEYS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let schema: Value = serde_json::from_str(super::SCHEMA).unwrap_or_default();
@@ -133,7 +144,7 @@ static KEYS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
 /// also has to hold for a text that is broken.
 pub(super) fn masked(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
-    let mut inside_secret = false;
+    let (mut inside_secret, mut inside_tables) = (false, false);
     let mut section_shows_url = false;
     for line in text.split_inclusive('\n') {
         let begins = line.trim_start();
@@ -141,12 +152,18 @@ pub(super) fn masked(text: &str) -> String {
             section_shows_url = begins.contains(SHOWN_URL_SECTION);
         }
         let shows_url = section_shows_url || begins.starts_with(SHOWN_URL_SECTION);
+        if begins_something_new(line) {
+            let key = line.split('=').next().unwrap_or_default();
+            inside_tables =
+                TABLES.contains(last_word(key.trim_end().trim_end_matches(['"', '\''])));
+        }
         let shown = match secret_from(line, shows_url) {
             Some(start) => {
                 inside_secret = true;
                 start
             }
             None if inside_secret && !begins_something_new(line) => 0,
+            None if inside_tables && begins.starts_with(['"', '\'']) => 0,
             None => {
                 inside_secret = false;
                 line.len()
@@ -174,6 +191,10 @@ fn secret_from(line: &str, shows_url: bool) -> Option<usize> {
             "" => true,
             "url" => shows_url && !value.contains('@'),
             word if may_be_secret(word) => false,
+            // `team` is also the name of a team, elsewhere.
+            word if TABLES.contains(word) && (word != "team" || value.contains('{')) => !value
+                .trim_start_matches([' ', '['])
+                .starts_with(['"', '\'']),
             word => KEYS.contains(word) || in_query,
         };
         (!is_shown).then_some(at + 1)
@@ -225,7 +246,7 @@ pub(super) fn redact(diagnostic: Diagnostic) -> Diagnostic {
         _ if holds_secret && diagnostic.message.contains("invalid type") => {
             "the value must be a text in quotes".to_owned()
         }
-        _ => diagnostic.message,
+        _ => without_text(diagnostic.message),
     };
     Diagnostic {
         message,
@@ -235,6 +256,15 @@ pub(super) fn redact(diagnostic: Diagnostic) -> Diagnostic {
         ),
         ..diagnostic
     }
+}
+
+/// Without the text that serde repeats: where a table is wanted, there may be a secret in it.
+fn without_text(message: String) -> String {
+    let Some((before, text)) = message.split_once("string \"") else {
+        return message;
+    };
+    let after = text.rsplit_once('"').map_or("", |(_, after)| after);
+    format!("{before}a text{after}")
 }
 
 #[cfg(test)]
@@ -272,6 +302,12 @@ mod tests {
             "[relay]\nurl = 'smtp://h?password=LEAK'",
             "[signl4]\nproxy = 'LEAK:3128'",
             "[signl4]\n[spool]\nurl = 'LEAK'",
+            "users = [\"desk:LEAK\"]",
+            "users = 'desk:LEAK'",
+            "users = [\n  \"desk:LEAK\",\n  'LEAK' ]",
+            "team = '[{\"name\": \"a\", \"webhook_secret\": \"LEAK\"}]'",
+            "smtp.users = [ 'LEAK' ]",
+            "web = \"LEAK\"",
         ];
         for text in texts {
             let masked = masked(text);
@@ -283,6 +319,7 @@ mod tests {
             "signl4.url = 'https://connect.signl4.com/webhook/'",
             "webhook_secret_file = 'shown'\nurl_env = 'SHOWN'\n# hosts = ['shown']\n",
             "listen = [\n  '127.0.0.1:25',\n]",
+            "users = [\n  { name = 'shown' },\n]\nlisten = [\n  '127.0.0.1:25',\n]",
         ] {
             assert_eq!(masked(harmless), harmless);
         }

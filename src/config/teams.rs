@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use secrecy::ExposeSecret;
 use toml::Spanned;
 
 use super::resolve::Resolver;
@@ -87,6 +88,13 @@ impl Resolver<'_> {
                 },
             )
             .unwrap_or_else(|| Some(Secret::default()));
+        if let Some(secret) = &webhook_secret
+            && secret.expose_secret().contains("://")
+        {
+            let message = format!("the webhook secret of team `{}` is a URL", team.name);
+            self.problem(spanned.span(), "team.webhook_secret", message)
+                .hint = Some("write only what stands behind its last slash".to_owned());
+        }
         let available = |kind: &TransportKind| match kind {
             TransportKind::Webhook => webhook_secret.is_some(),
             TransportKind::Relay => team.relay_to.is_some(),

@@ -181,7 +181,8 @@ pub struct Relay {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
-    /// The first wait; it doubles from there. Default 1 second.
+    /// The longest first wait; it doubles with each attempt up to `max`, and each is drawn by chance up to
+    /// that. Default 1 second.
     pub first: Option<DurationText>,
     /// The longest wait. Default 5 minutes.
     #[cfg_attr(test, schemars(with = "Option<DurationText>"))]

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use super::matcher::Matcher;
 use super::ruleset::{Rule, RuleSet, Source};
 use crate::alert::Event;
 use crate::diagnostic::Diagnostic;
@@ -14,7 +15,9 @@ impl RuleSet {
         for source in &self.sources {
             found.extend(file_name(source));
             found.extend(required(source));
+            found.extend(open_gate(source));
             found.extend(external_id(source));
+            found.extend(shared_id(source));
             unreachable(source, &mut found);
             self.untested(source, &mut found);
         }
@@ -86,6 +89,26 @@ fn external_id(source: &Source) -> Option<Diagnostic> {
         rule.event
     );
     Some(at(source, rule, message).hint("add external_id = \"…-{ticket_number}\" under [alert]"))
+}
+
+fn open_gate(source: &Source) -> Option<Diagnostic> {
+    let is_open = |gate: &Matcher| gate.conditions.is_empty();
+    source.gates.0.iter().any(is_open).then(|| {
+        let message = "a [[source.match]] without a condition takes every mail";
+        Diagnostic::at(&source.file, source.name.span(), message)
+            .key("source.match")
+            .hint("name what only this sender's mail has: header, from, subject")
+    })
+}
+
+fn shared_id(source: &Source) -> Option<Diagnostic> {
+    let is_shared = |rule: &&Rule| {
+        let id = rule.alert.external_id.as_ref();
+        id.is_some_and(|id| id.placeholders().next().is_none())
+    };
+    let rule = source.rules.iter().find(is_shared)?;
+    let message = "all mails of this rule are one ticket: its external id names no field";
+    Some(at(source, rule, message).hint("write external_id = \"…-{ticket_number}\" under [alert]"))
 }
 
 /// Rules behind one that always holds, or behind one with the same conditions.

@@ -126,8 +126,9 @@ impl Access {
             password: given.clone(),
         };
         let is_right = self.throttle.check(vec![user], peer, credentials).await;
-        if is_right {
-            *lock(&self.known) = Some(given);
+        match is_right {
+            true => *lock(&self.known) = Some(given),
+            false => tracing::warn!(%peer, "wrong password for the web interface"),
         }
         is_right
     }

@@ -513,6 +513,16 @@ fn send_follows_a_mail_to_its_outcome() {
     ]);
     assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
     assert!(text(&refused).contains("5.1.1"), "{}", text(&refused));
+    // Whose outcome cannot be asked for was accepted all the same.
+    let file = stage.path().join("mailbell.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let elsewhere = config.replace(&gateway.http.to_string(), "127.0.0.1:1");
+    std::fs::write(&file, elsewhere).unwrap();
+    let unknown = stage.output(&["send", &mail.to_string_lossy()]);
+    assert_eq!(unknown.status.code(), Some(1), "{}", text(&unknown));
+    for said in ["queued as", "it was accepted", "mailbell queue show"] {
+        assert!(text(&unknown).contains(said), "{}", text(&unknown));
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::{Finding, ok};
-use crate::config::{Config, Relay, Store};
+use crate::config::{Config, Relay, Store, TransportKind};
 use crate::deliver::{relay as mail_out, signl4 as webhook};
 use crate::own_door::OwnDoor;
 use crate::smtp::proxied::UNKNOWN;
@@ -93,6 +93,10 @@ async fn ask(mut stream: TcpStream, opening: &[u8]) -> std::io::Result<String> {
 /// A connection with TLS to where alerts go. No request is made, so no event is raised.
 pub(super) async fn signl4(config: &Config, environment: &[(String, String)]) -> Finding {
     let signl4 = &config.signl4;
+    let mut transports = config.teams.iter().flat_map(|team| &team.transports);
+    if !transports.any(|kind| *kind == TransportKind::Webhook) {
+        return ok("signl4", "webhook", "no team uses it");
+    }
     // From the environment as reqwest reads it; its exceptions (NO_PROXY) are not looked at.
     let from_environment = || {
         let wanted = ["https_proxy", "all_proxy"];
