@@ -478,6 +478,10 @@ pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks of `mailbell tail` into the store.
 pub const TAIL_EVERY: Duration = Duration::from_millis(250);
 
+/// How long after a mail others may appear in front of it, in the order of arrival: as long as the
+/// transaction may take that has given them their places.
+pub const TAIL_LATE_MAX: Duration = POSTGRES_WORK_MAX;
+
 /// Deliveries that it reads at once.
 pub const TAIL_PAGE: usize = 200;
 

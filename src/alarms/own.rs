@@ -19,8 +19,8 @@ pub fn explain(rules: &RuleSet, raw: &[u8], message: &Message, envelope: &Envelo
     trace
 }
 
-/// What is decided of a mail that came with this envelope. No peer can send to the addresses of the
-/// gateway itself.
+/// What is decided of a mail that came with this envelope. No peer can send to the address of a notice.
+/// To that of the canary every peer that may send can, and pages nobody by it.
 fn decided(
     raw: &[u8],
     envelope: &Envelope,

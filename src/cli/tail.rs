@@ -9,10 +9,10 @@ use std::io::Write;
 
 use anyhow::Context;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Answer, Surroundings, table};
-use crate::limits::{TAIL_EVERY, TAIL_PAGE, TAIL_WAITING_MAX};
+use crate::limits::{TAIL_EVERY, TAIL_LATE_MAX, TAIL_PAGE, TAIL_WAITING_MAX};
 use crate::spool::{
     self, DeliveryId, Ending, Filter, MailId, Spool, SpoolError, Stage, StageFilter, Summary,
 };
@@ -61,12 +61,24 @@ pub(super) fn run(arguments: &Arguments, surroundings: &Surroundings) -> anyhow:
     })
 }
 
+/// A mail, and before it its place in the order of arrival, by which they sort. Ids would not do: they
+/// tell the time of whichever gateway accepted the mail.
+type Place = (i64, MailId);
+
+fn place(summary: &Summary) -> Place {
+    (summary.delivery.seq(), summary.mail)
+}
+
 /// What has been seen of the store.
 #[derive(Default)]
 struct Watch {
-    newest: Option<MailId>,
+    /// All up to this place in the order of arrival has been seen, or is too old to be told.
+    floor: i64,
+    /// Mails behind it, and when they were first seen. Between them others may still appear: of two
+    /// nodes, the one that was given its place first may be the last to store its mail.
+    seen: BTreeMap<Place, Instant>,
     /// Mails that have not ended for every team, and what of them has been told: ended or tried.
-    waiting: BTreeMap<MailId, BTreeSet<(DeliveryId, bool)>>,
+    waiting: BTreeMap<Place, BTreeSet<(DeliveryId, bool)>>,
     /// The store did not answer when it was last asked.
     is_away: bool,
 }
@@ -76,15 +88,18 @@ impl Watch {
     async fn start(spool: &dyn Spool, arguments: &Arguments) -> anyhow::Result<Watch> {
         let mut watch = Watch::default();
         let newest = spool.list(Filter::default(), TAIL_PAGE).await?;
-        watch.newest = newest.first().map(|summary| summary.mail);
+        if let Some(oldest) = newest.last().filter(|_| newest.len() == TAIL_PAGE) {
+            watch.floor = oldest.delivery.seq();
+        }
+        watch.note(newest.iter().map(place).collect());
         for summary in newest.iter().filter(|one| !has_ended(one)) {
-            watch.waiting.entry(summary.mail).or_default();
+            watch.waiting.entry(place(summary)).or_default();
         }
         let mut last = arguments.last(spool).await?;
         // What has come meanwhile is news.
-        last.retain(|summary| Some(summary.mail) <= watch.newest);
+        last.retain(|summary| watch.is_known(place(summary)));
         for summary in newest.iter().filter(|one| has_ended(one)).chain(&last) {
-            if let Some(told) = watch.waiting.get_mut(&summary.mail) {
+            if let Some(told) = watch.waiting.get_mut(&place(summary)) {
                 told.insert((summary.delivery, true));
             }
         }
@@ -92,6 +107,24 @@ impl Watch {
             arguments.print(summary)?;
         }
         Ok(watch)
+    }
+
+    fn is_known(&self, place: Place) -> bool {
+        place.0 <= self.floor || self.seen.contains_key(&place)
+    }
+
+    /// Returns those that were not known.
+    fn note(&mut self, mut places: BTreeSet<Place>) -> BTreeSet<Place> {
+        let now = Instant::now();
+        places.retain(|place| !self.is_known(*place));
+        self.seen.extend(places.iter().map(|place| (*place, now)));
+        while let Some((place, since)) = self.seen.first_key_value()
+            && (now.duration_since(*since) > TAIL_LATE_MAX || self.seen.len() > TAIL_WAITING_MAX)
+        {
+            self.floor = place.0;
+            self.seen.pop_first();
+        }
+        places
     }
 
     /// A store that does not answer is told once, and asked again.
@@ -114,47 +147,37 @@ impl Watch {
 
     /// What has ended since, or was tried for the first time and waits; oldest mails first.
     async fn news(&mut self, spool: &dyn Spool) -> Result<Vec<Summary>, SpoolError> {
-        let mut seen: BTreeMap<MailId, Vec<Summary>> = BTreeMap::new();
-        let mut before = None;
+        let mut found: BTreeMap<Place, Vec<Summary>> = BTreeMap::new();
+        // Oldest ones of their pages, which may be cut in two.
+        let mut cut = Vec::new();
         loop {
             let filter = Filter {
-                before,
+                before: cut.last().map(|(_, mail)| *mail),
                 ..Filter::default()
             };
             let page = spool.list(filter, TAIL_PAGE).await?;
-            before = page.last().map(|summary| summary.mail);
-            let is_all = page.len() < TAIL_PAGE;
+            let oldest = page.last().map(place).filter(|_| page.len() == TAIL_PAGE);
             for summary in page {
-                seen.entry(summary.mail).or_default().push(summary);
+                found.entry(place(&summary)).or_default().push(summary);
             }
-            let is_known =
-                before.is_some_and(|mail| self.newest.is_some_and(|newest| mail <= newest));
-            if is_all {
-                before = None;
-            }
-            if is_all || is_known || seen.len() > TAIL_WAITING_MAX {
+            cut.extend(oldest);
+            let is_known = oldest.is_none_or(|(seq, _)| seq <= self.floor);
+            if is_known || found.len() > TAIL_WAITING_MAX {
                 break;
             }
         }
-        for mail in seen
-            .keys()
-            .filter(|mail| self.newest.is_none_or(|newest| **mail > newest))
-        {
-            self.waiting.entry(*mail).or_default();
+        for place in self.note(found.keys().copied().collect()) {
+            self.waiting.entry(place).or_default();
         }
-        self.newest = seen.keys().next_back().copied().max(self.newest);
         while self.waiting.len() > TAIL_WAITING_MAX {
             self.waiting.pop_first();
         }
-        // The last page may have cut its oldest mail in two.
-        if let Some(oldest) = before {
-            seen.remove(&oldest);
-        }
+        found.retain(|place, _| !cut.contains(place));
         let mut news = Vec::new();
-        for mail in self.waiting.keys().copied().collect::<Vec<_>>() {
-            let mut deliveries = match seen.remove(&mail) {
+        for place in self.waiting.keys().copied().collect::<Vec<_>>() {
+            let mut deliveries = match found.remove(&place) {
                 Some(deliveries) => deliveries,
-                None => match spool.show(mail).await? {
+                None => match spool.show(place.1).await? {
                     Some(shown) => shown
                         .deliveries
                         .into_iter()
@@ -165,7 +188,7 @@ impl Watch {
             };
             deliveries.sort_by_key(|summary| summary.delivery);
             let all_ended = deliveries.iter().all(has_ended);
-            let told = self.waiting.entry(mail).or_default();
+            let told = self.waiting.entry(place).or_default();
             for summary in deliveries {
                 let (ended, tried) = (has_ended(&summary), summary.attempts > 0);
                 if (ended || tried) && told.insert((summary.delivery, ended)) {
@@ -173,7 +196,7 @@ impl Watch {
                 }
             }
             if all_ended {
-                self.waiting.remove(&mail);
+                self.waiting.remove(&place);
             }
         }
         Ok(news)
@@ -245,5 +268,94 @@ impl Arguments {
             summary.team,
             title.split_whitespace().collect::<Vec<_>>().join(" "),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::clock::Time;
+    use crate::smtp::{ReceivedMail, Recipients};
+    use crate::spool::sqlite::Sqlite;
+
+    const NOTHING_BEFORE: Arguments = Arguments {
+        lines: 0,
+        team: None,
+        source: None,
+        outcome: Vec::new(),
+        no_follow: false,
+        json: false,
+    };
+
+    fn file(folder: &tempfile::TempDir) -> PathBuf {
+        folder.path().join("spool.db")
+    }
+
+    /// Accepts a mail by a clock that says so.
+    async fn accept(spool: &dyn Spool, ms: i64) -> MailId {
+        let mail = ReceivedMail {
+            peer: "192.0.2.1".parse().unwrap(),
+            helo: "kix.example".to_owned(),
+            tls: None,
+            user: None,
+            reverse_path: String::new(),
+            recipients: Recipients::one("ops@alerts.example", "ops"),
+            data: b"Subject: one\r\n\r\n".to_vec(),
+            rest: None,
+        };
+        spool.accept(mail, Time::from_ms(ms)).await.unwrap()
+    }
+
+    /// Ends it, and gives the mails that are told.
+    async fn told(watch: &mut Watch, spool: &dyn Spool, ended: MailId) -> Vec<MailId> {
+        spool.drop_mail(ended, Time::from_ms(1)).await.unwrap();
+        let news = watch.news(spool).await.unwrap();
+        news.iter().map(|summary| summary.mail).collect()
+    }
+
+    /// Gives the mail another place in the order of arrival.
+    fn place_at(file: &Path, mail: MailId, seq: i64) {
+        let connection = Connection::open(file).unwrap();
+        let sql = "SELECT seq FROM mails WHERE id = ?1";
+        let old: i64 = connection
+            .query_row(sql, [mail.0], |row| row.get(0))
+            .unwrap();
+        connection
+            .execute_batch(&format!(
+                "PRAGMA foreign_keys = OFF;
+                 UPDATE mails SET seq = {seq} WHERE seq = {old};
+                 UPDATE bodies SET seq = {seq} WHERE seq = {old};
+                 UPDATE deliveries SET id = id + ({seq} - {old}) * 1048576 WHERE id >> 20 = {old};"
+            ))
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_mail_by_a_clock_that_is_behind_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Sqlite::open_gateway(&file(&folder)).unwrap();
+        accept(&spool, 9_000_000).await;
+        let mut watch = Watch::start(&spool, &NOTHING_BEFORE).await.unwrap();
+        let late = accept(&spool, 1_000_000).await;
+        assert_eq!(told(&mut watch, &spool, late).await, [late]);
+        assert!(watch.news(&spool).await.unwrap().is_empty(), "told twice");
+    }
+
+    /// Of two nodes, the one that was first given a place may be the last to store its mail.
+    #[tokio::test]
+    async fn a_mail_that_is_stored_after_one_of_a_later_place_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Sqlite::open_gateway(&file(&folder)).unwrap();
+        let first = accept(&spool, 1_000_000).await;
+        place_at(&file(&folder), first, 100);
+        let mut watch = Watch::start(&spool, &NOTHING_BEFORE).await.unwrap();
+        let late = accept(&spool, 2_000_000).await;
+        place_at(&file(&folder), late, 50);
+        assert_eq!(told(&mut watch, &spool, late).await, [late]);
+        assert!(watch.news(&spool).await.unwrap().is_empty(), "told twice");
     }
 }

@@ -7,16 +7,29 @@ use super::Pipeline;
 use crate::limits::SMTP_STORE_TIMEOUT;
 use crate::observe::Happening;
 use crate::smtp::{AcceptError, MailSink, ReceivedMail, Rest, RestId};
-use crate::spool::SpoolError;
+#[cfg(doc)]
+use crate::spool::Spool;
+use crate::spool::{MailId, SpoolError};
 
-#[async_trait]
-impl MailSink for Pipeline {
-    async fn accept(&self, mail: ReceivedMail) -> Result<String, AcceptError> {
+impl Pipeline {
+    /// Accepts the mail in the place of one that is stored: see [`Spool::replace`].
+    ///
+    /// # Errors
+    /// Nothing has been changed, as far as the store has answered in time.
+    pub async fn replace(&self, old: MailId, mail: ReceivedMail) -> Result<String, AcceptError> {
+        self.take(mail, Some(old)).await
+    }
+
+    async fn take(&self, mail: ReceivedMail, old: Option<MailId>) -> Result<String, AcceptError> {
         let shared = &self.shared;
         let (peer, bytes, teams) = (mail.peer, mail.bytes(), mail.recipients.len());
         let began = Instant::now();
         let wanted = shared.reader.wanted(&mail);
-        let storing = in_time(shared.spool.accept(mail, shared.clock.now()));
+        let now = shared.clock.now();
+        let storing = in_time(match old {
+            Some(old) => shared.spool.replace(old, mail, now),
+            None => shared.spool.accept(mail, now),
+        });
         // The store first: where cores are few, the peer's answer would wait for the reading.
         let begin = async { wanted.and_then(|copy| shared.reader.ahead(copy)) };
         let (stored, begun) = tokio::join!(biased; storing, begin);
@@ -41,6 +54,13 @@ impl MailSink for Pipeline {
                 Err(error.into())
             }
         }
+    }
+}
+
+#[async_trait]
+impl MailSink for Pipeline {
+    async fn accept(&self, mail: ReceivedMail) -> Result<String, AcceptError> {
+        self.take(mail, None).await
     }
 
     async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<Rest, AcceptError> {

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::address::{Mailbox, canonical_at, canonical_domain};
 use crate::config::{Smtp, Team};
 
-/// What holds for every session that begins while it is in force.
+/// What holds for every session, from the start of the gateway to its end.
 #[derive(Debug, Clone)]
 pub struct Policy {
     pub hostname: String,

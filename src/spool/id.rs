@@ -8,12 +8,13 @@ use uuid::Uuid;
 use crate::clock::Time;
 use crate::spool::SpoolError;
 
-/// Names an accepted mail in replies, logs, commands and payloads. Version 7: sorts by arrival.
+/// Names an accepted mail in replies, logs, commands and payloads. Version 7: sorts by the clock of the
+/// gateway that accepted it. That is nearly the order of arrival; the order itself is that of [`DeliveryId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MailId(pub(crate) Uuid);
 
 impl MailId {
-    /// Milliseconds of the gateway's clock, then a counter and chance: ids sort by arrival.
+    /// Milliseconds of the gateway's clock, then chance: ids of one millisecond are in no order.
     pub(crate) fn at(now: Time) -> MailId {
         let ms = u64::try_from(now.ms()).unwrap_or(0);
         let nanos = u32::try_from(ms % 1000).unwrap_or(0) * 1_000_000;
@@ -22,7 +23,7 @@ impl MailId {
         MailId(Uuid::new_v7(timestamp))
     }
 
-    /// Sorts before every mail that is accepted from then on.
+    /// Sorts before every mail that is accepted from then on, by that clock.
     pub(crate) fn first_at(time: Time) -> MailId {
         let ms = u128::try_from(time.ms()).unwrap_or(0);
         MailId(Uuid::from_u128(ms << 80))

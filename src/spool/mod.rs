@@ -298,11 +298,6 @@ pub struct Pruned {
     pub next: Option<MailId>,
 }
 
-/// What sorts behind everything that begins with `prefix`, byte by byte.
-pub(crate) fn beyond(prefix: &str) -> String {
-    format!("{prefix}\u{10ffff}")
-}
-
 /// The store. Every method is one transaction, durable when it returns unless it says otherwise.
 #[async_trait]
 pub trait Spool: Marks + Send + Sync + fmt::Debug {
@@ -310,6 +305,15 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
 
     /// Durable before it returns (DESIGN.md invariant 1).
     async fn accept(&self, mail: ReceivedMail, now: Time) -> Result<MailId, SpoolError>;
+
+    /// Accepts `new` in the place of `old`, of which is dropped what [`Spool::drop_mail`] drops; both or
+    /// neither, so that nothing is lost in between. What waits of `old` would make a duplicate of it.
+    async fn replace(
+        &self,
+        old: MailId,
+        new: ReceivedMail,
+        now: Time,
+    ) -> Result<MailId, SpoolError>;
 
     /// Keeps a piece of a mail that is still being received, behind what there is of `rest`. Need not be
     /// durable: accepting the mail makes it so.

@@ -464,6 +464,11 @@ pub(crate) fn minutes(
     minutes
 }
 
+/// What sorts behind everything that begins with `prefix`, byte by byte.
+pub(crate) fn beyond(prefix: &str) -> String {
+    format!("{prefix}\u{10ffff}")
+}
+
 /// The first number that a delivery of mail `seq` may have.
 pub(crate) fn first_delivery(seq: i64) -> i64 {
     DeliveryId::range_of_mail(seq).0

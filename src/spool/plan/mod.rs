@@ -59,7 +59,7 @@ pub(crate) struct Delivery {
     pub(crate) attempts: u32,
     /// How often it has been leased.
     pub(crate) leases: u32,
-    /// What it gathers, when it is the summary of a storm.
+    /// It is the summary of a storm, and tells of other deliveries' tickets.
     pub(crate) is_summary: bool,
 }
 
@@ -133,7 +133,6 @@ pub(crate) struct Namesake {
     pub(crate) event: Option<String>,
     pub(crate) external_id: Option<String>,
     pub(crate) title: Option<String>,
-    /// Not repeated, but tried once more.
     /// It has told nobody: a dead letter, or a duplicate itself.
     pub(crate) says_nothing: bool,
 }

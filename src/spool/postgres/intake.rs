@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use deadpool_postgres::{ClientWrapper, Pool, Transaction};
+use deadpool_postgres::{GenericClient, Pool, Transaction};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -91,14 +91,14 @@ pub(super) async fn accept_groups(mut jobs: Accepting, pool: Pool, node: Arc<Nod
             mails.push(mail);
             waiting.push(job);
         }
-        let result = accept(&pool, &mails, &node).await;
+        let result = accept_group(&pool, &mails, &node).await;
         let is_alone = mails.len() == 1;
         for (mail, job) in mails.into_iter().zip(waiting) {
             let id = mail.0;
             let one = match &result {
                 // Nor would it answer them one by one, each after its own wait.
                 Err(SpoolError::Unavailable(_)) => result.clone(),
-                Err(_) if !is_alone => accept(&pool, &[mail], &node).await,
+                Err(_) if !is_alone => accept_group(&pool, &[mail], &node).await,
                 shared => shared.clone(),
             };
             job.answer(one.map(|()| id));
@@ -107,18 +107,18 @@ pub(super) async fn accept_groups(mut jobs: Accepting, pool: Pool, node: Arc<Nod
     }
 }
 
-async fn accept(
+async fn accept_group(
     pool: &Pool,
     mails: &[(MailId, ReceivedMail, Time)],
     node: &Node,
 ) -> Result<(), SpoolError> {
-    on_connection!(pool, POSTGRES_WORK_MAX, |client| accept_in_one(
+    on_connection!(pool, POSTGRES_WORK_MAX, |client| accept(
         client, mails, node.id
     ))
 }
 
-async fn accept_in_one(
-    client: &ClientWrapper,
+pub(super) async fn accept(
+    client: &impl GenericClient,
     mails: &[(MailId, ReceivedMail, Time)],
     node: Uuid,
 ) -> Result<(), SpoolError> {

@@ -153,6 +153,23 @@ impl Spool for Postgres {
         self.accepts.run((MailId::at(now), mail, now), bytes).await
     }
 
+    async fn replace(
+        &self,
+        old: MailId,
+        new: ReceivedMail,
+        now: Time,
+    ) -> Result<MailId, SpoolError> {
+        let me = self.me();
+        let id = MailId::at(now);
+        let mails = [(id, new, now)];
+        transact!(self.pool, Commit::Synced, |transaction| async {
+            tend::drop_mail(&transaction, old, me, now).await?;
+            intake::accept(&transaction, &mails, me).await
+        })?;
+        self.node.ring();
+        Ok(id)
+    }
+
     async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), SpoolError> {
         let me = self.me();
         transact!(self.pool, Commit::Written, |transaction| {

@@ -150,7 +150,7 @@ async fn read_rows(
     Ok(())
 }
 
-/// By their ids, which are indexed and sort by arrival: those that are younger are not looked at.
+/// By their ids, which are indexed and sort by time: those that are younger are not looked at.
 const OF_AGE: &str = "SELECT m.seq, m.id, NOT EXISTS (
         SELECT 1 FROM deliveries d
         WHERE d.id BETWEEN m.seq << 20 AND (m.seq << 20) + 1048575

@@ -10,7 +10,7 @@ use crate::clock::Time;
 use crate::deliver::schedule::URGENCIES;
 use crate::limits::LATE_LOOKED_AT;
 use crate::spool::plan::DROPPED;
-use crate::spool::{DeadLettersOf, MailId, SpoolError, beyond};
+use crate::spool::{DeadLettersOf, MailId, SpoolError, search};
 
 pub(super) async fn dead_letters(
     transaction: &Transaction<'_>,
@@ -81,7 +81,10 @@ pub(super) async fn open_with_prefix(
             AND d.stage IN (2, 3) AND d.external_id IS NOT NULL
         WHERE d.status = 'new'";
     let mut open = BTreeSet::new();
-    for row in transaction.query(sql, &[&prefix, &beyond(prefix)]).await? {
+    for row in transaction
+        .query(sql, &[&prefix, &search::beyond(prefix)])
+        .await?
+    {
         let team: String = row.try_get(0)?;
         open.extend(ExternalId::new(row.try_get(1)?).map(|id| (team, id)));
     }

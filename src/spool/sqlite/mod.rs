@@ -164,6 +164,35 @@ impl Sqlite {
         }
     }
 
+    /// Accepts a mail, in the place of an old one if there is one.
+    async fn take(
+        &self,
+        old: Option<MailId>,
+        mail: ReceivedMail,
+        now: Time,
+    ) -> Result<MailId, SpoolError> {
+        let bytes = mail.data.len();
+        let mail = Arc::new(mail);
+        let (written, fresh) = (Arc::clone(&mail), Arc::clone(&self.fresh));
+        let work = move |connection: &Connection| {
+            if let Some(old) = old {
+                tend::drop_mail(connection, old, now)?;
+            }
+            intake::accept(connection, &written, now)
+        };
+        let ended = move |result: Result<intake::Accepted, SpoolError>| {
+            let accepted = result.inspect_err(|_| fresh.doubt())?;
+            let id = accepted.mail;
+            let seq = accepted.seq;
+            fresh.accepted(seq, accepted.undecided(Arc::unwrap_or_clone(mail), now));
+            Ok(id)
+        };
+        // A mail that its sender was told to send again.
+        let abandoned = Abandoned::Skipped;
+        self.write_and(Durability::Synced, bytes, abandoned, work, ended)
+            .await
+    }
+
     /// `work` sees one state of the store.
     async fn read<T, F>(&self, work: F) -> Result<T, SpoolError>
     where
@@ -191,21 +220,16 @@ fn inline<T>(
 #[async_trait]
 impl Spool for Sqlite {
     async fn accept(&self, mail: ReceivedMail, now: Time) -> Result<MailId, SpoolError> {
-        let bytes = mail.data.len();
-        let mail = Arc::new(mail);
-        let (written, fresh) = (Arc::clone(&mail), Arc::clone(&self.fresh));
-        let work = move |connection: &Connection| intake::accept(connection, &written, now);
-        let ended = move |result: Result<intake::Accepted, SpoolError>| {
-            let accepted = result.inspect_err(|_| fresh.doubt())?;
-            let id = accepted.mail;
-            let seq = accepted.seq;
-            fresh.accepted(seq, accepted.undecided(Arc::unwrap_or_clone(mail), now));
-            Ok(id)
-        };
-        // A mail that its sender was told to send again.
-        let abandoned = Abandoned::Skipped;
-        self.write_and(Durability::Synced, bytes, abandoned, work, ended)
-            .await
+        self.take(None, mail, now).await
+    }
+
+    async fn replace(
+        &self,
+        old: MailId,
+        new: ReceivedMail,
+        now: Time,
+    ) -> Result<MailId, SpoolError> {
+        self.take(Some(old), new, now).await
     }
 
     async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), SpoolError> {

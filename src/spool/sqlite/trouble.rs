@@ -10,7 +10,7 @@ use crate::clock::Time;
 use crate::deliver::schedule::URGENCIES;
 use crate::limits::LATE_LOOKED_AT;
 use crate::spool::plan::DROPPED;
-use crate::spool::{DeadLettersOf, MailId, SpoolError, beyond};
+use crate::spool::{DeadLettersOf, MailId, SpoolError, search};
 
 pub(super) fn dead_letters(
     connection: &Connection,
@@ -94,7 +94,7 @@ pub(super) fn open_with_prefix(
          WHERE d.status = 'new'",
     ] {
         let mut statement = connection.prepare_cached(sql)?;
-        let found = statement.query_map([prefix, &beyond(prefix)], |row| {
+        let found = statement.query_map([prefix, &search::beyond(prefix)], |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
         })?;
         for one in found {

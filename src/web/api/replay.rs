@@ -11,11 +11,10 @@ use uuid::Uuid;
 
 use super::mails::parse;
 use super::rules::change;
-use crate::clock::{Clock, SystemClock};
 use crate::message::Envelope;
 use crate::rules::{Decision, Rulebook, editing};
 use crate::smtp::{AcceptError, MailSink, ReceivedMail, Recipients, Rest, RestId};
-use crate::spool::{DeadLetters, MailId};
+use crate::spool::MailId;
 use crate::web::Shown;
 use crate::web::problem::{Named, Params, Problem};
 use crate::web::reading::{self, Stored};
@@ -101,7 +100,7 @@ pub async fn again(shown: &Arc<Shown>, id: MailId, send: bool) -> Result<Replay,
     let teams = teams.collect();
     let sent_as = match send {
         true => {
-            // Whoever asked may leave: the old one is dropped only where the new one is accepted.
+            // Whoever asked may leave: what was begun is ended, or nothing is kept of it.
             let again = accept_again(Arc::clone(shown), id, stored, recipients);
             let again = tokio::spawn(again).await;
             Some(again.map_err(|_| Problem::panicked("accepting it again"))??)
@@ -138,21 +137,15 @@ async fn accept_again(
         rest: None,
     };
     let rest = RestId(Uuid::now_v7());
-    // First, as it would be taken for a duplicate of what still waits of the old one.
-    let dropped = shown.spool.drop_mail(id, SystemClock.now()).await?;
     let accepted = accept_with(&shown, mail, (id, stored.mail.bytes), rest).await;
     if accepted.is_err() {
         shown.pipeline.discard(rest).await;
-        if dropped > 0 {
-            let again = DeadLetters::Of(id);
-            shown.spool.retry(again, SystemClock.now()).await?;
-        }
     }
     shown.pipeline.try_now();
     accepted
 }
 
-/// Accepts the mail with a copy of what follows its beginning in the old one.
+/// Accepts the mail in the place of the old one, with a copy of what follows its beginning there.
 async fn accept_with(
     shown: &Shown,
     mut mail: ReceivedMail,
@@ -173,7 +166,7 @@ async fn accept_with(
         let kept = shown.pipeline.keep(rest, piece).await;
         mail.rest = Some(kept.map_err(failed)?);
     }
-    shown.pipeline.accept(mail).await.map_err(failed)
+    shown.pipeline.replace(old, mail).await.map_err(failed)
 }
 
 /// A mail as a test of its rule file.

@@ -10,6 +10,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use self::stage::{Stage, mail, mail_of_corpus};
+use crate::spool::bench::NO_MAIL;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mails_are_found_shown_and_read() {
@@ -205,6 +206,26 @@ async fn a_mail_that_waits_is_replayed_and_alerts_once() {
     let old = stage.ended(&waits).await;
     assert_eq!(old["deliveries"][0]["stage"], "dead-letter", "{old}");
     assert_eq!(stage.standin.requests().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_for_which_there_is_no_room_leaves_the_mail_as_it_was() {
+    let stage = Stage::new("").await;
+    stage
+        .standin
+        .fail_next(std::iter::repeat_n(Fault::RetryAfter(60), 9));
+    let waits = stage.accept(&mail(1, "new", "Disk full")).await;
+    let tried =
+        |delivery: &serde_json::Value| delivery["attempts"] == 1 && delivery["stage"] == "waiting";
+    let before = stage.until(&waits, tried).await;
+    let file = stage.folder.path().join("mailbell-data/spool.db");
+    let connection = rusqlite::Connection::open(file).unwrap();
+    connection.execute_batch(NO_MAIL).unwrap();
+    let path = format!("mails/{waits}/replay?send=true");
+    let (status, problem) = stage.post(&path).await;
+    assert_eq!(status, 503, "{problem}");
+    let after = stage.get(&format!("mails/{waits}")).await;
+    assert_eq!(after["deliveries"], before["deliveries"]);
 }
 
 /// A tool that guesses a method wrong reads why.

@@ -247,6 +247,15 @@ impl Spool for Node {
         self.step(true, step).await
     }
 
+    async fn replace(
+        &self,
+        old: MailId,
+        new: ReceivedMail,
+        now: Time,
+    ) -> Result<MailId, SpoolError> {
+        self.inner().replace(old, new, now).await
+    }
+
     async fn keep(&self, rest: Rest, piece: Vec<u8>) -> Result<(), SpoolError> {
         let step = move |shared: Arc<Shared>| async move { shared.inner().keep(rest, piece).await };
         self.step(true, step).await

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mailbell::clock::Time;
 use mailbell::config::Storm;
 use mailbell::deliver::schedule::Progress;
-use mailbell::spool::postgres::Postgres;
+use mailbell::spool::postgres::{Postgres, execute};
 use mailbell::spool::sqlite::Sqlite;
 use mailbell::spool::{
     Ask, Attempt, Budget, Decided, Deciding, Effects, Ending, Filter, Leased, MailId, Reading,
@@ -71,6 +71,29 @@ impl Home {
         }
     }
 }
+
+impl Home {
+    /// From now on the store takes no mail: what else there is to write, it writes.
+    pub async fn take_no_mail(&self) {
+        match self {
+            Home::Folder(folder) => {
+                let path = folder.path().join("data/spool.db");
+                let connection = rusqlite::Connection::open(path).unwrap();
+                connection.execute_batch(NO_MAIL).unwrap();
+            }
+            Home::Database(database) => {
+                let sql = "ALTER TABLE bodies ADD CONSTRAINT no_mail CHECK (false) NOT VALID";
+                execute(&database.config(), sql).await.unwrap();
+            }
+        }
+    }
+}
+
+/// A file of SQLite takes no mail, and what has ended does not begin again.
+pub const NO_MAIL: &str = "CREATE TRIGGER no_mail BEFORE INSERT ON bodies
+    BEGIN SELECT RAISE(ABORT, 'no room'); END;
+    CREATE TRIGGER no_repair BEFORE UPDATE ON deliveries WHEN old.stage = 4 AND new.stage <> 4
+    BEGIN SELECT RAISE(ABORT, 'no room'); END";
 
 pub struct Bench {
     pub spool: Arc<dyn Spool>,

@@ -572,6 +572,34 @@ pub async fn dropping_a_waiting_mail_gives_the_next_its_turn(store: Store) {
     bench.assert_balanced().await;
 }
 
+pub async fn a_mail_takes_the_place_of_another_or_nothing_changes(store: Store) {
+    let bench = Bench::new(store).await;
+    let old = bench.accept(&new("T"), 0).await;
+    bench.decide(0).await;
+    let replace = async |old, ms| {
+        let mail = mail("ops", &new("T"));
+        bench.spool.replace(old, mail, at(ms)).await
+    };
+    let taken = replace(old, 1).await.unwrap();
+    bench.decide(1).await;
+    assert_eq!(
+        bench.outcomes().await,
+        ["dead-letter: dropped by a person", "waiting: "]
+    );
+    bench.assert_balanced().await;
+
+    let unknown = "0190163d-8694-739b-aea5-966c26f8ad90".parse().unwrap();
+    assert!(replace(unknown, 2).await.is_err());
+    bench.home.take_no_mail().await;
+    assert!(replace(taken, 3).await.is_err());
+    assert_eq!(
+        bench.outcomes().await,
+        ["dead-letter: dropped by a person", "waiting: "]
+    );
+    bench.assert_balanced().await;
+    assert_eq!(bench.deliver_all(4).await, ["new T"]);
+}
+
 pub async fn pruning_keeps_the_ledger_and_what_is_not_finished(store: Store) {
     let bench = Bench::new(store).await;
     for index in 0..5 {
@@ -1004,6 +1032,7 @@ on_every_store! {
     what_waits_by_a_clock_that_was_set_back_waits_less,
     an_undecided_dead_letter_is_decided_again_when_retried,
     dropping_a_waiting_mail_gives_the_next_its_turn,
+    a_mail_takes_the_place_of_another_or_nothing_changes,
     pruning_keeps_the_ledger_and_what_is_not_finished,
     a_retried_part_of_a_digest_goes_alone,
     a_first_part_that_is_retried_brings_no_others,
