@@ -43,7 +43,7 @@ use crate::message::Envelope;
 use crate::observe::{Happening, Observer};
 use crate::rules::Decision;
 use crate::spool::{
-    Decided, Deciding, Effects, Filter, Leased, Reading, Settled, Spool, SpoolError, ToDecide,
+    Decided, Deciding, Effects, Filter, Leased, Settled, Spool, SpoolError, ToDecide,
 };
 
 /// Reading and deciding, as the pipeline sees it.
@@ -231,37 +231,8 @@ impl Shared {
         for reading in readings {
             decided.extend(self.unless_looping(reading).await?);
         }
-        self.store(decided.into(), carriers).await?;
+        self.decide(decided.into(), carriers).await?;
         Ok(true)
-    }
-
-    /// When the store refuses all of them together, each is tried alone, in their order, and one that
-    /// is refused goes to the dead letters: no mail can stop the gateway.
-    async fn store(
-        self: &Arc<Self>,
-        decided: Arc<[Decided]>,
-        carriers: &Carriers,
-    ) -> Result<(), SpoolError> {
-        match self.decide(Arc::clone(&decided), carriers).await {
-            Err(SpoolError::Refused(_)) => {}
-            result => return result,
-        }
-        for one in decided.iter() {
-            let refused = match self.decide([one.clone()].into(), carriers).await {
-                Err(SpoolError::Refused(reason)) => reason,
-                result => {
-                    result?;
-                    continue;
-                }
-            };
-            let reason = format!("its decision could not be stored: {refused}");
-            let dead = Decided {
-                reading: Reading::DeadLetter(reason),
-                ..one.clone()
-            };
-            self.decide([dead].into(), carriers).await?;
-        }
-        Ok(())
     }
 
     async fn decide(

@@ -335,7 +335,8 @@ pub trait Spool: Marks + Send + Sync + fmt::Debug {
     }
 
     /// Stores decisions. Need not be durable: a decision that is lost is made again. What they make
-    /// ready to be sent is leased at once, as far as asked for.
+    /// ready to be sent is leased at once, as far as asked for. One that the store refuses ends as a
+    /// dead letter in its place, and harms no other (DESIGN.md invariant 5).
     async fn decide(&self, deciding: Deciding, now: Time) -> Result<Effects, SpoolError>;
 
     /// Takes due deliveries, most urgent first, one at a time for each ticket.

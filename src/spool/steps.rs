@@ -61,6 +61,14 @@ pub struct Decided {
 }
 
 impl Decided {
+    /// A dead letter instead: the store refuses it as it is.
+    pub(crate) fn buried(&self, refused: &str) -> Decided {
+        Decided {
+            reading: Reading::DeadLetter(format!("its decision could not be stored: {refused}")),
+            ..self.clone()
+        }
+    }
+
     /// The mail is about several tickets.
     pub(crate) fn is_of_several(&self) -> bool {
         matches!(&self.reading, Reading::Decisions(all) if all.len() > 1)

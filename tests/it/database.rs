@@ -17,7 +17,11 @@ fn cluster() -> String {
 }
 
 async fn command(sql: &str) {
-    let (client, connection) = tokio_postgres::connect(&cluster(), NoTls).await.unwrap();
+    execute(&cluster(), sql).await;
+}
+
+async fn execute(url: &str, sql: &str) {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     let driver = tokio::spawn(connection);
     client.batch_execute(sql).await.unwrap();
     drop(client);
@@ -43,6 +47,10 @@ impl Database {
         let cluster = cluster();
         let (server, _) = cluster.rsplit_once('/').unwrap();
         format!("{server}/{}", self.name)
+    }
+
+    pub async fn execute(&self, sql: &str) {
+        execute(&self.url(), sql).await;
     }
 
     /// The one number that a query finds.

@@ -21,16 +21,17 @@ use mailbell::spool::{DeadLetters, Ending, Filter, MailId, Spool, StageFilter, S
 use mailbell::standin::{Fault, Options, Request, Standin};
 use mailbell::web;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::receiver::Receiver;
-use crate::scripted::{Scripted, event, mail, mail_with, new};
+use crate::scripted::{Scripted, event, mail, mail_with, new, poison};
+use crate::spool::bench::{Home, Store};
 
 const SECRET: &str = "team-secret-0815";
 
 /// How a test wants its gateway.
 struct Setup {
+    home: Home,
     webhook: bool,
     relay: Option<RelayForm>,
     /// What stands behind the URL: the stand-in's, if not set.
@@ -49,6 +50,7 @@ struct Setup {
 impl Default for Setup {
     fn default() -> Setup {
         Setup {
+            home: Home::Folder(tempfile::tempdir().unwrap()),
             webhook: true,
             relay: None,
             url: None,
@@ -77,7 +79,7 @@ struct Gateway {
     receiver: Receiver,
     stop: CancellationToken,
     running: tokio::task::JoinHandle<()>,
-    directory: TempDir,
+    home: Home,
 }
 
 impl Gateway {
@@ -124,9 +126,7 @@ impl Gateway {
                 client.relay("abc-secret@signl4.example", form).unwrap(),
             ));
         }
-        let directory = tempfile::tempdir().unwrap();
-        let spool: Arc<dyn Spool> =
-            Arc::new(Sqlite::open_gateway(&directory.path().join("spool.db")).unwrap());
+        let spool = setup.home.open().await;
         let pipeline = Pipeline::new(Parts {
             spool: Arc::clone(&spool),
             decider: Arc::new(Scripted),
@@ -150,7 +150,7 @@ impl Gateway {
             receiver,
             stop,
             running,
-            directory,
+            home: setup.home,
         }
     }
 
@@ -734,39 +734,68 @@ async fn a_delivery_that_panics_outside_its_transport_does_not_hang() {
 
 #[tokio::test]
 async fn a_mail_that_the_store_refuses_is_a_dead_letter_and_stops_nothing() {
-    let gateway = Gateway::start(Setup::default()).await;
-    let store = rusqlite::Connection::open(gateway.directory.path().join("spool.db")).unwrap();
-    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries WHEN NEW.title = 'poison'
-        BEGIN SELECT RAISE(ABORT, 'refused by the test'); END";
-    store.execute_batch(refuse).unwrap();
-    let poison = json!({ "event": "new", "id": "P", "title": "poison" });
-    let scripts = [new("A"), poison, new("B")];
-    let takes = scripts.iter().map(|script| gateway.take(script));
-    for take in takes {
-        take.await;
-    }
-    let mut outcomes = gateway.settled().await;
-    outcomes.sort();
-    assert!(outcomes[0].starts_with("alerted"), "{outcomes:?}");
-    assert!(outcomes[2].contains("refused by the test"), "{outcomes:?}");
-    // The same one alone: no other mail shows that it is the mail, not the store.
-    gateway
-        .take(&json!({ "event": "new", "title": "poison" }))
+    for store in [Store::Sqlite, Store::Postgres] {
+        let gateway = Gateway::start(Setup {
+            home: Home::new(store).await,
+            ..Setup::default()
+        })
         .await;
+        gateway.home.refuse_poison().await;
+        for script in [new("A"), poison("P"), new("B")] {
+            gateway.take(&script).await;
+        }
+        let mut outcomes = gateway.settled().await;
+        outcomes.sort();
+        assert!(outcomes[0].starts_with("alerted"), "{outcomes:?}");
+        assert!(outcomes[2].contains("refused_by_the_test"), "{outcomes:?}");
+        // The same one alone: no other mail shows that it is the mail, not the store.
+        gateway.take(&poison("Q")).await;
+        let outcomes = gateway.settled().await;
+        assert!(outcomes[3].contains("refused_by_the_test"), "{outcomes:?}");
+        gateway.end().await;
+    }
+}
+
+/// What was read earlier, here or by another gateway, is no part of what is decided now.
+#[tokio::test]
+async fn a_mail_that_the_store_refuses_later_stops_nothing_either() {
+    let home = Home::new(Store::Postgres).await;
+    let other = home.open().await;
+    home.refuse_poison().await;
+    let now = SystemClock.now();
+    other.accept(mail("ops", &new("A")), now).await.unwrap();
+    other.undecided(9).await.unwrap();
+    let gateway = Gateway::start(Setup {
+        home,
+        ..Setup::default()
+    })
+    .await;
+    gateway.take(&poison("P")).await;
+    gateway.take(&new("B")).await;
+    let Home::Database(database) = &gateway.home else {
+        unreachable!("PostgreSQL is a database")
+    };
+    let read = "SELECT count(*) FROM deliveries WHERE reading IS NOT NULL";
+    let started = Instant::now();
+    while database.number(read).await < 2 {
+        assert!(started.elapsed() < Duration::from_secs(30), "not read");
+    }
+    other.hand_back().await.unwrap();
     let outcomes = gateway.settled().await;
-    assert!(outcomes[3].contains("refused by the test"), "{outcomes:?}");
+    assert!(outcomes[0].starts_with("alerted"), "{outcomes:?}");
+    assert!(outcomes[1].contains("refused_by_the_test"), "{outcomes:?}");
+    assert!(outcomes[2].starts_with("alerted"), "{outcomes:?}");
     gateway.end().await;
 }
 
 #[tokio::test]
 async fn a_settlement_that_the_store_refuses_is_stored_without_its_answers() {
     let gateway = Gateway::start(Setup::default()).await;
-    let store = rusqlite::Connection::open(gateway.directory.path().join("spool.db")).unwrap();
     let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON attempts WHEN NEW.answer LIKE '500 %'
         BEGIN SELECT RAISE(ABORT, 'refused by the test'); END;
         CREATE TRIGGER refuse_too BEFORE UPDATE ON deliveries WHEN NEW.reason LIKE '201 %'
         BEGIN SELECT RAISE(ABORT, 'refused by the test'); END";
-    store.execute_batch(refuse).unwrap();
+    gateway.home.execute(refuse).await;
     gateway.standin.fail_next([Fault::Status(500)]);
     let id = gateway.take(&new("T")).await;
     let outcomes = gateway.settled().await;
@@ -879,7 +908,10 @@ async fn what_another_process_retries_is_sent_at_once() {
     gateway.standin.fail_next([Fault::Status(400)]);
     gateway.take(&new("T")).await;
     assert!(gateway.settled().await[0].starts_with("dead-letter"));
-    let visitor = Sqlite::open_visitor(&gateway.directory.path().join("spool.db")).unwrap();
+    let Home::Folder(folder) = &gateway.home else {
+        unreachable!("SQLite is a file")
+    };
+    let visitor = Sqlite::open_visitor(&folder.path().join("data/spool.db")).unwrap();
     let now = SystemClock.now();
     assert_eq!(visitor.retry(DeadLetters::All, now).await, Ok(1));
     // It would look again by itself, long after that.

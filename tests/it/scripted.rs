@@ -32,6 +32,11 @@ pub fn new(id: &str) -> Value {
     json!({ "event": "new", "id": id })
 }
 
+/// What a store refuses that is told to.
+pub fn poison(id: &str) -> Value {
+    json!({ "event": "new", "id": id, "title": "poison" })
+}
+
 pub fn event(event: &str, id: &str) -> Value {
     json!({ "event": event, "id": id })
 }

@@ -40,7 +40,7 @@ use self::transaction::{Commit, on_connection, transact};
 use crate::alert::ExternalId;
 use crate::clock::Time;
 use crate::config;
-use crate::limits::LOOK_AGAIN_ELSEWHERE;
+use crate::limits::{LOOK_AGAIN_ELSEWHERE, PLACED_AT_ONCE};
 use crate::smtp::{ReceivedMail, Rest, RestId};
 use crate::spool::{
     Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
@@ -144,6 +144,33 @@ impl Postgres {
     fn me(&self) -> Uuid {
         self.node.id
     }
+
+    /// One of those that were to be placed together is refused, and may be another node's: each is
+    /// placed alone, until that one is found.
+    async fn decide_one_by_one(
+        &self,
+        deciding: &Deciding,
+        now: Time,
+    ) -> Result<decide::Step, SpoolError> {
+        let me = self.me();
+        let mut deciding = deciding.clone();
+        // What they make ready to be sent is leased as any other.
+        deciding.asks.clear();
+        let mut step = transact!(self.pool, Commit::Written, |transaction| {
+            decide::store_each(&transaction, &deciding.decided, me)
+        })?;
+        for _ in 0..PLACED_AT_ONCE {
+            if step.has_buried || !step.has_more {
+                break;
+            }
+            let next = transact!(self.pool, Commit::Written, |transaction| {
+                decide::place_first(&transaction, &deciding, me, now)
+            })?;
+            step.effects.add(next.effects);
+            (step.has_more, step.has_buried) = (next.has_more, next.has_buried);
+        }
+        Ok(step)
+    }
 }
 
 #[async_trait]
@@ -204,11 +231,15 @@ impl Spool for Postgres {
         let mut effects = Effects::default();
         loop {
             let me = self.me();
-            let (step, is_full) = transact!(self.pool, Commit::Written, |transaction| {
-                decide::decide(&transaction, &deciding, me, now)
-            })?;
-            effects.add(step);
-            if !is_full {
+            let step = transact!(self.pool, Commit::Written, |transaction| {
+                decide::together(&transaction, &deciding, me, now)
+            });
+            let step = match step {
+                Err(SpoolError::Refused(_)) => self.decide_one_by_one(&deciding, now).await?,
+                step => step?,
+            };
+            effects.add(step.effects);
+            if !step.has_more {
                 break;
             }
             // More are ready. What they make ready to be sent is leased as any other.

@@ -48,9 +48,12 @@ pub(super) async fn overdue(
             ORDER BY w.not_before_ms LIMIT $3) AS d
         WHERE d.progress IS NOT NULL OR d.not_before_ms <= $2
         GROUP BY l.team";
+    // Read or not; each half has an index.
     let undecided = "SELECT d.team, m.received_ms FROM deliveries d
         JOIN mails m ON m.seq = d.id >> 20
-        WHERE d.stage = 0 AND d.reading IS NULL ORDER BY d.id LIMIT 1";
+        WHERE d.id = least(
+            (SELECT min(id) FROM deliveries WHERE stage = 0 AND reading IS NULL),
+            (SELECT min(id) FROM deliveries WHERE stage = 0 AND reading IS NOT NULL))";
     let last_urgency = i32::from(URGENCIES) - 1;
     let looked_at = rows::count(LATE_LOOKED_AT);
     let due = transaction

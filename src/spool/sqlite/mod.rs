@@ -36,9 +36,9 @@ use crate::clock::{Clock, SystemClock, Time};
 use crate::limits::RETRY_PAUSE;
 use crate::smtp::{ReceivedMail, Rest, RestId};
 use crate::spool::{
-    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Deciding, DeliveryId, Effects, Filter, Glance,
-    KnownTicket, MailId, Page, Piece, Pruned, Query, Retried, Settlement, Shown, Spool, SpoolError,
-    Summary, TicketCursor, ToDecide, Totals,
+    Ask, Audit, Budget, DeadLetters, DeadLettersOf, Decided, Deciding, DeliveryId, Effects, Filter,
+    Glance, KnownTicket, MailId, Page, Piece, Pruned, Query, Retried, Settlement, Shown, Spool,
+    SpoolError, Summary, TicketCursor, ToDecide, Totals,
 };
 use files::Files;
 use fresh::Fresh;
@@ -217,6 +217,46 @@ fn inline<T>(
     Ok(value)
 }
 
+impl Sqlite {
+    async fn decide_together(&self, deciding: Deciding, now: Time) -> Result<Effects, SpoolError> {
+        let (fresh, decided) = (Arc::clone(&self.fresh), Arc::clone(&deciding.decided));
+        let work = move |connection: &Connection| decide::decide(connection, &deciding, now);
+        let ended = move |result: Result<Effects, SpoolError>| {
+            let effects = result?;
+            fresh.decided(decided.iter().map(|one| one.delivery));
+            Ok(effects)
+        };
+        self.write_and(Durability::Written, 0, Abandoned::Written, work, ended)
+            .await
+    }
+
+    /// One of them is refused: each is decided alone, in their order.
+    async fn decide_one_by_one(
+        &self,
+        deciding: Deciding,
+        now: Time,
+    ) -> Result<Effects, SpoolError> {
+        // What they make ready to be sent is leased as any other.
+        let alone = |one: Decided| Deciding {
+            decided: [one].into(),
+            asks: Vec::new(),
+            ..deciding.clone()
+        };
+        let mut effects = Effects::default();
+        for one in deciding.decided.iter() {
+            let step = match self.decide_together(alone(one.clone()), now).await {
+                Err(SpoolError::Refused(reason)) => {
+                    let dead = alone(one.buried(&reason));
+                    self.decide_together(dead, now).await?
+                }
+                step => step?,
+            };
+            effects.add(step);
+        }
+        Ok(effects)
+    }
+}
+
 #[async_trait]
 impl Spool for Sqlite {
     async fn accept(&self, mail: ReceivedMail, now: Time) -> Result<MailId, SpoolError> {
@@ -266,15 +306,10 @@ impl Spool for Sqlite {
     }
 
     async fn decide(&self, deciding: Deciding, now: Time) -> Result<Effects, SpoolError> {
-        let (fresh, decided) = (Arc::clone(&self.fresh), Arc::clone(&deciding.decided));
-        let work = move |connection: &Connection| decide::decide(connection, &deciding, now);
-        let ended = move |result: Result<Effects, SpoolError>| {
-            let effects = result?;
-            fresh.decided(decided.iter().map(|one| one.delivery));
-            Ok(effects)
-        };
-        self.write_and(Durability::Written, 0, Abandoned::Written, work, ended)
-            .await
+        match self.decide_together(deciding.clone(), now).await {
+            Err(SpoolError::Refused(_)) => self.decide_one_by_one(deciding, now).await,
+            result => result,
+        }
     }
 
     async fn lease(

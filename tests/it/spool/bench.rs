@@ -58,6 +58,31 @@ impl Home {
 }
 
 impl Home {
+    /// From now on the store refuses whatever has the title `poison`.
+    pub async fn refuse_poison(&self) {
+        match self {
+            Home::Folder(_) => self.execute(
+                "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries WHEN NEW.title = 'poison'
+                 BEGIN SELECT RAISE(ABORT, 'refused_by_the_test'); END",
+            ),
+            Home::Database(_) => self.execute(
+                "ALTER TABLE deliveries ADD CONSTRAINT refused_by_the_test CHECK (title <> 'poison')",
+            ),
+        }
+        .await;
+    }
+
+    pub async fn execute(&self, sql: &str) {
+        match self {
+            Home::Folder(folder) => {
+                let path = folder.path().join("data/spool.db");
+                let connection = rusqlite::Connection::open(path).unwrap();
+                connection.execute_batch(sql).unwrap();
+            }
+            Home::Database(database) => database.execute(sql).await,
+        }
+    }
+
     /// Pieces of whatever mails.
     pub async fn pieces(&self) -> i64 {
         let sql = "SELECT count(*) FROM pieces";

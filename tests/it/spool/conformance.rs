@@ -7,6 +7,7 @@ use mailbell::alert::ExternalId;
 use mailbell::clock::{Clock, Time};
 use mailbell::config::Retention;
 use mailbell::deliver::schedule::Progress;
+use mailbell::limits::PLACED_AT_ONCE;
 use mailbell::smtp::{ReceivedMail, Rest, RestId};
 use mailbell::spool::lifecycle::TicketState;
 use mailbell::spool::retention;
@@ -16,7 +17,7 @@ use mailbell::spool::{
 use serde_json::json;
 
 use super::bench::{Bench, PLENTY, Store, at, names};
-use crate::scripted::{decision, event, mail, mail_with, new};
+use crate::scripted::{decision, event, mail, mail_with, new, poison};
 
 pub async fn what_was_accepted_is_there_after_a_restart_stage_by_stage(store: Store) {
     let bench = Bench::new(store).await;
@@ -993,6 +994,46 @@ pub async fn the_oldest_finished_leave_when_there_is_no_room(store: Store) {
     bench.assert_balanced().await;
 }
 
+pub async fn what_the_store_refuses_is_a_dead_letter_in_its_place(store: Store) {
+    let bench = Bench::new(store).await;
+    bench.home.refuse_poison().await;
+    // More than take their place in one transaction.
+    let mails = PLACED_AT_ONCE + 10;
+    for index in 0..mails {
+        let script = match index {
+            3 => poison("P"),
+            5 => event("resolved", "P"),
+            // A digest ends as one.
+            7 => json!([new("D"), poison("E")]),
+            _ if index == mails - 2 => poison("Q"),
+            _ => new(&format!("T-{index}")),
+        };
+        bench.accept(&script, 0).await;
+    }
+    let settled = bench.decide(1).await;
+    let dead: Vec<&str> = settled
+        .iter()
+        .filter(|one| one.ending == Ending::DeadLetter)
+        .map(|one| one.reason.as_str())
+        .collect();
+    assert_eq!(dead.len(), 3, "{settled:?}");
+    for reason in dead {
+        assert!(reason.contains("refused_by_the_test"), "{reason}");
+    }
+    let outcomes = bench.outcomes().await;
+    assert_eq!(outcomes.len(), mails, "no part of the digest stays");
+    for (index, outcome) in outcomes.iter().enumerate() {
+        let is_dead = outcome.starts_with("dead-letter");
+        assert_eq!(
+            is_dead,
+            [3, 7, mails - 2].contains(&index),
+            "{index} {outcome}"
+        );
+        assert!(!outcome.starts_with("accepted"), "{index}");
+    }
+    bench.assert_balanced().await;
+}
+
 #[derive(Debug)]
 struct Fixed(Time);
 
@@ -1045,4 +1086,5 @@ on_every_store! {
     only_old_ones_are_leased_to_be_ended,
     hurry_brings_back_what_was_postponed_and_not_what_is_held,
     lists_are_filtered_and_paged,
+    what_the_store_refuses_is_a_dead_letter_in_its_place,
 }

@@ -1,5 +1,7 @@
 //! What the shared store promises besides.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt;
 use mailbell::limits::TICKETS_LOCKED_MAX;
 use mailbell::spool::postgres::{self, Postgres};
@@ -9,7 +11,7 @@ use tokio_postgres::NoTls;
 
 use super::bench::{Bench, Home, PLENTY, Store, at};
 use crate::database::Database;
-use crate::scripted::{mail, new};
+use crate::scripted::{mail, new, poison};
 
 #[tokio::test]
 async fn a_mail_that_nobody_waits_for_any_more_is_not_stored() {
@@ -91,4 +93,48 @@ async fn what_a_node_has_taken_to_read_another_gets_when_it_is_handed_back() {
     bench.spool.hand_back().await.unwrap();
     assert_eq!(of(&other).await, 1);
     assert_eq!(of(&*bench.spool).await, 0);
+}
+
+#[tokio::test]
+async fn a_reading_that_is_refused_stops_no_node_whoever_has_read_it() {
+    let mut bench = Bench::new(Store::Postgres).await;
+    bench.home.refuse_poison().await;
+    let reader = Arc::clone(&bench.spool);
+    let placer = bench.home.open().await;
+    placer.accept(mail("ops", &new("A")), at(1)).await.unwrap();
+    assert_eq!(placer.undecided(9).await.unwrap().mails.len(), 1);
+    bench.accept(&poison("P"), 2).await;
+    bench.accept(&new("B"), 3).await;
+    // Read by one node, these wait for what the other has not read.
+    bench.decide(4).await;
+    assert_eq!(bench.outcomes().await, ["accepted: "; 3]);
+    bench.spool = placer;
+    let settled = bench.decide(5).await;
+    let reasons: Vec<&str> = settled.iter().map(|one| one.reason.as_str()).collect();
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    assert!(reasons[0].contains("refused_by_the_test"), "{reasons:?}");
+    assert_eq!(bench.deliver_all(6).await, ["new A", "new B"]);
+    bench.spool = reader;
+    bench.bring(&new("C"), 7).await;
+    assert_eq!(bench.deliver_all(8).await, ["new C"]);
+    bench.assert_balanced().await;
+}
+
+/// Such as when the node that has read it ends before it takes its place.
+#[tokio::test]
+async fn what_is_read_and_has_no_place_is_overdue() {
+    let bench = Bench::new(Store::Postgres).await;
+    bench.accept(&new("A"), 1).await;
+    bench.accept(&new("B"), 2).await;
+    let Home::Database(database) = &bench.home else {
+        unreachable!("PostgreSQL is a database")
+    };
+    let overdue = async || bench.spool.overdue(at(100_000)).await.unwrap()["ops"];
+    let read = "UPDATE deliveries SET reading = '{}' WHERE id = (SELECT min(id) FROM deliveries)";
+    database.execute(read).await;
+    assert_eq!(overdue().await, at(1));
+    database
+        .execute("UPDATE deliveries SET reading = '{}'")
+        .await;
+    assert_eq!(overdue().await, at(1));
 }
