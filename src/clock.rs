@@ -24,25 +24,24 @@ impl Time {
     /// Saturates at the end of time.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Time {
-        Time(
-            self.0
-                .saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
-        )
+        Time(self.0.saturating_add(whole_ms(duration)))
     }
 
     /// Saturates at the beginning of time.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Time {
-        Time(
-            self.0
-                .saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
-        )
+        Time(self.0.saturating_sub(whole_ms(duration)))
     }
 
     /// Zero when `earlier` is not earlier, because clocks are set back.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
+}
+
+/// Milliseconds, as stores and logs have numbers; the highest number for what is longer.
+pub fn whole_ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 pub trait Clock: Send + Sync + std::fmt::Debug {
@@ -58,7 +57,7 @@ impl Clock for SystemClock {
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        Time(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+        Time(whole_ms(since_epoch))
     }
 }
 

@@ -266,60 +266,60 @@ fn walk_value(
 }
 
 /// Puts an empty text into the table at `path`, so narrow that no other entry is mistaken for it.
-fn fill(table: &mut DeTable<'_>, path: &[Step], name: &str, at: usize) -> bool {
-    match path.split_first() {
-        None => {
-            let key = Spanned::new(at..at, Cow::Owned(name.to_owned()));
-            let text = Spanned::new(at..at, DeValue::String(Cow::Borrowed("")));
-            table.insert(key, text).is_none()
-        }
-        Some((Step::Key(key), rest)) => table
-            .get_mut(key.as_str())
-            .is_some_and(|value| fill_value(value.get_mut(), rest, name, at)),
-        Some((Step::Index(_), _)) => false,
-    }
-}
-
-fn fill_value(value: &mut DeValue<'_>, path: &[Step], name: &str, at: usize) -> bool {
-    match (value, path.split_first()) {
-        (DeValue::Table(table), _) => fill(table, path, name, at),
-        (DeValue::Array(array), Some((Step::Index(index), rest))) => array
-            .get_mut(*index)
-            .is_some_and(|item| fill_value(item.get_mut(), rest, name, at)),
-        _ => false,
-    }
-}
-
-fn remove(table: &mut DeTable<'_>, path: &[Step]) -> bool {
-    let Some((Step::Key(key), rest)) = path.split_first() else {
+fn fill(root: &mut DeTable<'_>, path: &[Step], name: &str, at: usize) -> bool {
+    let Some(table) = table_at(root, path) else {
         return false;
     };
-    if rest.is_empty() {
-        return table.remove(key.as_str()).is_some();
-    }
-    table
-        .get_mut(key.as_str())
-        .is_some_and(|value| remove_value(value.get_mut(), rest))
+    let key = Spanned::new(at..at, Cow::Owned(name.to_owned()));
+    let text = Spanned::new(at..at, DeValue::String(Cow::Borrowed("")));
+    table.insert(key, text).is_none()
 }
 
-fn remove_value(value: &mut DeValue<'_>, path: &[Step]) -> bool {
-    match (value, path.split_first()) {
-        (DeValue::Table(table), Some((Step::Key(_), _))) => remove(table, path),
-        (DeValue::Array(array), Some((Step::Index(index), rest))) if *index < array.len() => {
-            if rest.is_empty() {
+fn remove(root: &mut DeTable<'_>, path: &[Step]) -> bool {
+    match path.split_last() {
+        None => false,
+        Some((Step::Key(key), path)) => {
+            table_at(root, path).is_some_and(|table| table.remove(key.as_str()).is_some())
+        }
+        Some((Step::Index(index), path)) => match value_at(root, path) {
+            Some(DeValue::Array(array)) if *index < array.len() => {
                 *array = std::mem::replace(array, DeArray::new())
                     .into_iter()
                     .enumerate()
                     .filter_map(|(at, item)| (at != *index).then_some(item))
                     .collect();
-                return true;
+                true
             }
-            array
-                .get_mut(*index)
-                .is_some_and(|item| remove_value(item.get_mut(), rest))
-        }
-        _ => false,
+            _ => false,
+        },
     }
+}
+
+/// The document's own table where the path is empty.
+fn table_at<'t, 'a>(root: &'t mut DeTable<'a>, path: &[Step]) -> Option<&'t mut DeTable<'a>> {
+    if path.is_empty() {
+        return Some(root);
+    }
+    match value_at(root, path)? {
+        DeValue::Table(table) => Some(table),
+        _ => None,
+    }
+}
+
+fn value_at<'t, 'a>(root: &'t mut DeTable<'a>, path: &[Step]) -> Option<&'t mut DeValue<'a>> {
+    let (Step::Key(first), rest) = path.split_first()? else {
+        return None;
+    };
+    let mut value = root.get_mut(first.as_str())?.get_mut();
+    for step in rest {
+        let inner = match (value, step) {
+            (DeValue::Table(table), Step::Key(key)) => table.get_mut(key.as_str())?,
+            (DeValue::Array(array), Step::Index(index)) => array.get_mut(*index)?,
+            _ => return None,
+        };
+        value = inner.get_mut();
+    }
+    Some(value)
 }
 
 #[cfg(test)]

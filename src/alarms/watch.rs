@@ -167,13 +167,14 @@ pub async fn keep(parts: Parts, sink: Arc<dyn MailSink>) {
 async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result<(), SpoolError> {
     let now = parts.clock.now();
     // Of one moment: what fails from now on has been tried, and is no cause yet.
-    let (failing, untried) = {
-        let state = parts.faults.lock();
-        (state.failing.clone(), untried(parts, &state))
+    let (failing, canary, untried) = {
+        let mut state = parts.faults.lock();
+        if std::mem::take(&mut state.has_recovered) {
+            memory.forget();
+        }
+        let untried = untried(parts, &state);
+        (state.failing.clone(), state.canary.clone(), untried)
     };
-    if std::mem::take(&mut parts.faults.lock().has_recovered) {
-        memory.forget();
-    }
     let mut causes = dead_letters(&*parts.spool).await?;
     causes.extend(backlogs(parts, now).await?);
     causes.extend(silences(parts, now).await?);
@@ -183,7 +184,7 @@ async fn look(parts: &Parts, memory: &mut Memory, sink: &dyn MailSink) -> Result
         tracing::warn!(team, %alarm, "an alarm is open in SIGNL4 whose team is gone from the configuration: close it there");
     }
     causes.extend(transports(parts, &failing, &raised, now));
-    if let Some(Err(reason)) = parts.faults.lock().canary.clone() {
+    if let Some(Err(reason)) = canary {
         causes.push(Cause::Canary {
             team: first_team(parts),
             hostname: parts.hostname.clone(),

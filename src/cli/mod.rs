@@ -244,11 +244,9 @@ fn log_filter(written: &str) -> Option<EnvFilter> {
 fn start_log(log: config::Log) {
     let written = std::env::var("MAILBELL_LOG").ok();
     let written = written.filter(|written| !written.trim().is_empty());
-    let asked = written.as_deref().map(log_filter);
-    let filter = asked
-        .clone()
-        .flatten()
-        .unwrap_or_else(|| EnvFilter::new(log.level.as_str()));
+    let asked = written.as_deref().and_then(log_filter);
+    let is_wrong = written.is_some() && asked.is_none();
+    let filter = asked.unwrap_or_else(|| EnvFilter::new(log.level.as_str()));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -260,7 +258,7 @@ fn start_log(log: config::Log) {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
-    if let Some(None) = asked {
+    if is_wrong {
         tracing::warn!(
             written,
             "MAILBELL_LOG is neither a level (error, warn, info, debug, trace, off) nor a filter such as mailbell=debug: log.level holds"

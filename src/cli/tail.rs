@@ -279,7 +279,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Time;
-    use crate::smtp::{ReceivedMail, Recipients};
+    use crate::smtp::ReceivedMail;
     use crate::spool::sqlite::Sqlite;
 
     const NOTHING_BEFORE: Arguments = Arguments {
@@ -297,16 +297,7 @@ mod tests {
 
     /// Accepts a mail by a clock that says so.
     async fn accept(spool: &dyn Spool, ms: i64) -> MailId {
-        let mail = ReceivedMail {
-            peer: "192.0.2.1".parse().unwrap(),
-            helo: "kix.example".to_owned(),
-            tls: None,
-            user: None,
-            reverse_path: String::new(),
-            recipients: Recipients::one("ops@alerts.example", "ops"),
-            data: b"Subject: one\r\n\r\n".to_vec(),
-            rest: None,
-        };
+        let mail = ReceivedMail::of(b"Subject: one\r\n\r\n".to_vec());
         spool.accept(mail, Time::from_ms(ms)).await.unwrap()
     }
 

@@ -118,24 +118,24 @@ const SECRET_WORDS: [&str; 3] = ["secret", "password", "token"];
 /// The section whose `url` may be shown, unless it has an `@`. The others' hold credentials.
 const SHOWN_URL_SECTION: &str = "signl4";
 
+static SCHEMA: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(super::SCHEMA).unwrap_or_default());
+
 /// Keys of tables, or of lists of such. What stands there instead is no table, but may be a secret that
 /// belongs into one.
 static TABLES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
-    let schema: Value = serde_json::from_str(super::SCHEMA).unwrap_or_default();
-    let sections = schema.get("properties").and_then(Value::as_object);
+    let sections = SCHEMA.get("properties").and_then(Value::as_object);
     let sections = sections.into_iter().flat_map(|sections| sections.keys());
-    let one_value = ["hostname"];
-    let tables = sections.filter(|key| !one_value.contains(&key.as_str()));
-    tables.cloned().chain(["users".to_owned()]).collect()
+    let tables = sections.filter(|key| *key != "hostname").cloned();
+    tables.chain(["users".to_owned()]).collect()
 });
 
 /// Every key that there is: what stands behind another one may be a secret under a misspelled name.
 static KEYS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
-    let schema: Value = serde_json::from_str(super::SCHEMA).unwrap_or_default();
-    let sections = schema.get("$defs").and_then(Value::as_object);
+    let sections = SCHEMA.get("$defs").and_then(Value::as_object);
     let sections = sections.into_iter().flat_map(|sections| sections.values());
     let keys = |section: &Value| section.get("properties")?.as_object().cloned();
-    let keys = sections.chain([&schema]).filter_map(keys);
+    let keys = sections.chain([&*SCHEMA]).filter_map(keys);
     keys.flatten().map(|(key, _)| key).collect()
 });
 
@@ -152,17 +152,17 @@ pub(super) fn masked(text: &str) -> String {
             section_shows_url = begins.contains(SHOWN_URL_SECTION);
         }
         let shows_url = section_shows_url || begins.starts_with(SHOWN_URL_SECTION);
-        if begins_something_new(line) {
+        let is_new = begins_something_new(line);
+        if is_new {
             let key = line.split('=').next().unwrap_or_default();
-            inside_tables =
-                TABLES.contains(last_word(key.trim_end().trim_end_matches(['"', '\''])));
+            inside_tables = TABLES.contains(last_word(unquoted(key)));
         }
         let shown = match secret_from(line, shows_url) {
             Some(start) => {
                 inside_secret = true;
                 start
             }
-            None if inside_secret && !begins_something_new(line) => 0,
+            None if inside_secret && !is_new => 0,
             None if inside_tables && begins.starts_with(['"', '\'']) => 0,
             None => {
                 inside_secret = false;
@@ -182,7 +182,7 @@ pub(super) fn masked(text: &str) -> String {
 fn secret_from(line: &str, shows_url: bool) -> Option<usize> {
     let behind_equals = line.match_indices('=').find_map(|(at, _)| {
         let (before, value) = (line.get(..at)?, line.get(at + 1..)?);
-        let before = before.trim_end().trim_end_matches(['"', '\'']);
+        let before = unquoted(before);
         let word = last_word(before);
         let in_query = before
             .get(..before.len() - word.len())?
@@ -205,6 +205,11 @@ fn secret_from(line: &str, shows_url: bool) -> Option<usize> {
     let value = rest.trim_start_matches(|c: char| c.is_whitespace() || "\"'=:".contains(c));
     let behind_word = may_be_secret(word).then(|| line.len() - value.len());
     behind_equals.into_iter().chain(behind_word).min()
+}
+
+/// What stands in front of `=`, where its last word may be in quotes.
+fn unquoted(before: &str) -> &str {
+    before.trim_end().trim_end_matches(['"', '\''])
 }
 
 fn last_word(text: &str) -> &str {

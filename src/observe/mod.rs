@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Time;
+use crate::clock::{Time, whole_ms};
 use crate::config::TransportKind;
 use crate::deliver::Outcome;
 use crate::rules::Decision;
@@ -158,7 +158,7 @@ impl Observer for Log {
                 tracing::error!(%mail, panic = message, "reading the mail panicked, it goes to the dead letters");
             }
             Happening::ReadingStuck { mail, after } => {
-                let after_ms = ms(*after);
+                let after_ms = whole_ms(*after);
                 tracing::error!(%mail, after_ms, "reading the mail does not end, it goes to the dead letters");
             }
             Happening::Attempted {
@@ -179,7 +179,7 @@ impl Observer for Log {
                 team,
                 transport = transport.as_str(),
                 reason,
-                probe_in_ms = ms(*probe_in),
+                probe_in_ms = whole_ms(*probe_in),
                 "transport fails, it is only probed from now on"
             ),
             Happening::CircuitClosed { team, transport } => {
@@ -193,7 +193,7 @@ impl Observer for Log {
                 doing,
                 reason,
                 pause,
-            } => tracing::error!(doing, %reason, pause_ms = ms(*pause), "spool fails"),
+            } => tracing::error!(doing, %reason, pause_ms = whole_ms(*pause), "spool fails"),
             Happening::SpoolRecovered { doing } => tracing::info!(doing, "spool works again"),
             Happening::SpoolFailedOnce { doing, reason } => {
                 tracing::warn!(doing, %reason, "spool failed, it is not tried again");
@@ -201,11 +201,6 @@ impl Observer for Log {
             Happening::Drained { unfinished } => tracing::info!(unfinished, "pipeline stopped"),
         }
     }
-}
-
-/// A number in JSON, which 128 bits are not.
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn log_settled(settled: &Settled, after: Duration) {
@@ -217,7 +212,7 @@ fn log_settled(settled: &Settled, after: Duration) {
         reason,
         ..
     } = settled;
-    let after_ms = ms(after);
+    let after_ms = whole_ms(after);
     if *ending == crate::spool::Ending::DeadLetter {
         tracing::error!(%mail, team, part, outcome = %ending, reason, after_ms, "dead letter: nobody was told of this mail");
     } else {
@@ -234,7 +229,7 @@ fn log_attempt(
 ) {
     let transport = transport.as_str();
     let (result, reason, answer) = (outcome.as_str(), outcome.reason(), outcome.detail());
-    let took_ms = ms(took);
+    let took_ms = whole_ms(took);
     match outcome {
         // The line of its outcome says the same.
         Outcome::Delivered { .. } => {

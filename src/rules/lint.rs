@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::matcher::Matcher;
 use super::ruleset::{Rule, RuleSet, Source};
+use super::template::Template;
 use crate::alert::Event;
 use crate::diagnostic::Diagnostic;
 
@@ -92,8 +93,7 @@ fn external_id(source: &Source) -> Option<Diagnostic> {
 }
 
 fn open_gate(source: &Source) -> Option<Diagnostic> {
-    let is_open = |gate: &Matcher| gate.conditions.is_empty();
-    source.gates.0.iter().any(is_open).then(|| {
+    source.gates.0.iter().any(Matcher::always_holds).then(|| {
         let message = "a [[source.match]] without a condition takes every mail";
         Diagnostic::at(&source.file, source.name.span(), message)
             .key("source.match")
@@ -104,7 +104,7 @@ fn open_gate(source: &Source) -> Option<Diagnostic> {
 fn shared_id(source: &Source) -> Option<Diagnostic> {
     let is_shared = |rule: &&Rule| {
         let id = rule.alert.external_id.as_ref();
-        id.is_some_and(|id| id.placeholders().next().is_none())
+        id.is_some_and(Template::is_fixed)
     };
     let rule = source.rules.iter().find(is_shared)?;
     let message = "all mails of this rule are one ticket: its external id names no field";
@@ -121,11 +121,8 @@ fn unreachable(source: &Source, found: &mut Vec<Diagnostic>) {
     for (index, rule) in source.rules.iter().enumerate() {
         let earlier = source.rules.iter().take(index);
         let always = |other: &&Rule| {
-            let empty = other
-                .matches
-                .iter()
-                .any(|matcher| matcher.conditions.is_empty());
-            (other.matches.is_empty() || empty) && other.unless.conditions.is_empty()
+            let holds = other.matches.iter().any(Matcher::always_holds);
+            (other.matches.is_empty() || holds) && other.unless.conditions.is_empty()
         };
         let message = if let Some(other) = earlier.clone().find(always) {
             format!(

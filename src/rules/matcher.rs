@@ -39,6 +39,11 @@ pub struct Matcher {
 }
 
 impl Matcher {
+    /// As a whole; see [`Matcher::all`].
+    pub fn always_holds(&self) -> bool {
+        self.conditions.is_empty()
+    }
+
     /// Whether every condition holds.
     pub fn all(&self, mail: &Mail<'_>, values: &Values, record: &mut Recorder) -> bool {
         let mut held = true;

@@ -132,6 +132,11 @@ impl Template {
         whole.then(|| self.render(value))
     }
 
+    /// Every mail gives the same.
+    pub fn is_fixed(&self) -> bool {
+        self.placeholders().next().is_none()
+    }
+
     pub fn placeholders(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().flatten().filter_map(|piece| match piece {
             Piece::Placeholder(name, _) => Some(name.as_str()),

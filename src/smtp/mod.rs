@@ -61,6 +61,21 @@ impl ReceivedMail {
     pub fn bytes(&self) -> u64 {
         self.data.len() as u64 + self.rest.map_or(0, |rest| rest.bytes)
     }
+
+    /// For tests: to one team, by a peer that does not matter.
+    #[cfg(test)]
+    pub(crate) fn of(data: Vec<u8>) -> ReceivedMail {
+        ReceivedMail {
+            peer: IpAddr::from([192, 0, 2, 1]),
+            helo: "kix.example".to_owned(),
+            tls: None,
+            user: None,
+            reverse_path: String::new(),
+            recipients: Recipients::one("ops@alerts.example", "ops"),
+            data,
+            rest: None,
+        }
+    }
 }
 
 /// Names what the store keeps of a mail that is still being received.

@@ -92,7 +92,7 @@ impl Compiler<'_> {
     }
 
     fn scenario(&mut self, text: &Text, template: Option<&Template>, key: &str) {
-        if is_fixed(template) && Scenario::parse(text.get_ref()).is_none() {
+        if template.is_some_and(Template::is_fixed) && Scenario::parse(text.get_ref()).is_none() {
             let names = Scenario::ALL.map(Scenario::as_str);
             let hint = match suggestion(text.get_ref(), names) {
                 Some(meant) => format!("did you mean `{meant}`?"),
@@ -113,7 +113,7 @@ impl Compiler<'_> {
             let parts = text.split_once(',');
             parts.is_some_and(|(north, east)| within(north, 90.0) && within(east, 180.0))
         };
-        if is_fixed(template) && !is_place(text.get_ref()) {
+        if template.is_some_and(Template::is_fixed) && !is_place(text.get_ref()) {
             let message = format!("`{}` is not latitude and longitude", text.get_ref());
             self.problem(text, &format!("{key}.location"), message).hint =
                 Some("for example \"52.5200,13.4050\"".to_owned());
@@ -135,8 +135,4 @@ impl Compiler<'_> {
         let message = format!("`{text}` cannot be the name of a tile");
         self.problem(name, key, message).hint = Some(hint.to_owned());
     }
-}
-
-fn is_fixed(template: Option<&Template>) -> bool {
-    template.is_some_and(|template| template.placeholders().next().is_none())
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::known::{self, TRY_LOCK};
 use super::rows::{self, delivery, query};
 use super::write;
-use crate::clock::Time;
+use crate::clock::{Time, whole_ms};
 use crate::deliver::schedule::URGENCIES;
 use crate::limits::{HURRIED_MAX, LEASE_COLLISION_PAUSE, LEASE_ROUNDS_MAX, TICKETS_LOCKED_MAX};
 use crate::spool::plan::{self, Candidate, Depth, Slots, TicketId};
@@ -194,7 +194,7 @@ pub(super) async fn set_back(
     by: Duration,
     now: Time,
 ) -> Result<(), SpoolError> {
-    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+    let by = whole_ms(by);
     // One statement for each index that knows what waits.
     for waits in ["stage = 2", "stage = 1 AND external_id IS NOT NULL"] {
         let sql = format!(

@@ -5,7 +5,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::rows::{self, query};
-use crate::clock::Time;
+use crate::clock::{Time, whole_ms};
 use crate::spool::plan::{Changes, NewPart, Row, TicketRow, Verdict};
 use crate::spool::record::{self, stage_code};
 use crate::spool::{Attempt, DeliveryId, Effects, SpoolError, Stage};
@@ -288,10 +288,7 @@ async fn write_attempts(
     let ids: Vec<i64> = all.iter().map(|(id, _, _)| id.0).collect();
     let numbers: Vec<i32> = all.iter().map(|(_, number, _)| integer(*number)).collect();
     let at: Vec<i64> = all.iter().map(|(_, _, attempt)| attempt.at.ms()).collect();
-    let took = all.iter().map(|(_, _, attempt)| attempt.took.as_millis());
-    let took: Vec<i64> = took
-        .map(|ms| i64::try_from(ms).unwrap_or(i64::MAX))
-        .collect();
+    let took: Vec<i64> = all.iter().map(|(_, _, a)| whole_ms(a.took)).collect();
     let transports: Vec<&str> = all.iter().map(|(_, _, a)| a.transport.as_str()).collect();
     let results: Vec<&str> = all.iter().map(|(_, _, a)| a.result.as_str()).collect();
     let answers: Vec<&str> = all.iter().map(|(_, _, a)| a.answer.as_str()).collect();

@@ -8,7 +8,7 @@ use super::intake;
 use super::known;
 use super::rows::{self, delivery};
 use super::write;
-use crate::clock::Time;
+use crate::clock::{Time, whole_ms};
 use crate::deliver::schedule::URGENCIES;
 use crate::limits::{HURRIED_MAX, LEASE_ROUNDS_MAX};
 use crate::spool::plan::{self, Candidate, Depth, Slots};
@@ -192,7 +192,7 @@ pub(super) fn set_back(connection: &Connection, by: Duration, now: Time) -> Resu
                 "UPDATE deliveries SET not_before_ms = max(not_before_ms - ?1, ?2)
                  WHERE {waits} AND not_before_ms > ?2"
             ),
-            params![i64::try_from(by.as_millis()).unwrap_or(i64::MAX), now.ms()],
+            params![whole_ms(by), now.ms()],
         )?;
     }
     Ok(())

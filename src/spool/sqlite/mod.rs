@@ -500,19 +500,10 @@ impl Spool for Sqlite {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::smtp::{AcceptError, Recipients};
+    use crate::smtp::AcceptError;
 
     fn mail(bytes: usize) -> ReceivedMail {
-        ReceivedMail {
-            peer: "192.0.2.1".parse().unwrap(),
-            helo: "kix.example".to_owned(),
-            tls: None,
-            user: None,
-            reverse_path: String::new(),
-            recipients: Recipients::one("ops@alerts.example", "ops"),
-            data: vec![b'x'; bytes],
-            rest: None,
-        }
+        ReceivedMail::of(vec![b'x'; bytes])
     }
 
     /// SQLite reports its own bound on the file as it reports a full disk.

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::rows;
-use crate::clock::Time;
+use crate::clock::{Time, whole_ms};
 use crate::spool::plan::{Changes, NewPart, Row, TicketId, TicketRow, Verdict};
 use crate::spool::record::{self, stage_code};
 use crate::spool::storm::Gathering;
@@ -149,7 +149,7 @@ fn insert_attempt(
     number: u32,
     attempt: &Attempt,
 ) -> Result<(), SpoolError> {
-    let took_ms = i64::try_from(attempt.took.as_millis()).unwrap_or(i64::MAX);
+    let took_ms = whole_ms(attempt.took);
     connection
         .prepare_cached(
             "INSERT INTO attempts (delivery, number, at_ms, took_ms, transport, result, answer)

@@ -181,6 +181,21 @@ impl Run {
         }
     }
 
+    /// By the webhook alone, as fast as it goes.
+    fn calm() -> Run {
+        Run {
+            second_transport: false,
+            pace: PaceConfig::Off,
+            storm: None,
+            ..Run::new(1)
+        }
+    }
+
+    fn store(&mut self, folder: &tempfile::TempDir, nodes: usize) -> Arc<Shared> {
+        let path = folder.path().join("spool.db");
+        Shared::new(path, Arc::clone(&self.clock), nodes, self.chance.fork())
+    }
+
     fn pipeline(&mut self, spool: Arc<dyn Spool>) -> Pipeline {
         self.pipeline_of("ops", spool)
     }
@@ -252,14 +267,11 @@ async fn a_clock_that_was_set_back_while_nobody_looked_keeps_nothing_waiting() {
 
 async fn set_back(between_two_starts: bool) {
     let mut run = Run {
-        second_transport: false,
         pace: PaceConfig::Free,
-        storm: None,
-        ..Run::new(1)
+        ..Run::calm()
     };
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("spool.db");
-    let store = Shared::new(path, Arc::clone(&run.clock), 1, run.chance.fork());
+    let store = run.store(&directory, 1);
     let mut gateway = Gateway::start(run.pipeline(store.node(1)));
     run.world.lock().unwrap().down = true;
     for id in ["A", "B", "C", "D"] {
@@ -302,8 +314,7 @@ impl Decider for Blocked {
 async fn who_reads_no_more_leaves_the_mails_to_others() {
     let mut run = Run::new(1);
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("spool.db");
-    let store = Shared::new(path, Arc::clone(&run.clock), 2, run.chance.fork());
+    let store = run.store(&directory, 2);
     let blocked = Arc::new(RwLock::new(()));
     let pipeline = Pipeline::new(Parts {
         decider: Arc::new(Blocked(Arc::clone(&blocked))),
@@ -345,15 +356,9 @@ async fn who_reads_no_more_leaves_the_mails_to_others() {
 
 #[tokio::test(start_paused = true)]
 async fn the_clock_of_another_gateway_hurries_nothing() {
-    let mut run = Run {
-        second_transport: false,
-        pace: PaceConfig::Off,
-        storm: None,
-        ..Run::new(1)
-    };
+    let mut run = Run::calm();
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("spool.db");
-    let store = Shared::new(path, Arc::clone(&run.clock), 2, run.chance.fork());
+    let store = run.store(&directory, 2);
     let held = json!({ "event": "new", "id": "T", "hold_ms": 3_600_000 });
     let now = run.clock.now();
     store.inner().accept(mail("ops", &held), now).await.unwrap();
@@ -374,15 +379,9 @@ async fn the_clock_of_another_gateway_hurries_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_team_that_one_gateway_has_no_other_buries() {
-    let mut run = Run {
-        second_transport: false,
-        pace: PaceConfig::Off,
-        storm: None,
-        ..Run::new(1)
-    };
+    let mut run = Run::calm();
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("spool.db");
-    let store = Shared::new(path, Arc::clone(&run.clock), 2, run.chance.fork());
+    let store = run.store(&directory, 2);
     run.world.lock().unwrap().down = true;
     let knows = Gateway::start(run.pipeline(store.node(1)));
     let mail = mail("ops", &json!({ "event": "new", "id": "T" }));
@@ -409,9 +408,8 @@ async fn run(seed: u64) {
     fastrand::seed(seed); // the pipeline's own draws
     let mut run = Run::new(seed);
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("spool.db");
     let nodes = run.chance.usize(1..=2);
-    let store = Shared::new(path, Arc::clone(&run.clock), nodes, run.chance.fork());
+    let store = run.store(&directory, nodes);
     let mut next_node = 0;
     let mut start = |run: &mut Run| {
         next_node += 1;
@@ -538,15 +536,9 @@ fn every_invariant_holds_whatever_fails() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_three_days_ends_in_dead_letters_and_no_sooner() {
     let directory = tempfile::tempdir().unwrap();
-    let mut run = Run {
-        second_transport: false,
-        pace: PaceConfig::Off,
-        storm: None,
-        ..Run::new(1)
-    };
+    let mut run = Run::calm();
     run.world.lock().unwrap().down = true;
-    let path = directory.path().join("spool.db");
-    let store = Shared::new(path, Arc::clone(&run.clock), 1, run.chance.fork());
+    let store = run.store(&directory, 1);
     let gateway = Gateway::start(run.pipeline(store.node(1)));
     let mail = mail("ops", &json!({ "event": "new", "id": "T" }));
     gateway.pipeline.accept(mail).await.unwrap();
